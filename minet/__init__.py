@@ -1,0 +1,27 @@
+"""minet: a small layer-graph framework for people who write their own neural-network layers."""
+
+from pathlib import Path
+
+if not (Path(__file__).parent / "kernels").is_dir():
+    # A checkout keeps kernels/ and models/ beside minet/; an installed package has them inside.
+    __path__.append(str(Path(__file__).parents[1]))
+
+from minet.containers import Concat, Sequential, Sum
+from minet.errors import MinetError
+from minet.layer import Layer, LayerError, Param, State, update
+from minet.net import Net
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Concat",
+    "Layer",
+    "LayerError",
+    "MinetError",
+    "Net",
+    "Param",
+    "Sequential",
+    "State",
+    "Sum",
+    "update",
+]

@@ -1,0 +1,26 @@
+"""Where the numbers live: `get("cpu")`. What a backend needs is imported when it is asked for."""
+
+from __future__ import annotations
+
+from minet.backends.base import Backend
+from minet.errors import MinetError
+
+__all__ = ["NAMES", "Backend", "get", "missing"]
+
+NAMES = ("auto", "cpu")
+
+
+def missing(name: str) -> str:
+    """Why the backend `name` cannot be used here; empty if it can."""
+    return "" if name in NAMES else f"there is no backend {name!r}"
+
+
+def get(name: str, dtype: str = "float32") -> Backend:
+    """The backend called `name`, computing in `dtype` ("float32" or "float64")."""
+    if dtype not in ("float32", "float64"):
+        raise MinetError(f"dtype must be float32 or float64, got {dtype!r}")
+    if why := missing(name):
+        raise MinetError(why, f"the backends are: {', '.join(NAMES)}")
+    from minet.backends.cpu import CPU
+
+    return CPU(dtype)

@@ -1,0 +1,99 @@
+"""What a backend does for layers and nets, on its own native arrays."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from minet.layer import Array, Shape
+
+
+class Backend(ABC):
+    """Memory, matrix products and the launch of layers' code on one device.
+
+    Arrays are C-contiguous; where a method takes a matrix, rows may be a stride apart, so that a slice of
+    columns is as good as a whole matrix. Wherever there is a beta, ``beta == 0`` does not read `out`.
+
+    Parameters
+    ----------
+    dtype : str
+        "float32" or "float64": the type of activations and parameters.
+    """
+
+    name: str
+
+    def __init__(self, dtype: str = "float32") -> None:
+        self.dtype = np.dtype(dtype)
+
+    @abstractmethod
+    def empty(self, shape: Shape, dtype: Any = None) -> Array:
+        """An array of whatever the memory holds."""
+
+    @abstractmethod
+    def zeros(self, shape: Shape, dtype: Any = None) -> Array:
+        """An array of zeros."""
+
+    @abstractmethod
+    def array(self, values: Any, dtype: Any = None) -> Array:
+        """A native C-contiguous array of the values; the argument itself if it already is one."""
+
+    @abstractmethod
+    def get(self, array: Array) -> np.ndarray:
+        """The values as a NumPy array; no copy where the memory is the host's."""
+
+    @abstractmethod
+    def copy(self, src: Array, dst: Array) -> None:
+        """``dst <- src``, from a native or a NumPy array."""
+
+    @abstractmethod
+    def fill(self, array: Array, value: float) -> None:
+        """Set every element."""
+
+    @abstractmethod
+    def finite(self, array: Array) -> bool:
+        """Whether the sum of all elements is a finite number."""
+
+    @abstractmethod
+    def gemm(
+        self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0, trans: str = "nn"
+    ) -> None:
+        """``out <- beta*out + alpha * op(a) @ op(b)`` on matrices; `trans` has "n" or "t" for a and for b."""
+
+    @abstractmethod
+    def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> None:
+        """``y <- alpha*x + beta*y``."""
+
+    @abstractmethod
+    def sum_rows(self, a: Array, out: Array, beta: float = 0.0) -> None:
+        """``out[i] <- beta*out[i] + sum of row i`` of a matrix, summed in a fixed order."""
+
+    @abstractmethod
+    def im2col(self, x: Array, col: Array, geometry: Any, rows: tuple[int, int]) -> None:
+        """Unroll the windows of output rows ``rows[0] .. rows[1]-1``.
+
+        `x` is ``(C, H, W, N)``, `col` ``(C*R*S, (rows[1]-rows[0])*Q*N)``; positions in the padding give 0.
+        """
+
+    @abstractmethod
+    def col2im(self, col: Array, dx: Array, geometry: Any, rows: tuple[int, int], beta: float = 0.0) -> None:
+        """Add unrolled windows back: the transpose of `im2col`, ``dx <- beta*dx + col2im(col)``.
+
+        With several calls, each over its own `rows`, only the first takes the caller's beta.
+        """
+
+    @abstractmethod
+    def sgd_step(
+        self, w: Array, g: Array, v: Array, *, lr: float, momentum: float, decay: float, nesterov: bool,
+        bounds: tuple[float | None, float | None] | None,
+    ) -> None:  # fmt: skip
+        """One step of SGD on a parameter: ``g' = g + decay*w; v <- momentum*v + g'``;
+
+        ``w <- w - lr * v``, or with `nesterov` ``w <- w - lr * (g' + momentum*v)``; then w is clipped to `bounds`.
+        The gradient is left as it was.
+        """
+
+    @abstractmethod
+    def run(self, layer: Any, phase: str, *args: Any) -> Any:
+        """Run a layer's "fprop" or "bprop", or a loss's "loss", written for this device."""

@@ -1,0 +1,100 @@
+"""The CPU: NumPy arrays, BLAS through NumPy, and the Numba kernels of minet.kernels. The reference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minet.backends.base import Backend
+from minet.layer import Array, LayerError, Shape, update
+
+LINE = 64  # bytes of a cache line; arrays start on one, so that SIMD loads never straddle two
+BLOCK = 1 << 18  # elements of a gemm's product that wait in cache to be added to out
+
+
+class CPU(Backend):
+    """Arrays are NumPy's; a layer's code is its `fprop_cpu` and `bprop_cpu`."""
+
+    name = "cpu"
+
+    def empty(self, shape: Shape, dtype: Any = None) -> np.ndarray:
+        dtype = np.dtype(dtype or self.dtype)
+        size = math.prod(shape) * dtype.itemsize
+        raw = np.empty(size + LINE, np.uint8)
+        start = -raw.ctypes.data % LINE
+        return raw[start : start + size].view(dtype).reshape(shape)
+
+    def zeros(self, shape: Shape, dtype: Any = None) -> np.ndarray:
+        out = self.empty(shape, dtype)
+        out.fill(0)
+        return out
+
+    def array(self, values: Any, dtype: Any = None) -> np.ndarray:
+        return np.ascontiguousarray(values, dtype or self.dtype)
+
+    def get(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def copy(self, src: Any, dst: np.ndarray) -> None:
+        np.copyto(dst, src)
+
+    def fill(self, array: np.ndarray, value: float) -> None:
+        array.fill(value)
+
+    def finite(self, array: np.ndarray) -> bool:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return math.isfinite(float(array.sum()))
+
+    def gemm(
+        self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0, trans: str = "nn"
+    ) -> None:
+        a = a.T if trans[0] == "t" else a
+        b = b.T if trans[1] == "t" else b
+        if beta == 0:
+            np.matmul(a, b, out=out)
+            if alpha != 1:
+                out *= alpha
+            return
+        # NumPy's product has no beta. In blocks of columns the product stays in cache until it is added.
+        step = max(1, BLOCK // len(out))
+        for start in range(0, out.shape[1], step):
+            part = slice(start, start + step)
+            product = a @ b[:, part]
+            if alpha != 1:
+                product *= alpha
+            update(out[:, part], product, beta)
+
+    def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> None:
+        update(y, x if alpha == 1 else alpha * x, beta)
+
+    def sum_rows(self, a: Array, out: Array, beta: float = 0.0) -> None:
+        update(out, a.sum(axis=1), beta)
+
+    def im2col(self, x: Array, col: Array, geometry: Any, rows: tuple[int, int]) -> None:
+        from minet.kernels.im2col import im2col
+
+        im2col(x, col, *geometry, rows)
+
+    def col2im(self, col: Array, dx: Array, geometry: Any, rows: tuple[int, int], beta: float = 0.0) -> None:
+        from minet.kernels.im2col import col2im
+
+        col2im(col, dx, *geometry, rows, beta)
+
+    def sgd_step(
+        self, w: Array, g: Array, v: Array, *, lr: float, momentum: float, decay: float, nesterov: bool,
+        bounds: tuple[float | None, float | None] | None,
+    ) -> None:  # fmt: skip
+        from minet.kernels.sgd import sgd_step
+
+        low, high = bounds or (None, None)
+        low, high = -math.inf if low is None else low, math.inf if high is None else high
+        sgd_step(w.reshape(-1), g.reshape(-1), v.reshape(-1), lr, momentum, decay, nesterov, low, high)
+
+    def run(self, layer: Any, phase: str, *args: Any) -> Any:
+        code = getattr(layer, f"{phase}_cpu", None)
+        if code is None:
+            hint = f"write {phase}_cpu(...) in NumPy: see the Layer docstring"
+            raise LayerError(f"has no {phase}_cpu, and overrides no {phase}", hint, layer=layer)
+        return code(*args)

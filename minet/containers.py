@@ -1,0 +1,186 @@
+"""Sequential, Concat and Sum: layers made of layers, nesting freely, copying nothing.
+
+A container is a Layer like any other. The activations between its children are its per-sample state; the
+deltas between them are scratch, shared by all containers of the same depth. Branches write into slices
+of the parent's y and read slices of its dy; what several branches add up, they add up through beta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from minet.layer import Array, Layer, Shape, State
+
+
+class Container(Layer):
+    """What the three containers have in common: their children, and how they are copied."""
+
+    layers: tuple[Layer, ...]
+
+    def __init__(self, *layers: Layer | Iterable[Any]) -> None:
+        if not layers:
+            raise self.error(f"{type(self).__name__} needs at least one layer", "use Identity() to pass x on")
+        self.layers = tuple(self._layer(item) for item in layers)
+
+    def _layer(self, item: Any) -> Layer:
+        if isinstance(item, Layer):
+            return item
+        if isinstance(item, (list, tuple)):
+            return Sequential(*item)
+        made = (
+            f"{item.__name__}()"
+            if isinstance(item, type) and issubclass(item, Layer)
+            else "a layer or a list of layers"
+        )
+        raise self.error(f"{type(self).__name__} holds layers, got {item!r}", f"give {made}")
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        return self.layers
+
+    def clone(self) -> Layer:
+        other = super().clone()
+        assert isinstance(other, Container)
+        other.layers = tuple(layer.clone() for layer in self.layers)
+        return other
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
+
+
+class Sequential(Container):
+    """Layers one after another; beta goes to the last one's fprop and to the first one's bprop.
+
+    Parameters
+    ----------
+    *layers : Layer or list
+        A list stands for a Sequential of its own.
+    """
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        for layer in self.layers:
+            in_shape = layer.configure(in_shape)
+        return in_shape
+
+    def _between(self, in_shape: Shape) -> list[Shape]:
+        """Shapes of the activations between the layers."""
+        shapes = []
+        for layer in self.layers[:-1]:
+            in_shape = layer.configure(in_shape)
+            shapes.append(in_shape)
+        return shapes
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        shapes = self._between(in_shape)
+        state = {f"y{i}": State(shape) for i, shape in enumerate(shapes)}
+        # Of the deltas between layers two are alive at a time: even ones share a buffer, odd ones another.
+        for name, mine in (("even", shapes[::2]), ("odd", shapes[1::2])):
+            if mine:
+                state[name] = State((max(c * h * w for c, h, w in mine),), scratch=True)
+        return state
+
+    def on_bind(self) -> None:
+        self._ys = [self.s[f"y{i}"] for i in range(len(self.layers) - 1)]
+        self._dys = []
+        for i, y in enumerate(self._ys):
+            flat = self.s["odd" if i % 2 else "even"].reshape(-1)
+            self._dys.append(flat[: y.size].reshape(y.shape))
+
+    def fprop(self, x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
+        for layer, out in zip(self.layers, self._ys, strict=False):
+            layer.fprop(x, out, 0.0, train)
+            x = out
+        self.layers[-1].fprop(x, y, beta, train)
+
+    def bprop(self, x: Array, dy: Array, dx: Array | None, beta: float = 0.0) -> None:
+        for i in range(len(self.layers) - 1, 0, -1):
+            self.layers[i].bprop(self._ys[i - 1], dy, self._dys[i - 1], 0.0)
+            dy = self._dys[i - 1]
+        self.layers[0].bprop(x, dy, dx, beta)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        from minet.layers import Conv, GaussianPool, PReLU
+
+        yield lambda: Sequential(Conv(3, 3, pad=1), PReLU(), GaussianPool(3, stride=2, pad=1)), (2, 6, 5)
+        yield lambda: Sequential([PReLU()]), (2, 3, 4)
+
+
+class Concat(Container):
+    """Branches on one input, their outputs stacked along the channels: `y[lo:hi]` is branch i's own y.
+
+    Parameters
+    ----------
+    *branches : Layer or list
+        All must agree in H and W of their output.
+    """
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        shapes = [branch.configure(in_shape) for branch in self.layers]
+        for branch, shape in zip(self.layers, shapes, strict=True):
+            if shape[1:] != shapes[0][1:]:
+                raise self.error(
+                    f"branches disagree in (H, W): {_listed(self.layers, shapes)}",
+                    "let strides and pads bring every branch to one height and width",
+                )
+        ends = [sum(shape[0] for shape in shapes[: i + 1]) for i in range(len(shapes))]
+        self._slices = [slice(end - shape[0], end) for end, shape in zip(ends, shapes, strict=True)]
+        return (ends[-1], *shapes[0][1:])
+
+    def fprop(self, x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
+        for branch, part in zip(self.layers, self._slices, strict=True):
+            branch.fprop(x, y[part], beta, train)
+
+    def bprop(self, x: Array, dy: Array, dx: Array | None, beta: float = 0.0) -> None:
+        for branch, part in zip(self.layers, self._slices, strict=True):
+            branch.bprop(x, dy[part], dx, beta)
+            beta = 1.0  # the first branch meets the caller's dx, the others add to it
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        from minet.layers import Conv, GaussianPool, Identity
+
+        yield lambda: Concat(Identity(), [Conv(3, 1)], GaussianPool(3, stride=1, pad=1)), (2, 4, 5)
+        yield lambda: Concat(Concat(Conv(2, 1), Identity()), Conv(1, 3, pad=1)), (2, 3, 4)
+
+
+class Sum(Container):
+    """Branches on one input, their outputs added up: all share one y and one dy.
+
+    Parameters
+    ----------
+    *branches : Layer or list
+        All must agree in the shape of their output.
+    """
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        shapes = [branch.configure(in_shape) for branch in self.layers]
+        if len(set(shapes)) > 1:
+            raise self.error(
+                f"branches disagree in (C, H, W): {_listed(self.layers, shapes)}", "a sum needs one shape"
+            )
+        return shapes[0]
+
+    def fprop(self, x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
+        for branch in self.layers:
+            branch.fprop(x, y, beta, train)
+            beta = 1.0
+
+    def bprop(self, x: Array, dy: Array, dx: Array | None, beta: float = 0.0) -> None:
+        for branch in self.layers:
+            branch.bprop(x, dy, dx, beta)
+            beta = 1.0
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        from minet.layers import Conv, Identity, PReLU
+
+        yield lambda: Sum(Identity(), [Conv(3, 3, pad=1), PReLU(), Conv(2, 1)]), (2, 4, 5)
+        yield lambda: Sum(PReLU(), Concat(Conv(1, 1), Conv(1, 1))), (2, 3, 4)
+
+
+def _listed(layers: Iterable[Layer], shapes: Iterable[Shape]) -> str:
+    return ", ".join(
+        f"{layer.path or type(layer).__name__} {shape}" for layer, shape in zip(layers, shapes, strict=True)
+    )

@@ -1,0 +1,44 @@
+"""What is said when numbers stop being finite: the error, and the search for the layer to blame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from minet.errors import MinetError
+from minet.layer import Array, Layer
+
+if TYPE_CHECKING:
+    from minet.net import Net
+
+
+class NotFiniteError(MinetError):
+    """A loss, a gradient or an output turned into NaN or infinity; the parameters were not touched."""
+
+
+def first_not_finite(net: Net) -> str:
+    """Run the net's last training fprop again, watching every layer's output: where NaN or infinity began."""
+    if not net.be.finite(net.x):
+        return "the data is not finite"
+    for slot in net.slots:
+        if not net.be.finite(slot.value):
+            return f"the parameter {slot.path} is not finite"
+    found: list[Layer] = []
+
+    def watched(layer: Layer) -> Any:
+        def fprop(x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
+            type(layer).fprop(layer, x, y, beta, train)
+            if not found and not net.be.finite(y):
+                found.append(layer)
+
+        return fprop
+
+    leaves = [layer for layer in net.graph.walk() if not layer.children]
+    for layer in leaves:
+        layer.__dict__["fprop"] = watched(layer)
+    try:
+        net.graph.fprop(net.x, net.y, 0.0, True)
+    finally:
+        for layer in leaves:
+            del layer.__dict__["fprop"]
+    where = f"the first output that is not finite is that of {found[0].where}"
+    return where if found else "every layer's output is finite"

@@ -1,0 +1,292 @@
+"""The layer contract: Layer, Param, State and LayerError."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minet.errors import MinetError
+
+Shape: TypeAlias = tuple[int, ...]
+Array: TypeAlias = Any  # ndarray on the cpu, the backend's own array elsewhere
+Init: TypeAlias = Callable[[Shape, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Param:
+    """A learnable array that a layer asks for.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    init : float, array_like or callable
+        The first value: a constant, an array of that shape, or ``init(shape, rng)`` with a NumPy Generator.
+    decay : bool
+        Whether weight decay applies.
+    lr : float
+        Multiplies the solver's learning rate; 0 freezes the parameter.
+    bounds : (float or None, float or None), optional
+        The solver clips the parameter to [low, high] after each step.
+    """
+
+    shape: Shape
+    init: float | np.ndarray | Init = 0.0
+    decay: bool = True
+    lr: float = 1.0
+    bounds: tuple[float | None, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """Memory that a layer asks for beside its parameters.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Without the batch axis.
+    dtype : str, optional
+        NumPy's name of it; None is the net's floating type.
+    per_sample : bool
+        Append the batch axis N. Such state lives from an fprop to the bprop that follows it.
+    persistent : bool
+        Saved in checkpoints and kept when the batch size changes (running statistics).
+    scratch : bool
+        Contents live within one call only, so that layers share the memory. Never zeroed.
+    init : float
+        The first value; scratch has none.
+    """
+
+    shape: Shape
+    dtype: str | None = None
+    per_sample: bool = True
+    persistent: bool = False
+    scratch: bool = False
+    init: float = 0.0
+
+
+class Named(dict[str, Any]):
+    """A dict whose items also read as attributes: ``self.p["mean"]`` is ``self.p.mean``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no {name!r} here; there is {', '.join(self) or 'nothing'}") from None
+
+
+class LayerError(MinetError):
+    """A layer that cannot do what it was asked: which one, made where, on which shapes, and a hint."""
+
+    def __init__(
+        self, message: str, hint: str = "", *, layer: Layer | None = None, in_shape: Any = None
+    ) -> None:
+        super().__init__(message, hint)
+        self.layer = layer
+        self.in_shape = in_shape
+
+    def __str__(self) -> str:
+        if self.layer is None:
+            return super().__str__()
+        where = f"{self.layer.where}" + (f", input {self.in_shape}" if self.in_shape is not None else "")
+        return f"{where}\n  {super().__str__()}"
+
+
+class Layer:
+    """One node of a net. Subclass it, declare what it needs, and write its maths.
+
+    Declare, without allocating and without the batch size N:
+
+    - ``out_shape(in_shape)``: ``(C, H, W)`` to ``(K, P, Q)``; raise ``self.error(...)`` if it does not fit.
+    - ``params(in_shape) -> {name: Param}`` and ``state(in_shape, out_shape) -> {name: State}``.
+    - The net allocates. The layer sees ``self.p`` (parameters), ``self.g`` (their gradients) and
+      ``self.s`` (state), by name, and ``self.be``, its backend.
+
+    Compute, on C-contiguous ``(C, H, W, N)`` arrays, the batch innermost:
+
+    - fprop: ``y <- beta*y + f(x)``. bprop: ``dx <- beta*dx + J^T dy``. Parameter gradients always
+      ``+=``; the net clears them.
+    - ``beta == 0`` never reads the destination: it may hold NaN. beta is any float, both ways.
+    - Never modify ``x`` or ``dy``: Sum hands one ``dy`` to every branch.
+    - bprop never reads ``y``: under Sum it holds the siblings' share too. What bprop needs beyond ``x``
+      is declared as state. bprop follows the fprop of the same ``x``; ``self.train`` tells its mode.
+    - ``dx is None`` for a net's first layer: skip that work.
+    - An object binds once. To use its weights in a second place, use ``layer.twin()`` there.
+    - Deterministic, bit for bit on one backend: one owner for each element of dx, reductions in a fixed
+      order, random draws from ``minet.rng`` keyed by ``self.key`` and counted by ``self.clock.step``.
+
+    Three ways to write the maths, in the order in which one meets them:
+
+    1. ``fprop_cpu(x, y, beta, train)`` and ``bprop_cpu(x, dy, dx, beta)`` in NumPy.
+    2. The hot loops move to a Numba function in ``kernels/<stem>.py``, or beside your own file.
+    3. ``<stem>.cu`` beside the class's file, or in ``kernels/``, makes it native on a GPU.
+
+    Layers made of backend calls only override ``fprop`` and ``bprop`` and run on every backend.
+    """
+
+    p: Named
+    g: Named
+    s: Named
+    be: Any
+    clock: Any
+    key: tuple[int, int] = (0, 0)
+    path: str = ""
+    train: bool = False
+    bound: bool = False
+    tied: Layer | None = None
+    made_at: tuple[str, int] = ("", 0)
+    _call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Layer:
+        layer = super().__new__(cls)
+        layer._call = (args, kwargs)
+        layer.made_at = _caller(sys._getframe(1))
+        return layer
+
+    # -- declared by the subclass ---------------------------------------------------------------
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        """Shape of one sample's output, ``(K, P, Q)``, from the input's ``(C, H, W)``."""
+        raise NotImplementedError(f"{type(self).__name__} does not declare out_shape(in_shape)")
+
+    def params(self, in_shape: Shape) -> dict[str, Param]:
+        """The learnable arrays, by name."""
+        return {}
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        """Other memory, by name."""
+        return {}
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        """Pairs ``(make, in_shape)`` on which the conformance kit proves the class."""
+        raise NotImplementedError(f"{cls.__name__} has no examples() for the conformance kit")
+
+    # -- computed -------------------------------------------------------------------------------
+
+    def fprop(self, x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
+        """``y <- beta*y + f(x)``; by default the backend finds ``fprop_cpu`` or the kernel."""
+        self.train = train
+        self.be.run(self, "fprop", x, y, beta, train)
+
+    def bprop(self, x: Array, dy: Array, dx: Array | None, beta: float = 0.0) -> None:
+        """``dx <- beta*dx + J^T dy`` and ``self.g[...] += ...``, for the x of the last fprop."""
+        self.be.run(self, "bprop", x, dy, dx, beta)
+
+    def on_bind(self) -> None:
+        """Called once memory is in place (again after a change of batch size): cache views here."""
+
+    # -- provided -------------------------------------------------------------------------------
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        """The layers inside; empty but for containers."""
+        return ()
+
+    @classmethod
+    def stem(cls) -> str:
+        """The class's name in files and parameter paths: GaussianPool is gaussian_pool."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+
+    @property
+    def full_path(self) -> str:
+        """Where the layer stands in its net, with its stem: ``2/1/gaussian_pool``."""
+        return "/".join(filter(None, (self.path, self.stem())))
+
+    @property
+    def where(self) -> str:
+        """``1/2:GaussianPool (models/x.py:14)``, as errors say it."""
+        name = f"{self.path}:{type(self).__name__}" if self.path else type(self).__name__
+        file, line = self.made_at
+        return f"{name} ({_short(file)}:{line})" if file else name
+
+    def walk(self) -> Iterator[Layer]:
+        """This layer and all inside it, parents first, in forward order."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def configure(self, in_shape: Shape) -> Shape:
+        """``out_shape`` with the shapes checked and an error that says where it happened."""
+        try:
+            if len(in_shape) != 3 or any(int(size) != size or size < 1 for size in in_shape):
+                raise self.error(
+                    "input shape must be three positive sizes (C, H, W)", "leave out the batch size"
+                )
+            out = self.out_shape(in_shape)
+            if (
+                not isinstance(out, tuple)
+                or len(out) != 3
+                or any(int(size) != size or size < 1 for size in out)
+            ):
+                raise self.error(f"out_shape gave {out!r}, which is not (K, P, Q) with positive sizes")
+        except LayerError as error:
+            if error.layer is None:
+                error.layer = self
+            if error.layer is self and error.in_shape is None:
+                error.in_shape = tuple(in_shape)
+            raise
+        return out
+
+    def error(self, message: str, hint: str = "", in_shape: Shape | None = None) -> LayerError:
+        """A LayerError about this layer, to be raised by the caller."""
+        return LayerError(message, hint, layer=self, in_shape=in_shape)
+
+    def clone(self) -> Layer:
+        """An unbound layer of the same settings."""
+        other = copy.copy(self)
+        for name in ("p", "g", "s", "be", "clock", "key", "path", "train", "bound", "tied"):
+            other.__dict__.pop(name, None)
+        return other
+
+    def twin(self) -> Layer:
+        """An unbound layer of the same settings that shares this one's parameters and gradients."""
+        other = self.clone()
+        for ours, theirs in zip(other.walk(), self.walk(), strict=True):
+            ours.tied = theirs.tied or theirs
+        return other
+
+    def __repr__(self) -> str:
+        args, kwargs = self._call
+        said = [_brief(a) for a in args] + [f"{k}={_brief(v)}" for k, v in kwargs.items()]
+        return f"{type(self).__name__}({', '.join(said)})"
+
+
+def update(out: np.ndarray, value: np.ndarray, beta: float) -> None:
+    """``out <- beta*out + value`` on NumPy arrays; at ``beta == 0`` out is not read.
+
+    The last line of most layers written in NumPy.
+    """
+    if beta == 0:
+        out[...] = value
+    else:
+        if beta != 1:
+            out *= beta
+        out += value
+
+
+def _caller(frame: FrameType | None) -> tuple[str, int]:
+    """File and line of the innermost frame outside this file and the containers."""
+    while frame is not None and frame.f_globals.get("__name__") in ("minet.layer", "minet.containers"):
+        frame = frame.f_back
+    return (frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)
+
+
+def _short(file: str) -> str:
+    relative = os.path.relpath(file) if os.path.isabs(file) else file
+    return file if relative.startswith("..") else relative
+
+
+def _brief(value: Any) -> str:
+    """A setting as one would type it; functions and classes by their names."""
+    if inspect.isfunction(value) or inspect.isclass(value):
+        return value.__name__
+    return repr(value)

@@ -1,0 +1,118 @@
+"""Losses: what a net is trained to make small, and the count of correct answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from minet.errors import MinetError
+from minet.layer import Shape
+
+
+class Loss(ABC):
+    """The mean loss over a batch. Subclass it and write both methods.
+
+    `y` is the net's output ``(K, P, Q, N)``, `labels` whatever the loss compares it with.
+    """
+
+    @abstractmethod
+    def check(self, labels: np.ndarray, out_shape: Shape, batch: int) -> None:
+        """Raise MinetError if the labels do not fit a net with output `out_shape` and that batch size."""
+
+    @abstractmethod
+    def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
+        """The mean loss over the batch; if `dy` is given, ``dy <- d loss / d y``, whatever it held before."""
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(Loss):
+    """``-log p[label]``, averaged over the batch, with ``p = softmax(y)`` over the K classes.
+
+    ``dy = (p - onehot(label)) / N``. The net's output, the logits, is ``(K, 1, 1)``, not a map; labels are N
+    class numbers in 0 .. K-1. A logit that is not finite makes the loss NaN, and all of dy.
+    """
+
+    def check(self, labels: np.ndarray, out_shape: Shape, batch: int) -> None:
+        labels = np.asarray(labels)
+        if tuple(out_shape[1:]) != (1, 1):
+            raise MinetError(
+                f"SoftmaxCrossEntropy takes an output of shape (K, 1, 1), the net's is {tuple(out_shape)}",
+                "end the net in Linear(classes), or in AvgPool() over the whole map",
+            )
+        if labels.shape != (batch,):
+            raise MinetError(
+                f"labels must be {batch} class numbers, one for each sample, got shape {labels.shape}",
+                "one-hot rows become class numbers by labels.argmax(axis=1)" if labels.ndim == 2 else "",
+            )
+        if labels.dtype.kind not in "iu":
+            raise MinetError(
+                f"labels must be integers, got {labels.dtype}", "labels.astype(int) makes them so"
+            )
+        bad = np.flatnonzero((labels < 0) | (labels >= out_shape[0]))
+        if bad.size:
+            raise MinetError(
+                f"label {labels[bad[0]]} at index {bad[0]} is not one of the {out_shape[0]} classes "
+                f"0 .. {out_shape[0] - 1}",
+                "the net's output must have as many channels as there are classes, counted from 0",
+            )
+
+    def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
+        if not np.isfinite(y).all():
+            if dy is not None:
+                dy.fill(np.nan)
+            return float("nan")
+        # K*N numbers are few: float64 makes differences of the largest float32 logits safe, at no cost.
+        p = y.reshape(len(y), -1).astype(np.float64)
+        p -= p.max(axis=0)
+        samples = np.arange(p.shape[1])
+        at_label = p[labels, samples]
+        np.exp(p, out=p)
+        total = p.sum(axis=0)
+        if dy is not None:
+            p /= total
+            p[labels, samples] -= 1
+            dy[...] = (p / len(samples)).reshape(dy.shape)
+        return float(np.mean(np.log(total) - at_label))
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Loss):
+    """``(y - target)^2``, averaged over the batch and over all elements of a sample.
+
+    ``dy = 2 (y - target) / y.size``. The labels are targets of y's shape, ``(K, P, Q, N)``.
+    """
+
+    def check(self, labels: np.ndarray, out_shape: Shape, batch: int) -> None:
+        labels = np.asarray(labels)
+        if labels.shape != (*out_shape, batch):
+            raise MinetError(
+                f"targets must have the shape (K, P, Q, N) = {(*out_shape, batch)} of the output, "
+                f"got {labels.shape}",
+                "targets in NCHW order become so by np.ascontiguousarray(targets.transpose(1, 2, 3, 0))",
+            )
+        if labels.dtype.kind not in "fiu":
+            raise MinetError(f"targets must be real numbers, got {labels.dtype}")
+
+    def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller judges a loss that is not finite
+            difference = y - labels
+            if dy is not None:
+                np.multiply(difference, 2 / y.size, out=dy, casting="same_kind")
+            return float(np.mean(np.square(difference, dtype=np.float64)))
+
+
+def correct(y: np.ndarray, labels: np.ndarray) -> int:
+    """How many samples have their label's logit as the largest; of equals, the first counts.
+
+    Parameters
+    ----------
+    y : array (K, 1, 1, N) or (K, N)
+    labels : array (N,)
+        Class numbers; -1 marks a sample that does not count, such as one that fills up the last batch.
+    """
+    logits = y.reshape(len(y), -1)
+    answer = logits.argmax(axis=0)  # a NaN counts as the largest, and is no answer
+    known = ~np.isnan(logits[answer, np.arange(len(answer))])
+    return int(np.count_nonzero((answer == labels) & known))

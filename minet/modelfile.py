@@ -1,0 +1,282 @@
+"""Model files: plain Python with an input shape, a net, a solver, data sets, a batch size, epochs and a loss.
+
+The functions' default arguments are the model's settings: ``load("digits", kernels=3)`` hands ``kernels=3`` to every
+function of ``models/digits.py`` that has a parameter of this name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import pkgutil
+import sys
+import traceback
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from minet.errors import MinetError
+from minet.layer import Layer, LayerError, Shape
+
+PARTS = {  # what a model file holds, with a line to add where it is missing
+    "input_shape": "input_shape = (3, 32, 32)",
+    "net": "def net(width=32): return Sequential(...)",
+    "solver": "def solver(lr=0.05): return SGD(lr=lr, momentum=0.9)",
+    "datasets": 'def datasets(): return data.cifar10("train"), data.cifar10("test")',
+    "batch": "batch = 128",
+    "epochs": "epochs = 10",
+    "loss": "loss = SoftmaxCrossEntropy()",
+}
+FUNCTIONS = ("net", "solver", "datasets")
+
+
+class ModelFileError(MinetError):
+    """A model file that is missing, broken or incomplete, or a setting that it does not have."""
+
+
+def load(file_or_name: str | Path, **settings: Any) -> Model:
+    """Run a model file and check what it defines.
+
+    Parameters
+    ----------
+    file_or_name : str or Path
+        A path, or the name of a model that comes with minet: "digits" is ``models/digits.py``.
+    **settings
+        Values for the functions' parameters, and for ``batch`` and ``epochs``.
+
+    Raises
+    ------
+    ModelFileError
+        If there is no such file, it fails to run, lacks a part, or does not know a setting.
+    """
+    path = find(file_or_name)
+    return Model(path, run_file(path), settings)
+
+
+def names() -> list[str]:
+    """The models that come with minet."""
+    import minet.models
+
+    return [module.name for module in pkgutil.iter_modules(minet.models.__path__)]
+
+
+def find(file_or_name: str | Path) -> Path:
+    """The path of a model file, given as a path or by name."""
+    text = os.fspath(file_or_name)
+    if text.endswith(".py") or os.path.basename(text) != text or not text:
+        return Path(text)
+    import minet.models
+
+    if text in names():
+        return Path(minet.models.__path__[0], f"{text}.py")
+    hint = close(text, names()) or "a file of your own needs its ending: path/to/model.py"
+    raise ModelFileError(f"there is no model {text!r}; the models are: {', '.join(names())}", hint)
+
+
+def close(name: str, known: list[str]) -> str:
+    """A hint at the known name that comes closest, if one comes close."""
+    match = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {match[0]}?" if match else ""
+
+
+def run_file(path: Path) -> ModuleType:
+    """The module that a Python file makes. Its folder joins the end of sys.path, for what lies beside it."""
+    shown = _shown(path)
+    try:
+        source = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelFileError(f"{shown}: no such file") from None
+    except IsADirectoryError:
+        raise ModelFileError(f"{shown}: is a folder", "name the .py file in it") from None
+    except OSError as error:
+        raise ModelFileError(f"{shown}: cannot be read: {error.strerror}") from error
+    path = path.resolve()
+    module = ModuleType(f"minet_file_{path.stem}")
+    module.__file__ = str(path)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[module.__name__] = module  # where dataclasses and Numba look for a function's globals
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except SyntaxError as error:
+        line = f":{error.lineno}" if error.lineno else ""
+        elsewhere = error.filename and Path(error.filename) != path
+        raise ModelFileError(f"{error.filename if elsewhere else shown}{line}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        raise _blamed(path, error) from error
+    return module
+
+
+class Model:
+    """What a model file defines, with its settings applied.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        The file's stem.
+    input_shape, batch, epochs, loss
+        As in the file; `batch` and `epochs` as set.
+    settings : dict
+        What was set.
+    known : dict
+        All there is to set, with the file's own values.
+    """
+
+    def __init__(self, path: Path, module: ModuleType, settings: dict[str, Any]) -> None:
+        self.path, self.name = path, path.stem
+        missing = [name for name in PARTS if not hasattr(module, name)]
+        if missing:
+            lines = "; ".join(PARTS[name] for name in missing)
+            raise self.error(f"lacks {', '.join(missing)}", f"add {lines}")
+        self._functions = {name: self._function(module, name) for name in FUNCTIONS}
+        self.known: dict[str, Any] = {"batch": module.batch, "epochs": module.epochs}
+        for function in self._functions.values():
+            for name, parameter in _parameters(function).items():
+                self.known.setdefault(name, parameter.default)
+        self.settings = {name: self._checked(name, value) for name, value in settings.items()}
+        self.input_shape = self._shape(module.input_shape)
+        self.batch = self._count("batch", self.settings.get("batch", module.batch))
+        self.epochs = self._count("epochs", self.settings.get("epochs", module.epochs))
+        self.loss = module.loss
+        if not hasattr(self.loss, "check"):
+            raise self.error(f"loss is {_kind(self.loss)}, not a loss", PARTS["loss"])
+
+    def net(self) -> Layer:
+        """The graph: unbound layers, new at each call."""
+        graph = self._call("net")
+        if not isinstance(graph, Layer):
+            raise self.error(
+                f"net() gave {_kind(graph)}, not a layer", _hint(graph, "return Sequential(...)")
+            )
+        return graph
+
+    def solver(self) -> Any:
+        """The SGD, new at each call."""
+        from minet.optim import SGD
+
+        solver = self._call("solver")
+        if not isinstance(solver, SGD):
+            raise self.error(
+                f"solver() gave {_kind(solver)}, not an SGD", _hint(solver, "return SGD(lr=0.05)")
+            )
+        return solver
+
+    def datasets(self) -> tuple[Any, Any]:
+        """The training set and the test set."""
+        from minet.data import Dataset
+
+        pair = self._call("datasets")
+        if not isinstance(pair, (tuple, list)) or [isinstance(d, Dataset) for d in pair] != [True, True]:
+            raise self.error(
+                f"datasets() gave {_kind(pair)}, not a pair of Datasets", _hint(pair, "return train, test")
+            )
+        return pair[0], pair[1]
+
+    def error(self, message: str, hint: str = "") -> ModelFileError:
+        """An error about this file."""
+        return ModelFileError(f"{_shown(self.path)}: {message}", hint)
+
+    def _call(self, name: str) -> Any:
+        function = self._functions[name]
+        known = inspect.signature(function).parameters
+        try:
+            return function(**{key: value for key, value in self.settings.items() if key in known})
+        except LayerError as error:
+            if error.layer is not None:  # it tells where by itself
+                raise
+            raise _blamed(self.path, error) from error
+        except (Exception, SystemExit) as error:
+            raise _blamed(self.path, error) from error
+
+    def _function(self, module: ModuleType, name: str) -> Callable[..., Any]:
+        function = getattr(module, name)
+        if not inspect.isfunction(function):
+            raise self.error(f"{name} is {_kind(function)}, not a function", PARTS[name])
+        for parameter in _parameters(function).values():
+            if parameter.default is parameter.empty:
+                raise self.error(
+                    f"{name}() has no default for {parameter.name}", f"def {name}({parameter.name}=...)"
+                )
+        return function
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """A setting, if every function that takes it can have a value of this type."""
+        if name not in self.known:
+            listed = ", ".join(f"{key}={default!r}" for key, default in self.known.items())
+            raise self.error(
+                f"has no setting {name!r}; its settings are: {listed}", close(name, list(self.known))
+            )
+        for function in self._functions.values():
+            if name in _parameters(function):
+                value = self._typed(
+                    name, value, _parameters(function)[name].default, _choices(function, name)
+                )
+        return value
+
+    def _typed(self, name: str, value: Any, default: Any, choices: tuple[Any, ...]) -> Any:
+        if choices:
+            if value not in choices:
+                hint = close(str(value), [str(choice) for choice in choices])
+                raise self.error(f"{name} is one of {', '.join(map(repr, choices))}, got {value!r}", hint)
+            return value
+        kind = type(default)
+        if default is None or type(value) is kind:
+            return value
+        if (kind, type(value)) in ((float, int), (tuple, list)):
+            return kind(value)
+        raise self.error(f"{name} must be of type {kind.__name__}, as {default!r}, got {_kind(value)}")
+
+    def _count(self, name: str, value: Any) -> int:
+        if type(value) is not int or value < 1:
+            raise self.error(f"{name} must be a whole number of at least 1, got {value!r}")
+        return value
+
+    def _shape(self, shape: Any) -> Shape:
+        if not (
+            isinstance(shape, tuple) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
+        ):
+            raise self.error(
+                f"input_shape must be (channels, height, width), got {shape!r}", PARTS["input_shape"]
+            )
+        return shape
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: p for name, p in inspect.signature(function).parameters.items() if p.kind in kinds}
+
+
+def _choices(function: Callable[..., Any], name: str) -> tuple[Any, ...]:
+    """The values that a parameter's annotation allows, if it is a Literal."""
+    try:
+        annotation = typing.get_type_hints(function).get(name)
+    except Exception:  # an annotation that cannot be evaluated says nothing
+        return ()
+    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+
+
+def _blamed(path: Path, error: BaseException) -> MinetError:
+    """The error with the line of the file where it came from in front; minet's own keep their class."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path.resolve())]
+    where = f"{_shown(path)}:{lines[-1]}" if lines else _shown(path)
+    if isinstance(error, MinetError):
+        error.message = f"{where}: {error.message}"
+        return error
+    return ModelFileError(f"{where}: {type(error).__name__}: {error}".removesuffix(": "))
+
+
+def _shown(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def _kind(value: Any) -> str:
+    return "nothing (None)" if value is None else f"{value!r:.60} of type {type(value).__name__}"
+
+
+def _hint(value: Any, line: str) -> str:
+    return "is its return missing?" if value is None else line

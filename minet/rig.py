@@ -1,0 +1,124 @@
+"""What the checks of the conformance kit stand on: a layer under control, and comparisons that explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minet import rng
+from minet.layer import Layer, Shape
+from minet.net import Net
+
+ROUNDING = {"float32": 3e-5, "float64": 1e-11}  # relative to the largest value of an array
+
+
+class CheckFailed(Exception):
+    """The layer breaks its contract: what was found, and the likely cause."""
+
+    def __init__(self, found: str, cause: str) -> None:
+        super().__init__(f"{found}\nlikely cause: {cause}")
+
+
+class Skip(Exception):
+    """The check cannot be made here."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to check: a maker of layers, an input shape, a batch size, a backend."""
+
+    make: Callable[[], Layer]
+    in_shape: Shape
+    batch: int
+    backend: str
+
+
+def values(shape: Shape, name: str) -> np.ndarray:
+    """Numbers in [-1, 1], shuffled, evenly apart: no ties, none at a kink at 0, the same at each call."""
+    size = int(np.prod(shape))
+    even = (2 * np.arange(size) + 1) / size - 1
+    even[size // 2] += 0.5 / size if size % 2 else 0.0  # the middle one of an odd number would be 0
+    return rng.generator(0, name).permutation(even).reshape(shape)
+
+
+class Rig:
+    """A net around one layer, with x, dy and every buffer under control."""
+
+    def __init__(self, case: Case, dtype: str = "float32", batch: int | None = None, seed: int = 0) -> None:
+        batch = batch or case.batch
+        layer = case.make()
+        if layer.bound:
+            raise CheckFailed("make() gave the same object again", "it must make a new layer at each call")
+        self.net = Net(layer, case.in_shape, batch, backend=case.backend, seed=seed, dtype=dtype)
+        self.graph, self.be = self.net.graph, self.net.be
+        for slot in self.net.slots:
+            # Away from symmetric first values, such as a bias of 0, at which mistakes hide.
+            moved = self.get(slot.value) + 0.1 * values(slot.value.shape, slot.path)
+            self.be.copy(np.clip(moved, *(slot.param.bounds or (None, None))), slot.value)
+        self.x = self.array(values((*case.in_shape, batch), "x"))
+        self.dy = self.array(values((*self.net.output_shape, batch), "dy"))
+        for array in self.buffers():
+            self.be.fill(array, np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max)
+
+    def array(self, value: np.ndarray) -> Any:
+        """The values in native memory of their own."""
+        return self.be.array(np.array(value, self.be.dtype, order="C"))
+
+    def get(self, array: Any) -> np.ndarray:
+        return np.array(self.be.get(array))
+
+    def nan(self, shape: Shape) -> Any:
+        return self.array(np.full(shape, np.nan))
+
+    def buffers(self) -> Iterator[Any]:
+        """What a layer may not count on before it has written it: scratch and per-sample state."""
+        for layer in self.graph.walk():
+            for name, state in layer.state(*self.net.shapes[layer]).items():
+                if (state.scratch or state.per_sample) and not state.persistent:
+                    yield layer.s[name]
+
+    def fprop(self, y: Any = None, beta: float = 0.0, train: bool = True) -> np.ndarray:
+        y = self.nan(self.dy.shape) if y is None else y
+        self.graph.fprop(self.x, y, beta, train)
+        return self.get(y)
+
+    def bprop(self, dx: Any = None, beta: float = 0.0) -> np.ndarray:
+        dx = self.nan(self.x.shape) if dx is None else dx
+        self.be.fill(self.net.flat_grads, 0.0)
+        self.graph.bprop(self.x, self.dy, dx, beta)
+        return self.get(dx)
+
+    def grads(self) -> dict[str, np.ndarray]:
+        return {path: self.get(grad) for path, grad in self.net.grads.items()}
+
+    def both(self, train: bool = True) -> dict[str, np.ndarray]:
+        """y, dx and all gradients of one fprop and bprop."""
+        return {"y": self.fprop(train=train), "dx": self.bprop(), **self.grads()}
+
+
+def expect(got: np.ndarray, expected: np.ndarray, what: str, cause: str, rtol: float | None = None) -> None:
+    """Fail at the worst element if an array differs by more than rounding (`rtol` 0: by one bit)."""
+    if got.shape != expected.shape:
+        raise CheckFailed(f"{what}: expected shape {expected.shape}, got {got.shape}", cause)
+    if not got.size:
+        return
+    rtol = ROUNDING[str(got.dtype)] if rtol is None else rtol
+    with np.errstate(invalid="ignore"):
+        error = np.where(np.isnan(got) & np.isnan(expected), 0.0, np.abs(got - expected))
+    error = np.where(np.isnan(error), np.inf, error)
+    finite = np.abs(expected[np.isfinite(expected)])
+    if error.max() > rtol * (finite.max() if finite.size else 0.0):
+        index = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
+        at = ", ".join(map(str, index))
+        raise CheckFailed(f"{what}[{at}]: expected {expected[index]:.9g}, got {got[index]:.9g}", cause)
+
+
+def expect_all(
+    got: dict[str, np.ndarray], expected: dict[str, np.ndarray], cause: str, rtol: float | None = None
+) -> None:
+    """`expect` for each array that is expected."""
+    for name, value in expected.items():
+        expect(got[name], value, name, cause, rtol)

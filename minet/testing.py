@@ -1,0 +1,226 @@
+"""The conformance kit: drive any layer on plain arrays, and hold it to the contract, check by check.
+
+`run` computes one fprop and bprop. `check_layer` puts a layer through the named checks of `minet.checks`.
+`layer_checks` makes the same checks pytest cases::
+
+    from minet.testing import layer_checks
+    test_conformance = layer_checks(MyLayer)  # uses MyLayer.examples()
+
+Conformance proves that a layer keeps the contract and that bprop is the derivative of fprop; it does not
+know the formula. Beside it a layer wants hand-computed values and an independent oracle.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minet.checks import CHECKS
+from minet.errors import MinetError
+from minet.layer import Layer, Named, Shape
+from minet.net import Net
+from minet.rig import Case, CheckFailed, Skip
+
+__all__ = ["CHECKS", "Check", "Report", "Run", "check_layer", "layer_checks", "run", "run_check"]
+
+
+@dataclass
+class Run:
+    """What `run` computed, as NumPy arrays of its own.
+
+    Attributes
+    ----------
+    y, dx : ndarray (K, P, Q, N) and (C, H, W, N); dx is None without a dy
+    grads, state : dict of str to ndarray
+        By the layer's own names; for a container by path, such as ``"0/conv.w"``.
+    """
+
+    y: np.ndarray
+    dx: np.ndarray | None
+    grads: Named
+    state: Named
+
+
+def run(
+    layer: Layer,
+    x: np.ndarray,
+    dy: np.ndarray | None = None,
+    *,
+    params: dict[str, Any] | None = None,
+    beta_y: float = 0.0,
+    y0: np.ndarray | None = None,
+    beta_dx: float = 0.0,
+    dx0: np.ndarray | None = None,
+    train: bool = True,
+    seed: int = 0,
+    step: int = 0,
+    backend: str = "cpu",
+    dtype: str | None = None,
+) -> Run:
+    """One fprop, and one bprop if `dy` is given, of a layer or container on NumPy arrays in CHWN.
+
+    The layer itself is left unbound and unchanged: a clone of it runs.
+
+    Parameters
+    ----------
+    layer : Layer
+    x : ndarray (C, H, W, N)
+    dy : ndarray (K, P, Q, N), optional
+    params : dict, optional
+        Values that replace initial ones, by the layer's own names (by path for a container).
+    beta_y, y0, beta_dx, dx0 :
+        ``y <- beta_y*y0 + f(x)`` and ``dx <- beta_dx*dx0 + J^T dy``; where y0 or dx0 is not given, the
+        destination holds NaN, which a beta of 0 must not let through.
+    train : bool
+    seed, step : int
+        Decide initial values and draws.
+    dtype : str, optional
+        "float32" or "float64"; float64 if x is, float32 otherwise.
+    """
+    x = np.asarray(x)
+    if x.ndim != 4:
+        raise MinetError(f"x must be (C, H, W, N), got shape {x.shape}")
+    dtype = dtype or ("float64" if x.dtype == np.float64 else "float32")
+    net = Net(layer.clone(), x.shape[:3], x.shape[3], backend=backend, seed=seed, dtype=dtype)
+    be, graph = net.be, net.graph
+    net.clock.step = step
+    _set_params(net, params or {})
+    native_x = be.array(np.array(x, dtype, order="C"))
+    y = _destination(net, (*net.output_shape, net.batch), y0, "y0")
+    graph.fprop(native_x, y, beta_y, train)
+    dx = None
+    if dy is not None:
+        dx = _destination(net, x.shape, dx0, "dx0")
+        if np.shape(dy) != y.shape:
+            raise MinetError(f"dy must have y's shape {y.shape}, got {np.shape(dy)}")
+        graph.bprop(native_x, be.array(np.array(dy, dtype, order="C")), dx, beta_dx)
+
+    def out(array: Any) -> np.ndarray:
+        return np.array(be.get(array))
+
+    grads = Named(
+        {name: out(grad) for name, grad in _short(net, net.grads).items()} if dy is not None else {}
+    )
+    states = {
+        f"{node.full_path}.{name}": node.s[name]
+        for node in graph.walk()
+        for name, state in node.state(*net.shapes[node]).items()
+        if not state.scratch
+    }
+    state = Named({name: out(value) for name, value in _short(net, states).items()})
+    return Run(out(y), None if dx is None else out(dx), grads, state)
+
+
+def _short(net: Net, by_path: dict[str, Any]) -> dict[str, Any]:
+    """A lone layer's arrays go by their own names."""
+    return by_path if net.graph.children else {path.rpartition(".")[2]: a for path, a in by_path.items()}
+
+
+def _set_params(net: Net, params: dict[str, Any]) -> None:
+    known = _short(net, net.params) | net.params
+    for name, value in params.items():
+        if name not in known:
+            raise MinetError(
+                f"there is no parameter {name!r}", f"the parameters are: {', '.join(known) or 'none'}"
+            )
+        if np.shape(value) != known[name].shape:
+            raise MinetError(f"{name} has shape {known[name].shape}, got {np.shape(value)}")
+        net.be.copy(np.asarray(value, net.be.dtype), known[name])
+
+
+def _destination(net: Net, shape: Shape, first: np.ndarray | None, name: str) -> Any:
+    if first is not None and np.shape(first) != tuple(shape):
+        raise MinetError(f"{name} must have shape {tuple(shape)}, got {np.shape(first)}")
+    return net.be.array(np.array(np.full(shape, np.nan) if first is None else first, net.be.dtype, order="C"))
+
+
+@dataclass
+class Check:
+    """The outcome of one check: "PASS", "FAIL" or "SKIP", with what was expected and found, or why not."""
+
+    name: str
+    status: str
+    detail: str = ""
+
+
+@dataclass
+class Report:
+    """The outcome of all checks of one layer. `ok` is False if any failed."""
+
+    title: str
+    checks: list[Check]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed
+
+    @property
+    def failed(self) -> list[Check]:
+        return [check for check in self.checks if check.status == "FAIL"]
+
+    def __str__(self) -> str:
+        lines = [self.title]
+        for check in self.checks:
+            detail = check.detail.replace("\n", "\n" + " " * 20)
+            lines.append(f"  {check.status}  {check.name:<12} {detail}".rstrip())
+        return "\n".join(lines)
+
+
+def run_check(
+    name: str, make: Callable[[], Layer], in_shape: Shape, *, batch: int = 3, backend: str = "cpu"
+) -> Check:
+    """One named check of the layer that `make()` gives; anything that it raises is a failure of the layer."""
+    try:
+        CHECKS[name](Case(make, tuple(in_shape), batch, backend))
+    except Skip as why:
+        return Check(name, "SKIP", str(why))
+    except CheckFailed as failure:
+        return Check(name, "FAIL", str(failure))
+    except Exception as error:  # a layer's own mistake of any kind is what the kit looks for
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return Check(name, "FAIL", f"{type(error).__name__} at {place.filename}:{place.lineno}: {error}")
+    return Check(name, "PASS")
+
+
+def check_layer(
+    make: Callable[[], Layer], in_shape: Shape, *, batch: int = 3, backend: str = "cpu"
+) -> Report:
+    """Every check of the kit.
+
+    Parameters
+    ----------
+    make : callable
+        Gives a new layer at each call, such as ``lambda: PReLU()`` or the class itself.
+    in_shape : tuple of int
+        ``(C, H, W)``; best with H != W, and windows that neither equal their stride nor the image.
+    batch : int
+    backend : str
+    """
+    title = f"{make()!r} on {tuple(in_shape)}, batch {batch}, {backend}"
+    return Report(title, [run_check(name, make, in_shape, batch=batch, backend=backend) for name in CHECKS])
+
+
+def layer_checks(cls: type[Layer], *, backend: str = "cpu") -> Callable[..., None]:
+    """A pytest test function with a case for each of the class's examples and each check."""
+    import pytest
+
+    cases = []
+    for make, in_shape in cls.examples():
+        label = f"{make()!r}{tuple(in_shape)}".replace(" ", "")
+        cases += [pytest.param(make, in_shape, name, id=f"{name}-{label}") for name in CHECKS]
+    if not cases:
+        raise NotImplementedError(f"{cls.__name__}.examples() gives nothing to check")
+
+    @pytest.mark.parametrize(("make", "in_shape", "name"), cases)
+    def conformance(make: Callable[[], Layer], in_shape: Shape, name: str) -> None:
+        check = run_check(name, make, in_shape, backend=backend)
+        if check.status == "SKIP":
+            pytest.skip(check.detail)
+        if check.status == "FAIL":
+            pytest.fail(f"{make()!r} on {in_shape}: {name}: {check.detail}", pytrace=False)
+
+    return conformance

@@ -1,0 +1,59 @@
+"""The geometry of a sliding window: what pooling layers, Conv and im2col have in common."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minet.layer import Layer, Shape
+
+
+class Window(NamedTuple):
+    """Size (R, S), stride, pad and dilation of a window, each (vertical, horizontal)."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    dilation: tuple[int, int] = (1, 1)
+
+    @classmethod
+    def pool(cls, layer: Layer, window: Any, stride: Any, pad: Any) -> Window:
+        """A pooling layer's window: stride None is the window's size, and every window meets the image."""
+        size = pair(layer, "window", window)
+        pads = pair(layer, "pad", pad, 0)
+        if pads[0] >= size[0] or pads[1] >= size[1]:
+            raise layer.error(
+                f"pad {pads} must be smaller than the window {size}",
+                "a window inside the padding would pool nothing",
+            )
+        return cls(size, size if stride is None else pair(layer, "stride", stride), pads)
+
+    def out_hw(self, layer: Layer, in_shape: Shape) -> tuple[int, int]:
+        """Output height and width (P, Q), rounded down, or the layer's error if the window does not fit."""
+        out = []
+        for axis, size, r, s, p, d in zip("HW", in_shape[1:], *self, strict=True):
+            reach = d * (r - 1) + 1
+            if reach > size + 2 * p:
+                spread = f" spread by dilation {d}" if d > 1 else ""
+                raise layer.error(
+                    f"window {self.size[0]}x{self.size[1]}{spread} does not fit {axis}={size} with pad {p}",
+                    "raise pad or shrink window",
+                )
+            out.append((size + 2 * p - reach) // s + 1)
+        return out[0], out[1]
+
+
+def pair(layer: Layer, name: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """A setting given as an int or as (vertical, horizontal), checked to be whole and at least `least`."""
+    both = (value, value) if isinstance(value, (int, np.integer)) else value
+    try:
+        vertical, horizontal = both
+        if (int(vertical), int(horizontal)) != (vertical, horizontal) or min(vertical, horizontal) < least:
+            raise ValueError
+    except (TypeError, ValueError):
+        hint = f"give {name}=3 or {name}=(3, 5)" if least else f"give {name}=0 or {name}=(1, 2)"
+        raise layer.error(
+            f"{name} must be one or two whole numbers of at least {least}, got {value!r}", hint
+        ) from None
+    return int(vertical), int(horizontal)
