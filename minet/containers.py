@@ -118,12 +118,11 @@ class Concat(Container):
 
     def out_shape(self, in_shape: Shape) -> Shape:
         shapes = [branch.configure(in_shape) for branch in self.layers]
-        for branch, shape in zip(self.layers, shapes, strict=True):
-            if shape[1:] != shapes[0][1:]:
-                raise self.error(
-                    f"branches disagree in (H, W): {_listed(self.layers, shapes)}",
-                    "let strides and pads bring every branch to one height and width",
-                )
+        if len({shape[1:] for shape in shapes}) > 1:
+            raise self.error(
+                f"branches disagree in (H, W): {_listed(self.layers, shapes)}",
+                "let strides and pads bring every branch to one height and width",
+            )
         ends = [sum(shape[0] for shape in shapes[: i + 1]) for i in range(len(shapes))]
         self._slices = [slice(end - shape[0], end) for end, shape in zip(ends, shapes, strict=True)]
         return (ends[-1], *shapes[0][1:])

@@ -40,5 +40,6 @@ def first_not_finite(net: Net) -> str:
     finally:
         for layer in leaves:
             del layer.__dict__["fprop"]
-    where = f"the first output that is not finite is that of {found[0].where}"
-    return where if found else "every layer's output is finite"
+    if not found:
+        return "every layer's output is finite"
+    return f"the first output that is not finite is that of {found[0].where}"

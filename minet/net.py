@@ -148,7 +148,7 @@ class Net:
         return shape, np.dtype(state.dtype) if state.dtype else self.be.dtype
 
     def _scratch_sizes(self) -> list[int]:
-        """Bytes of scratch for each depth: layers of one depth never run inside one another, so they share."""
+        """Bytes of scratch for each depth: layers of one depth never run inside one another, and share."""
         sizes: dict[int, int] = {}
         for depth, layer in with_depth(self.graph):
             need = 0

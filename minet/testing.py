@@ -1,6 +1,6 @@
 """The conformance kit: drive any layer on plain arrays, and hold it to the contract, check by check.
 
-`run` computes one fprop and bprop. `check_layer` puts a layer through the named checks of `minet.checks`.
+`run` computes one fprop and bprop. `check_layer` puts a layer through the named checks of `minet.conformance`.
 `layer_checks` makes the same checks pytest cases::
 
     from minet.testing import layer_checks
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from minet.checks import CHECKS
+from minet.conformance import CHECKS
 from minet.errors import MinetError
 from minet.layer import Layer, Named, Shape
 from minet.net import Net

@@ -90,8 +90,8 @@ class Backend(ABC):
     ) -> None:  # fmt: skip
         """One step of SGD on a parameter: ``g' = g + decay*w; v <- momentum*v + g'``;
 
-        ``w <- w - lr * v``, or with `nesterov` ``w <- w - lr * (g' + momentum*v)``; then w is clipped to `bounds`.
-        The gradient is left as it was.
+        ``w <- w - lr * v``, or with `nesterov` ``w <- w - lr * (g' + momentum*v)``; then w is clipped to
+        `bounds`. The gradient is left as it was.
         """
 
     @abstractmethod

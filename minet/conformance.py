@@ -1,0 +1,278 @@
+"""The named checks of the conformance kit: one function for each promise of the layer contract.
+
+A check gets a `Case`, builds what it needs, and raises `CheckFailed` with index, expected value, value got
+and the likely cause, or `Skip` with the reason. `CHECKS` holds them by name, in the order of a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minet.gradients import check_gradients
+from minet.layer import LayerError
+from minet.rig import Case, CheckFailed, Rig, Skip, expect, expect_all, values
+
+BETAS = (0.0, 0.5, 1.0, -0.7)
+GUARD = 77.0
+
+CHECKS: dict[str, Callable[[Case], None]] = {}
+
+
+def check(function: Callable[[Case], None]) -> Callable[[Case], None]:
+    CHECKS[function.__name__] = function
+    return function
+
+
+@check
+def shape(case: Case) -> None:
+    """out_shape tells the truth: fprop writes each element of such a y, bprop each of dx."""
+    rig = Rig(case)
+    for name, got in (("y", rig.fprop()), ("dx", rig.bprop())):
+        if np.isnan(got).all():
+            raise CheckFailed(f"{name} is all NaN as it was before", "it was never written")
+        if np.isnan(got).any():
+            index = ", ".join(str(i) for i in np.argwhere(np.isnan(got))[0])
+            raise CheckFailed(f"{name}[{index}] is NaN as before", "out_shape, or the loops' ends, are off")
+
+
+@check
+def poison(case: Case) -> None:
+    """At beta 0 nothing of y, dx, scratch or per-sample state is read before it is written."""
+    clean, dirty = Rig(case), Rig(case)
+    for array in clean.buffers():
+        clean.be.fill(array, 0)
+    y = clean.fprop(clean.array(np.zeros(clean.dy.shape)))
+    dx = clean.bprop(clean.array(np.zeros(clean.x.shape)))
+    cause = "a buffer is read before it is written: multiply by beta only if beta != 0"
+    expect_all(dirty.both(), {"y": y, "dx": dx, **clean.grads()}, cause)
+
+
+@check
+def beta_y(case: Case) -> None:
+    """``y <- beta*y + f(x)`` for any beta."""
+    plain = Rig(case).fprop()
+    for beta in BETAS:
+        rig = Rig(case)
+        y0 = values(plain.shape, "y0").astype(plain.dtype)
+        got = rig.fprop(rig.array(y0), beta)
+        expect(got, beta * y0 + plain, f"beta {beta}: y", "fprop must write beta*y + f(x)")
+
+
+@check
+def beta_dx(case: Case) -> None:
+    """``dx <- beta*dx + J^T dy`` for any beta; beta is not for parameter gradients."""
+    rig = Rig(case)
+    plain = rig.both()
+    for beta in BETAS:
+        rig = Rig(case)
+        dx0 = values(plain["dx"].shape, "dx0").astype(plain["dx"].dtype)
+        rig.fprop()
+        got = {"dx": rig.bprop(rig.array(dx0), beta), **rig.grads()}
+        expected = {name: value for name, value in plain.items() if name != "y"}
+        expected["dx"] = beta * dx0 + plain["dx"]
+        expect_all(got, expected, f"at beta {beta} bprop must write beta*dx + J^T dy, beta on dx alone")
+
+
+@check
+def slices(case: Case) -> None:
+    """y, dy, x and dx may be channel slices of larger arrays, of which nothing else is written or read."""
+    rig = Rig(case)
+    plain = rig.both()
+
+    def canvas(like: Any, fill: np.ndarray | float) -> tuple[Any, Any]:
+        around = np.full((len(like) + 3, *like.shape[1:]), GUARD)
+        around[2:-1] = fill
+        whole = rig.array(around)
+        return whole, whole[2:-1]
+
+    y_canvas, y = canvas(rig.dy, np.nan)
+    dx_canvas, dx = canvas(rig.x, np.nan)
+    rig.x, rig.dy = canvas(rig.x, rig.get(rig.x))[1], canvas(rig.dy, rig.get(rig.dy))[1]
+    got = {"y": rig.fprop(y), "dx": rig.bprop(dx), **rig.grads()}
+    expect_all(got, plain, "an index counts from the array's start, or a stride is taken for granted")
+    for name, whole in (("y", rig.get(y_canvas)), ("dx", rig.get(dx_canvas))):
+        if not (whole[:2] == GUARD).all() or not (whole[-1:] == GUARD).all():
+            raise CheckFailed(f"memory beside {name} was written", "loops run past the slice")
+
+
+@check
+def untouched(case: Case) -> None:
+    """x and dy stay as they were: other branches read them too."""
+    rig = Rig(case)
+    x, dy = rig.get(rig.x), rig.get(rig.dy)
+    rig.fprop()
+    expect(rig.get(rig.x), x, "x after fprop", "the layer works in place", 0.0)
+    rig.bprop()
+    expect(rig.get(rig.x), x, "x after bprop", "the layer works in place", 0.0)
+    expect(rig.get(rig.dy), dy, "dy after bprop", "the layer scales or masks dy in place", 0.0)
+
+
+@check
+def bprop_reads_y(case: Case) -> None:
+    """bprop does without y: under Sum it holds the siblings' share too."""
+    rig = Rig(case)
+    plain = rig.both()
+    y = rig.nan(rig.dy.shape)
+    rig.fprop(y)
+    rig.be.fill(y, np.nan)
+    got = {"dx": rig.bprop(), **rig.grads()}
+    expected = {name: value for name, value in plain.items() if name != "y"}
+    expect_all(got, expected, "bprop reads y: keep what it needs as state")
+
+
+@check
+def accumulate(case: Case) -> None:
+    """Parameter gradients are added to what is there."""
+    rig = Rig(case)
+    plain = rig.both()
+    rig.fprop()
+    rig.be.fill(rig.net.flat_grads, 0.5)
+    rig.graph.bprop(rig.x, rig.dy, rig.nan(rig.x.shape), 0.0)
+    for path, got in rig.grads().items():
+        expect(got, plain[path] + np.asarray(0.5, got.dtype), path, "use self.g[...] +=, not =")
+
+
+@check
+def gradient(case: Case) -> None:
+    """In training, dx and every parameter's gradient equal central differences in float64."""
+    check_gradients(case, train=True)
+
+
+@check
+def gradient_eval(case: Case) -> None:
+    """The same in evaluation."""
+    check_gradients(case, train=False)
+
+
+@check
+def need_dx(case: Case) -> None:
+    """Without a dx, as for a net's first layer, bprop still gives the parameters' gradients."""
+    rig = Rig(case)
+    plain = rig.both()
+    rig.fprop()
+    rig.be.fill(rig.net.flat_grads, 0.0)
+    rig.graph.bprop(rig.x, rig.dy, None, 0.0)
+    expected = {name: value for name, value in plain.items() if name not in ("y", "dx")}
+    expect_all(rig.grads(), expected, "gradients are computed only where dx is")
+
+
+@check
+def determinism(case: Case) -> None:
+    """The same bits again: from a new layer, from a used one, and with one thread."""
+    plain = Rig(case).both()
+    expect_all(Rig(case).both(), plain, "global random state, or a reduction whose order varies", 0.0)
+    used = Rig(case)
+    x = used.x
+    used.x = used.array(used.get(x) * -0.5)
+    used.both()
+    used.x = x
+    expect_all(used.both(), plain, "something is carried over from the batch before", 0.0)
+    if case.backend == "cpu":
+        import numba
+
+        threads = numba.get_num_threads()
+        try:
+            numba.set_num_threads(1)
+            expect_all(Rig(case).both(), plain, "the order of a sum depends on the number of threads", 0.0)
+        finally:
+            numba.set_num_threads(threads)
+
+
+@check
+def evaluation(case: Case) -> None:
+    """Evaluation draws nothing, and changes no running statistics."""
+    rig = Rig(case)
+    rig.fprop(train=True)
+    kept = {path: rig.get(value) for path, value in rig.net.persistent.items()}
+    plain = rig.fprop(train=False)
+    after = {path: rig.get(value) for path, value in rig.net.persistent.items()}
+    expect_all(after, kept, "statistics are updated in evaluation", 0.0)
+    rig.net.clock.step += 1
+    cause = "random draws, or a counter, in evaluation"
+    expect(rig.fprop(train=False), plain, "y at the next step", cause, 0.0)
+
+
+@check
+def batch_sizes(case: Case) -> None:
+    """N = 1 and odd N: in evaluation each sample's output is its own, whatever the batch."""
+    whole = Rig(case, batch=7)
+    y = whole.both(train=False)["y"]
+    x = whole.get(whole.x)
+    for n in (0, 6):
+        one = Rig(case, batch=1)
+        one.x = one.array(x[..., n : n + 1])
+        alone = one.both(train=False)["y"]
+        expect(alone, y[..., n : n + 1], f"sample {n} alone: y", "loops over N take a size for granted")
+    for rig in (Rig(case, batch=1), whole):
+        for name, got in rig.both(train=True).items():
+            if not np.isfinite(got).all():
+                found = f"{name} is not finite at N = {rig.net.batch}"
+                raise CheckFailed(found, "a statistic over N - 1 samples")
+
+
+@check
+def save_load(case: Case) -> None:
+    """Parameters and persistent state are all there is: saved and loaded, a new layer does the same."""
+    from safetensors.numpy import load, save
+
+    rig = Rig(case)
+    rig.fprop(train=True)
+    kept = rig.net.params | rig.net.persistent
+    stored = load(save({path: np.ascontiguousarray(rig.get(value)) for path, value in kept.items()}))
+    other = Rig(case, seed=1)
+    for path, value in (other.net.params | other.net.persistent).items():
+        other.be.copy(stored[path], value)
+    cause = "the layer keeps something outside its parameters and persistent state"
+    expect(other.fprop(train=False), rig.fprop(train=False), "y after loading", cause, 0.0)
+
+
+@check
+def bad_shapes(case: Case) -> None:
+    """A shape that does not fit is a LayerError before anything runs; one that fits works."""
+    c, h, w = case.in_shape
+    for small in ((1, 1, 1), (c, 1, 1), (c, 1, w), (c, h, 1), (1, h, w), (c + 1, h, w)):
+        try:
+            rig = Rig(Case(case.make, small, case.batch, case.backend))
+        except LayerError:
+            continue
+        except Exception as error:
+            found = f"input {small}: expected a LayerError or a net, got {type(error).__name__}: {error}"
+            raise CheckFailed(found, "out_shape does not look at all sizes") from error
+        for name, got in rig.both().items():
+            if not np.isfinite(got).all():
+                found = f"input {small}: {name} is not finite"
+                raise CheckFailed(found, "out_shape lets through what does not fit")
+
+
+@check
+def float32(case: Case) -> None:
+    """float32 agrees with float64, so that what the gradient check proved holds for training."""
+    if case.backend != "cpu":
+        raise Skip("only the cpu has float64")
+    exact = {name: value.astype(np.float32) for name, value in Rig(case, "float64").both().items()}
+    expect_all(Rig(case).both(), exact, "a sum or an exponential loses float32's digits", 1e-4)
+
+
+@check
+def parity_emu(case: Case) -> None:
+    """The CUDA kernels on the emulator agree with the cpu."""
+    _parity(case, "emu")
+
+
+@check
+def parity_cuda(case: Case) -> None:
+    """The CUDA kernels on the GPU agree with the cpu."""
+    _parity(case, "cuda")
+
+
+def _parity(case: Case, backend: str) -> None:
+    from minet import backends
+
+    if why := backends.missing(backend):
+        raise Skip(why)
+    there = Rig(Case(case.make, case.in_shape, case.batch, backend)).both()
+    here = Rig(Case(case.make, case.in_shape, case.batch, "cpu")).both()
+    expect_all(there, here, f"the kernel on {backend} computes something else than the cpu's", 1e-4)
