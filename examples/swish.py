@@ -1,0 +1,38 @@
+"""A layer of one's own in NumPy: f(x) = x * sigmoid(b * x) with a learnable b for each channel.
+
+Ramachandran, Zoph, Le: "Searching for activation functions", 2017, arXiv 1710.05941.
+Hold it to the contract with `minet check examples/swish.py`.
+"""
+
+import numpy as np
+
+from minet import Layer, Param, update
+
+
+class Swish(Layer):
+    def out_shape(self, in_shape):
+        return in_shape
+
+    def params(self, in_shape):
+        return {"b": Param((in_shape[0],), init=1.0, decay=False)}
+
+    def fprop_cpu(self, x, y, beta, train):
+        update(y, x * self.sigmoid(x), beta)
+
+    def bprop_cpu(self, x, dy, dx, beta):
+        s = self.sigmoid(x)
+        slope = x * s * (1 - s)  # of the sigmoid's argument b * x
+        self.g.b += (dy * x * slope).sum(axis=(1, 2, 3))
+        if dx is not None:
+            update(dx, dy * (s + self.b * slope), beta)
+
+    def sigmoid(self, x):
+        return 0.5 + 0.5 * np.tanh(0.5 * self.b * x)
+
+    @property
+    def b(self):
+        return self.p.b[:, None, None, None]
+
+    @classmethod
+    def examples(cls):
+        yield cls, (3, 4, 5)

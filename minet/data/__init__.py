@@ -1,0 +1,12 @@
+"""Data sets, and batches of them in the layout (C, H, W, N) that nets compute on.
+
+>>> train = digits("train", crop=1)
+>>> for x, labels in Batches(train, 64, seed=0).epoch(0):
+...     ...  # x is (1, 8, 8, 64) float32, labels is (64,) int64
+"""
+
+from minet.data.batches import Batches
+from minet.data.dataset import DataError, Dataset
+from minet.data.sources import cifar10, digits, mnist
+
+__all__ = ["Batches", "DataError", "Dataset", "cifar10", "digits", "mnist"]

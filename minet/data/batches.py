@@ -1,0 +1,160 @@
+"""Batches: images shuffled, augmented and laid out as (C, H, W, N), ahead of the step that uses them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import DTypeLike, NDArray
+
+from minet.data.dataset import DataError, Dataset
+
+AHEAD = 2  # batches prepared while the consumer works on one
+_WORD = 2**64 - 1
+
+Batch = tuple[NDArray[Any], NDArray[np.int64]]
+
+
+class Plan(NamedTuple):
+    """One epoch, by position in it."""
+
+    order: NDArray[np.int64]  # (positions,): index of the image
+    labels: NDArray[np.int64]  # (positions,): its label, -1 for a filler
+    moves: NDArray[np.int64]  # (positions, 3): shift down, shift right, 1 if mirrored
+
+
+class Batches:
+    """Batches of a data set, epoch by epoch.
+
+    In training the images come in a new order each epoch, augmented as the data set says, and an incomplete
+    last batch is dropped. Otherwise they come in the data set's order, not augmented, and the last batch is
+    filled up with images whose labels are -1, to be ignored.
+
+    An image's place in the order and its augmentation are drawn from ``(seed, epoch, image index)`` alone:
+    not from the batch size, the timing, or the place where an epoch was resumed.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    batch : int
+        N, the number of images in each batch.
+    seed : int
+    train : bool
+    dtype : {"float32", "float64"}
+
+    Raises
+    ------
+    DataError
+        If in training the batch is larger than the data set, or a setting does not fit.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch: int,
+        *,
+        seed: int = 0,
+        train: bool = True,
+        dtype: DTypeLike = "float32",
+    ) -> None:
+        self.dataset, self.batch, self.seed, self.train = dataset, batch, seed, train
+        self.dtype = np.dtype(dtype)
+        if batch < 1:
+            raise DataError(f"{dataset.name}: a batch of {batch} images", "give 1 at least")
+        if train and batch > len(dataset):
+            raise DataError(
+                f"{dataset.name}: a batch of {batch} is larger than the data set of {len(dataset)} images",
+                "use a smaller batch or a larger limit",
+            )
+        if self.dtype not in (np.float32, np.float64):
+            raise DataError(f"{dataset.name}: no batches of {self.dtype}", "dtype is float32 or float64")
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        n = len(self.dataset)
+        return n // self.batch if self.train else -(-n // self.batch)
+
+    def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `e`, from batch `start` on.
+
+        One worker thread prepares them ahead. It ends with the loop, also when the loop is left early. Each
+        batch has memory of its own and stays valid.
+
+        Yields
+        ------
+        x : ndarray, (C, H, W, N), C-contiguous
+        labels : ndarray of int64, (N,)
+
+        Raises
+        ------
+        DataError
+            If `start` is not within the epoch. Whatever fails in the worker is raised here too.
+        """
+        if not 0 <= start <= len(self):
+            message = f"{self.dataset.name}: cannot start from batch {start}"
+            raise DataError(message, f"an epoch has {len(self)} batches")
+        plan = self._plan(e)
+        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="minet-data")
+        ready: deque[Future[Batch]] = deque()
+        try:
+            for i in range(start, len(self)):
+                ready.append(pool.submit(self._make, plan, i))
+                if len(ready) > AHEAD:
+                    yield ready.popleft().result()
+            while ready:
+                yield ready.popleft().result()
+        finally:  # also when the consumer breaks out or fails: ends the batch at hand, drops the others
+            pool.shutdown(cancel_futures=True)
+
+    def _plan(self, e: int) -> Plan:
+        n, crop = len(self.dataset), self.dataset.crop
+        if self.train:
+            # One block of Philox4x64 for each image, counted by its index: four words for its rank in the
+            # order, the two shifts and the mirror. Raw words, as Generator's methods may change with NumPy.
+            philox = np.random.Philox(key=(int(e) & _WORD) << 64 | int(self.seed) & _WORD)
+            words = philox.random_raw(4 * n).reshape(n, 4)
+            order = np.argsort(words[:, 0], kind="stable")
+            moves = (words[order, 1:] % np.uint64(2 * crop + 1)).astype(np.int64) - crop
+            moves[:, 2] = words[order, 3] >> np.uint64(63) if self.dataset.flip else 0
+        else:
+            order = np.arange(len(self) * self.batch) % n
+            moves = np.zeros((len(order), 3), np.int64)
+        labels = self.dataset.labels[order]
+        labels[n:] = -1
+        return Plan(order, labels, moves)
+
+    def _make(self, plan: Plan, i: int) -> Batch:
+        data, here = self.dataset, slice(i * self.batch, (i + 1) * self.batch)
+        x = np.empty((*data.image_shape, self.batch), self.dtype)
+        gather(data.images, plan.order[here], plan.moves[here], data.mean, data.std, x)
+        return x, plan.labels[here]
+
+
+# One Numba call rather than NumPy calls for each image: a worker that takes and releases the interpreter lock
+# a hundred times a batch waits each time for a main thread that is busy with Python.
+@njit(cache=True, nogil=True, error_model="numpy")
+def gather(
+    images: NDArray[Any],
+    order: NDArray[np.int64],
+    moves: NDArray[np.int64],
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+    x: NDArray[Any],
+) -> None:
+    """Images (., C, H, W) to x (C, H, W, N): picked, shifted, mirrored and normalised in one pass."""
+    C, H, W, N = x.shape
+    for first in range(0, N, 16):  # 16 float32 make a cache line: it is written whole, from 16 cached images
+        for c in range(C):
+            for h in range(H):
+                for w in range(W):
+                    for n in range(first, min(first + 16, N)):
+                        row = h + moves[n, 0]
+                        column = (W - 1 - w if moves[n, 2] else w) + moves[n, 1]
+                        if 0 <= row < H and 0 <= column < W:
+                            x[c, h, w, n] = (images[order[n], c, row, column] - mean[c]) / std[c]
+                        else:
+                            x[c, h, w, n] = 0

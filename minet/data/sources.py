@@ -1,0 +1,231 @@
+"""The known data sets: digits comes with minet, MNIST and CIFAR-10 are looked for and else downloaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from minet.data.dataset import DataError, Dataset
+from minet.data.files import Bytes, read_cifar10, read_idx_pair
+
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+MNIST_FILES = {  # images and labels of each split, with the MD5 sums of the gzipped files
+    "train": (
+        ("train-images-idx3-ubyte", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        ("train-labels-idx1-ubyte", "d53e105ee54ea40749a09fcbcd1e9432"),
+    ),
+    "test": (
+        ("t10k-images-idx3-ubyte", "9fb629c4189551a2d022fa330f9573f3"),
+        ("t10k-labels-idx1-ubyte", "ec29112dd5afa0611ce80d1b7f02629c"),
+    ),
+}
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/"
+CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
+CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+CIFAR10_FOLDER = "cifar-10-batches-bin"
+CIFAR10_FILES = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}
+
+
+def digits(
+    split: str = "train",
+    *,
+    flip: bool = False,
+    crop: int = 0,
+    mean: ArrayLike = 4.893,
+    std: ArrayLike = 6.023,
+    limit: int | None = None,
+) -> Dataset:
+    """1,797 grey images of handwritten digits, 8x8, values 0 to 16, 10 classes; they come with minet.
+
+    Image i is in the test set if ``i % 5 == 4``, otherwise in the training set: 1,438 and 359 images.
+
+    Parameters
+    ----------
+    split : str
+        "train" or "test".
+    flip, crop, mean, std
+        As in `Dataset`.
+    limit : int, optional
+        Take the first `limit` images only.
+
+    Raises
+    ------
+    DataError
+        If the split is unknown or a setting does not fit.
+
+    References
+    ----------
+    E. Alpaydin and C. Kaynak (1998), "Optical Recognition of Handwritten Digits", UCI Machine Learning
+    Repository, https://doi.org/10.24432/C50P49, CC BY 4.0.
+    """
+    _check_split("digits", split)
+    folder = Path(__file__).with_name("digits")
+    images, labels = read_idx_pair(folder / "images-idx3-ubyte.gz", folder / "labels-idx1-ubyte.gz", 10)
+    chosen = (np.arange(len(labels)) % 5 == 4) == (split == "test")
+    return _dataset(
+        f"digits {split}", images[chosen], labels[chosen], limit, mean=mean, std=std, flip=flip, crop=crop
+    )
+
+
+def mnist(
+    split: str = "train",
+    *,
+    flip: bool = False,
+    crop: int = 0,
+    mean: ArrayLike = 0.1307 * 255,
+    std: ArrayLike = 0.3081 * 255,
+    limit: int | None = None,
+) -> Dataset:
+    """MNIST: 60,000 and 10,000 grey images of handwritten digits, 28x28 bytes, 10 classes.
+
+    The IDX files, gzipped or not, are looked for in the folder that the environment variable ``MINET_DATA``
+    names (by default a cache of the user's) and in its sub-folder ``mnist``. Those that are missing are
+    downloaded into the latter.
+
+    Parameters
+    ----------
+    split, flip, crop, mean, std, limit
+        As in `digits`.
+
+    Raises
+    ------
+    DataError
+        If the files are not found and cannot be downloaded, or are damaged, or a setting does not fit.
+
+    References
+    ----------
+    Y. LeCun, L. Bottou, Y. Bengio and P. Haffner (1998), "Gradient-based learning applied to document
+    recognition", Proceedings of the IEEE 86(11).
+    """
+    _check_split("mnist", split)
+    root = _root()
+    folders = [root, root / "mnist"]
+    paths = [
+        _find(folders, name, f"{name}.gz") or _download(f"{MNIST_URL}{name}.gz", md5, folders[-1], folders)
+        for name, md5 in MNIST_FILES[split]
+    ]
+    images, labels = read_idx_pair(paths[0], paths[1], 10)
+    return _dataset(f"mnist {split}", images, labels, limit, mean=mean, std=std, flip=flip, crop=crop)
+
+
+def cifar10(
+    split: str = "train",
+    *,
+    flip: bool = False,
+    crop: int = 0,
+    mean: ArrayLike = (0.4914 * 255, 0.4822 * 255, 0.4465 * 255),
+    std: ArrayLike = (0.2470 * 255, 0.2435 * 255, 0.2616 * 255),
+    limit: int | None = None,
+) -> Dataset:
+    """CIFAR-10: 50,000 and 10,000 colour images, 32x32 bytes in 3 channels, 10 classes.
+
+    The files of the *binary* version are looked for in the folder that the environment variable
+    ``MINET_DATA`` names (by default a cache of the user's), in its sub-folder ``cifar10``, and in the
+    ``cifar-10-batches-bin`` of either. If one is missing, they are unpacked from
+    ``cifar-10-binary.tar.gz``, which is downloaded if need be.
+
+    Parameters
+    ----------
+    split, flip, crop, mean, std, limit
+        As in `digits`.
+
+    Raises
+    ------
+    DataError
+        If the files are not found and cannot be downloaded, or are damaged, or a setting does not fit.
+
+    References
+    ----------
+    A. Krizhevsky (2009), "Learning multiple layers of features from tiny images", University of Toronto.
+    """
+    _check_split("cifar10", split)
+    root = _root()
+    folders = [root, root / "cifar10"]
+    places = [*folders, *(folder / CIFAR10_FOLDER for folder in folders)]
+    paths = [path for name in CIFAR10_FILES[split] if (path := _find(places, name))]
+    if len(paths) < len(CIFAR10_FILES[split]):
+        archive = _find(folders, CIFAR10_ARCHIVE)
+        archive = archive or _download(CIFAR10_URL + CIFAR10_ARCHIVE, CIFAR10_MD5, folders[-1], places)
+        _unpack_cifar10(archive)
+        paths = [archive.parent / CIFAR10_FOLDER / name for name in CIFAR10_FILES[split]]
+    parts = [read_cifar10(path) for path in paths]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return _dataset(f"cifar10 {split}", images, labels, limit, mean=mean, std=std, flip=flip, crop=crop)
+
+
+def _check_split(name: str, split: str) -> None:
+    if split not in ("train", "test"):
+        raise DataError(f"{name}: there is no split {split!r}", 'the splits are "train" and "test"')
+
+
+def _dataset(name: str, images: Bytes, labels: Bytes, limit: int | None, **settings: Any) -> Dataset:
+    if limit is not None and limit < 1:
+        raise DataError(f"{name}: limit={limit} leaves no image", "give 1 at least, or None for all")
+    return Dataset(images[:limit], labels[:limit], classes=10, name=name, **settings)
+
+
+def _root() -> Path:
+    """The folder that MINET_DATA names; by default the user's cache, which need not exist yet."""
+    named = os.environ.get("MINET_DATA")
+    if not named:
+        import pooch  # here, as few runs need it
+
+        return Path(pooch.os_cache("minet"))
+    root = Path(named).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root}: no such data folder", "correct --data-dir or MINET_DATA, or create it")
+    return root
+
+
+def _find(folders: list[Path], *names: str) -> Path | None:
+    candidates = (folder / name for folder in folders for name in names)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _download(url: str, md5: str, into: Path, looked: list[Path]) -> Path:
+    """Fetch a file, known by its hash, that is in none of the folders `looked`."""
+    import pooch
+
+    name = url.rpartition("/")[2]
+    try:
+        return Path(pooch.retrieve(url, f"md5:{md5}", fname=name, path=into))
+    except (OSError, ValueError) as error:  # the network or the disk; the hash
+        raise DataError(
+            f"{name} is not here and could not be downloaded\n"
+            f"  looked in: {', '.join(map(str, looked))}\n"
+            f"  tried: {url}\n"
+            f"  {type(error).__name__}: {error}",
+            "get it by other means and name its folder with --data-dir or MINET_DATA",
+        ) from error
+
+
+def _unpack_cifar10(archive: Path) -> None:
+    """Write the archive's data files into a folder beside it.
+
+    Members are read by names of ours and written under names of ours, so that whatever paths and links an
+    archive holds, nothing lands elsewhere.
+    """
+    folder = archive.parent / CIFAR10_FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+        with tarfile.open(archive, "r:gz") as tar:
+            for name in (*CIFAR10_FILES["train"], *CIFAR10_FILES["test"]):
+                member = tar.extractfile(f"{CIFAR10_FOLDER}/{name}")
+                if member is None:
+                    raise KeyError(f"{name} is not a file")
+                part = folder / f"{name}.part"  # renamed once whole: an interrupted run leaves no short file
+                with part.open("wb") as out:
+                    shutil.copyfileobj(member, out)
+                part.replace(folder / name)
+    except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
+        raise DataError(
+            f"{archive}: cannot be unpacked: {error}",
+            "if it is damaged, delete it and run again; if the folder is read-only, name another",
+        ) from error
