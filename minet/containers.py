@@ -43,6 +43,10 @@ class Container(Layer):
         other = super().clone()
         assert isinstance(other, Container)
         other.layers = tuple(layer.clone() for layer in self.layers)
+        copies = dict(zip(self.walk(), other.walk(), strict=True))
+        for layer, copy in copies.items():
+            if layer.tied in copies:  # twins of one another stay so
+                copy.tied = copies[layer.tied]
         return other
 
     def __repr__(self) -> str:

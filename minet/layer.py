@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minet.errors import MinetError
+from minet.settings import is_whole
 
 Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = Any  # ndarray on the cpu, the backend's own array elsewhere
@@ -217,17 +218,16 @@ class Layer:
     def configure(self, in_shape: Shape) -> Shape:
         """``out_shape`` with the shapes checked and an error that says where it happened."""
         try:
-            if len(in_shape) != 3 or any(int(size) != size or size < 1 for size in in_shape):
+            if not _is_shape(in_shape):
                 raise self.error(
-                    "input shape must be three positive sizes (C, H, W)", "leave out the batch size"
+                    "input shape must be three whole positive sizes (C, H, W)", "leave out the batch size"
                 )
             out = self.out_shape(in_shape)
-            if (
-                not isinstance(out, tuple)
-                or len(out) != 3
-                or any(int(size) != size or size < 1 for size in out)
-            ):
-                raise self.error(f"out_shape gave {out!r}, which is not (K, P, Q) with positive sizes")
+            if not isinstance(out, tuple) or not _is_shape(out):
+                raise self.error(
+                    f"out_shape gave {out!r}, which is not (K, P, Q) with whole positive sizes",
+                    "raise self.error(...) in out_shape if the input does not fit",
+                )
         except LayerError as error:
             if error.layer is None:
                 error.layer = self
@@ -250,6 +250,7 @@ class Layer:
     def twin(self) -> Layer:
         """An unbound layer of the same settings that shares this one's parameters and gradients."""
         other = self.clone()
+        other.made_at = _caller(sys._getframe(1))
         for ours, theirs in zip(other.walk(), self.walk(), strict=True):
             ours.tied = theirs.tied or theirs
         return other
@@ -274,8 +275,9 @@ def update(out: np.ndarray, value: np.ndarray, beta: float) -> None:
 
 
 def _caller(frame: FrameType | None) -> tuple[str, int]:
-    """File and line of the innermost frame outside this file and the containers."""
-    while frame is not None and frame.f_globals.get("__name__") in ("minet.layer", "minet.containers"):
+    """File and line of the innermost frame outside of what makes layers from lists."""
+    makers = ("minet.layer", "minet.containers", "minet.net")
+    while frame is not None and frame.f_globals.get("__name__") in makers:
         frame = frame.f_back
     return (frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)
 
@@ -285,8 +287,14 @@ def _short(file: str) -> str:
     return file if relative.startswith("..") else relative
 
 
+def _is_shape(shape: Any) -> bool:
+    return len(shape) == 3 and all(is_whole(size) and size >= 1 for size in shape)
+
+
 def _brief(value: Any) -> str:
-    """A setting as one would type it; functions and classes by their names."""
+    """A setting as one would type it; functions and classes by their names, arrays by their shape."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return f"<array {value.shape}>"
     if inspect.isfunction(value) or inspect.isclass(value):
         return value.__name__
     return repr(value)

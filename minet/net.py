@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,20 +13,9 @@ from minet.containers import Sequential
 from minet.errors import MinetError
 from minet.finite import NotFiniteError, first_not_finite
 from minet.graph import place_all, shapes_of, with_depth
-from minet.layer import Array, Layer, LayerError, Named, Param, Shape, State
-
-ALIGN = 16  # elements; every array in a shared buffer starts on a cache line
-
-
-@dataclass
-class Slot:
-    """One parameter of a net: its path, its declaration, its value and its gradient."""
-
-    path: str
-    param: Param
-    value: Array
-    grad: Array
-
+from minet.layer import Array, Layer, LayerError, Named, Shape, State
+from minet.memory import Slot, concrete, first_value, place, room, scratch_sizes, tied
+from minet.settings import is_whole
 
 class Net:
     """A graph of layers with all its memory.
@@ -74,99 +62,102 @@ class Net:
         seed: int = 0,
         dtype: str = "float32",
     ) -> None:
-        self.graph: Layer = graph if isinstance(graph, Layer) else Sequential(*graph)
-        self.input_shape, self.loss, self.seed = tuple(input_shape), loss, seed
+        self.batch = _checked_batch(batch)
+        if not isinstance(graph, Layer):
+            graph = Sequential(*(graph if isinstance(graph, Iterable) else [graph]))
+        self.graph: Layer = graph
+        self.input_shape = tuple(input_shape) if isinstance(input_shape, Iterable) else (input_shape,)
+        self.loss, self.seed = loss, seed
         place_all(self.graph)
         self.output_shape = self.graph.configure(self.input_shape)
         self.shapes = shapes_of(self.graph, self.input_shape)
         self.be = backends.get(backend, dtype)
         self.clock = rng.Clock()
         self._bind_params()
+        self._bind_persistent()
         self.resize(batch)
+        for layer in self.graph.walk():
+            layer.bound = True  # and not before: a net that cannot be made leaves its layers free
 
     # -- memory ---------------------------------------------------------------------------------
 
     def _bind_params(self) -> None:
-        """Allocate what does not depend on the batch size: parameters, gradients, persistent state."""
+        """Allocate parameters and gradients, each of them in one buffer."""
         keys = {layer: rng.layer_key(self.seed, layer.full_path) for layer in self.graph.walk()}
-        declared = {layer: {} if layer.tied else layer.params(self.shapes[layer][0]) for layer in keys}
-        sizes = [_aligned(math.prod(p.shape)) for params in declared.values() for p in params.values()]
-        self.flat_params, self.flat_grads = self.be.zeros((sum(sizes),)), self.be.zeros((sum(sizes),))
-        self.slots: list[Slot] = []
-        self.persistent: dict[str, Array] = {}
-        start = 0
         for layer, key in keys.items():
             layer.be, layer.clock, layer.key = self.be, self.clock, key
-            layer.p, layer.g, layer.s, layer.bound = Named(), Named(), Named(), True
-            for name, param in declared[layer].items():
-                part = slice(start, start + math.prod(param.shape))
-                start += _aligned(math.prod(param.shape))
-                value, grad = (
-                    flat[part].reshape(param.shape) for flat in (self.flat_params, self.flat_grads)
-                )
-                path = f"{layer.full_path}.{name}"
-                self.be.copy(_initial(layer, name, param, rng.generator(self.seed, path)), value)
-                layer.p[name], layer.g[name] = value, grad
-                self.slots.append(Slot(path, param, value, grad))
-            for name, state in layer.state(*self.shapes[layer]).items():
-                if state.persistent:
-                    layer.s[name] = self.be.empty(state.shape, state.dtype)
-                    self.be.fill(layer.s[name], state.init)
-                    self.persistent[f"{layer.full_path}.{name}"] = layer.s[name]
+            layer.p, layer.g, layer.s = Named(), Named(), Named()
+        declared = [
+            (layer, name, param)
+            for layer in keys
+            if not layer.tied
+            for name, param in layer.params(self.shapes[layer][0]).items()
+        ]
+        itemsize = self.be.dtype.itemsize
+        size = sum(room(param.shape, self.be.dtype) for *_, param in declared) // itemsize
+        self.flat_params, self.flat_grads = self.be.zeros((size,)), self.be.zeros((size,))
+        self.slots: list[Slot] = []
+        start = 0
+        for layer, name, param in declared:
+            path, part = f"{layer.full_path}.{name}", slice(start, start + math.prod(param.shape))
+            start += room(param.shape, self.be.dtype) // itemsize
+            value, grad = (flat[part].reshape(param.shape) for flat in (self.flat_params, self.flat_grads))
+            self.be.copy(first_value(layer, name, param, rng.generator(self.seed, path)), value)
+            layer.p[name], layer.g[name] = value, grad
+            self.slots.append(Slot(path, param, value, grad))
         for layer in keys:
             if layer.tied:
-                layer.p, layer.g = _tied(layer, self.shapes[layer][0], keys)
+                layer.p, layer.g = tied(layer, self.shapes[layer][0], keys)
         self.params = {slot.path: slot.value for slot in self.slots}
         self.grads = {slot.path: slot.grad for slot in self.slots}
 
+    def _bind_persistent(self) -> None:
+        """Allocate persistent state, and as much again for `train_step` to take a step back."""
+        kept = [(layer, name, state) for layer, name, state in self._states() if state.persistent]
+        size = sum(room(*concrete(state, 0, self.be.dtype)) for *_, state in kept)
+        self._flat, self._before = self.be.zeros((size,), "uint8"), self.be.zeros((size,), "uint8")
+        self.persistent: dict[str, Array] = {}
+        start = 0
+        for layer, name, state in kept:
+            if name in layer.p:
+                raise layer.error(f"{name!r} is the name of a parameter and of persistent state", "rename one")
+            array, start = place(self._flat, start, *concrete(state, 0, self.be.dtype))
+            self.be.fill(array, state.init)
+            layer.s[name] = self.persistent[f"{layer.full_path}.{name}"] = array
+
     def resize(self, batch: int) -> None:
         """Bind to another batch size: new activations, the same parameters and running statistics."""
-        if int(batch) != batch or batch < 1:
-            raise MinetError(f"batch must be a whole number of at least 1, got {batch!r}")
-        self.batch = int(batch)
+        self.batch = _checked_batch(batch)
+        self.x: Array | None = None
         self.y = self.be.zeros((*self.output_shape, self.batch))
         self.dy = self.be.zeros(self.y.shape)
-        scratch = [self.be.empty((size,), "uint8") for size in self._scratch_sizes()]
+        sizes = scratch_sizes(self.graph, self.shapes, self.batch, self.be.dtype)
+        self._scratch = [self.be.empty((size,), "uint8") for size in sizes]
         for depth, layer in with_depth(self.graph):
             start = 0
             for name, state in layer.state(*self.shapes[layer]).items():
-                if state.persistent:
-                    continue
-                shape, dtype = self._concrete(state)
+                shape, dtype = concrete(state, self.batch, self.be.dtype)
                 if state.scratch:
-                    end = start + math.prod(shape) * dtype.itemsize
-                    layer.s[name] = scratch[depth][start:end].view(dtype).reshape(shape)
-                    start = _aligned(end, 64)
-                else:
+                    layer.s[name], start = place(self._scratch[depth], start, shape, dtype)
+                elif not state.persistent:
                     layer.s[name] = self.be.empty(shape, dtype)
                     self.be.fill(layer.s[name], state.init)
         for layer in self.graph.walk():
             layer.on_bind()
 
-    def _concrete(self, state: State) -> tuple[Shape, np.dtype]:
-        shape = (*state.shape, self.batch) if state.per_sample else tuple(state.shape)
-        return shape, np.dtype(state.dtype) if state.dtype else self.be.dtype
-
-    def _scratch_sizes(self) -> list[int]:
-        """Bytes of scratch for each depth: layers of one depth never run inside one another, and share."""
-        sizes: dict[int, int] = {}
-        for depth, layer in with_depth(self.graph):
-            need = 0
-            for state in layer.state(*self.shapes[layer]).values():
-                if state.scratch:
-                    shape, dtype = self._concrete(state)
-                    need = _aligned(need + math.prod(shape) * dtype.itemsize, 64)
-            sizes[depth] = max(sizes.get(depth, 0), need)
-        return [sizes[depth] for depth in sorted(sizes)]
+    def _states(self) -> Iterator[tuple[Layer, str, State]]:
+        for layer in self.graph.walk():
+            for name, state in layer.state(*self.shapes[layer]).items():
+                yield layer, name, state
 
     # -- computation ----------------------------------------------------------------------------
 
     def fprop(self, x: Array, train: bool = False) -> Array:
         """The output ``(K, P, Q, N)`` for x ``(C, H, W, N)``, in the net's own memory until the next call."""
         expected = (*self.input_shape, self.batch)
-        if tuple(x.shape) != expected:
+        if np.shape(x) != expected:
             raise LayerError(
-                f"the net takes x of shape (C, H, W, N) = {expected}, got {tuple(x.shape)}",
+                f"the net takes x of shape (C, H, W, N) = {expected}, got {np.shape(x)}",
                 "images in NCHW order go through predict(), or np.ascontiguousarray(x.transpose(1, 2, 3, 0))",
             )
         self.x = self.be.array(x)
@@ -175,8 +166,17 @@ class Net:
 
     def bprop(self, dy: Array, dx: Array | None = None) -> None:
         """Set `grads`, and `dx` where one is given, for the x of the last fprop, from the output's delta."""
+        if self.x is None:
+            raise MinetError("bprop before fprop", "net.fprop(x, train=True) comes first")
+        dy = self.be.array(dy)
+        for name, given, like in (("dy", dy, self.y), ("dx", dx, self.x)):
+            if given is not None and (given.shape, given.dtype) != (like.shape, like.dtype):
+                what, got = f"{like.shape} of {like.dtype}", f"{given.shape} of {given.dtype}"
+                raise MinetError(f"{name} must be {what}, got {got}")
+        if dx is not None and not dx.flags.c_contiguous:
+            raise MinetError("dx must be C-contiguous", "np.empty(x.shape, x.dtype) is")
         self.be.fill(self.flat_grads, 0.0)
-        self.graph.bprop(self.x, self.be.array(dy), dx, 0.0)
+        self.graph.bprop(self.x, dy, dx, 0.0)
 
     def train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
         """One step of training; the batch's mean loss, as it was before the step.
@@ -191,24 +191,30 @@ class Net:
         Raises
         ------
         NotFiniteError
-            If the loss or a gradient is not finite: names the layer, and leaves the parameters alone.
+            If the loss or a gradient is not finite: names the layer, and leaves parameters and running
+            statistics as they were.
         """
         if self.loss is None:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
         self.loss.check(labels, self.output_shape, self.batch)
+        self.be.copy(self._flat, self._before)
         y = self.fprop(x, train=True)
         loss: float = self.be.run(self.loss, "loss", y, labels, self.dy)
         if not math.isfinite(loss):
-            found = f"the loss is {loss} at step {self.clock.step}: {first_not_finite(self)}"
-            raise NotFiniteError(found, "lower the learning rate, or look at the data")
+            raise self._step_back(
+                f"the loss is {loss}", first_not_finite(self), "lower the learning rate, or look at the data"
+            )
         self.bprop(self.dy)
         if not self.be.finite(self.flat_grads):
             bad = next((s.path for s in self.slots if not self.be.finite(s.grad)), "their sum")
-            found = f"the gradient of {bad} is not finite at step {self.clock.step}"
-            raise NotFiniteError(found, "lower the learning rate")
+            raise self._step_back(f"the gradient of {bad} is not finite", "", "lower the learning rate")
         solver.update(self)
         self.clock.step += 1
         return loss
+
+    def _step_back(self, what: str, where: str, hint: str) -> NotFiniteError:
+        self.be.copy(self._before, self._flat)
+        return NotFiniteError(f"{what} at step {self.clock.step}" + (f": {where}" if where else ""), hint)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The outputs for any number M of images ``(M, C, H, W)``: ``(M, K)``, or ``(M, K, P, Q)`` for maps.
@@ -252,38 +258,12 @@ class Net:
     @property
     def nbytes(self) -> int:
         """Bytes of all the memory that the net owns."""
-        owned = [self.y, self.dy, self.flat_params, self.flat_grads]
-        for layer in self.graph.walk():
-            states = layer.state(*self.shapes[layer])
-            owned += [layer.s[name] for name, state in states.items() if not state.scratch]
-        return sum(a.nbytes for a in owned) + sum(self._scratch_sizes())
+        owned = [self.y, self.dy, self.flat_params, self.flat_grads, self._flat, self._before, *self._scratch]
+        mine = [layer.s[name] for layer, name, s in self._states() if not s.scratch and not s.persistent]
+        return sum(array.nbytes for array in owned + mine)
 
 
-def _aligned(size: int, unit: int = ALIGN) -> int:
-    return -(-size // unit) * unit
-
-
-def _initial(layer: Layer, name: str, param: Param, generator: np.random.Generator) -> np.ndarray:
-    values = param.init(param.shape, generator) if callable(param.init) else param.init
-    try:
-        return np.ascontiguousarray(np.broadcast_to(np.asarray(values, dtype=float), param.shape))
-    except ValueError:
-        raise layer.error(
-            f"initial {name} of shape {np.shape(values)} does not fit {tuple(param.shape)}"
-        ) from None
-
-
-def _tied(layer: Layer, in_shape: Shape, here: Iterable[Layer]) -> tuple[Named, Named]:
-    """The arrays that a twin shares with the layer it was made from."""
-    original = layer.tied
-    assert original is not None
-    if original not in set(here):
-        raise layer.error(
-            "the layer whose weights this twin shares is not in this net", "put the original in too"
-        )
-    for name, param in layer.params(in_shape).items():
-        if tuple(param.shape) != original.p[name].shape:
-            raise layer.error(
-                f"shares {name} of shape {original.p[name].shape} with {original.where}, needs {param.shape}"
-            )
-    return original.p, original.g
+def _checked_batch(batch: int) -> int:
+    if not is_whole(batch) or batch < 1:
+        raise MinetError(f"batch must be a whole number of at least 1, got {batch!r}")
+    return int(batch)

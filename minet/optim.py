@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from minet.checks import is_real
 from minet.errors import MinetError
 from minet.layer import Array
+from minet.settings import is_real
 
 if TYPE_CHECKING:
     from minet.net import Net
@@ -110,7 +110,7 @@ class SGD:
         self._net = None
 
     def bind(self, net: Net) -> None:
-        """Make this the solver of the net, with the velocities loaded or with zeros; the first update does it.
+        """Serve this net, with the velocities loaded or with zeros; the first update does it.
 
         Raises
         ------
@@ -141,8 +141,9 @@ class Step:
     factors: Mapping[float, float]
 
     def __post_init__(self) -> None:
-        items = self.factors.items() if isinstance(self.factors, Mapping) else [(None, None)]
-        if not all(is_real(epoch) and is_real(factor) and min(epoch, factor) >= 0 for epoch, factor in items):
+        items = self.factors.items() if isinstance(self.factors, Mapping) else ()
+        good = all(is_real(epoch) and is_real(factor) and min(epoch, factor) >= 0 for epoch, factor in items)
+        if not items or not good:
             raise MinetError(
                 f"Step takes a dict of epochs to factors, none below 0, got {self.factors!r}",
                 "Step({20: 0.1}) divides the rate by ten from epoch 20 on",

@@ -57,11 +57,13 @@ class Rig:
         for slot in self.net.slots:
             # Away from symmetric first values, such as a bias of 0, at which mistakes hide.
             moved = self.get(slot.value) + 0.1 * values(slot.value.shape, slot.path)
-            self.be.copy(np.clip(moved, *(slot.param.bounds or (None, None))), slot.value)
+            low, high = slot.param.bounds or (None, None)
+            low, high = -np.inf if low is None else low, np.inf if high is None else high
+            self.be.copy(np.clip(moved, low, high), slot.value)
         self.x = self.array(values((*case.in_shape, batch), "x"))
         self.dy = self.array(values((*self.net.output_shape, batch), "dy"))
         for array in self.buffers():
-            self.be.fill(array, np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max)
+            self.be.fill(array, _poison(array.dtype))
 
     def array(self, value: np.ndarray) -> Any:
         """The values in native memory of their own."""
@@ -70,9 +72,6 @@ class Rig:
     def get(self, array: Any) -> np.ndarray:
         return np.array(self.be.get(array))
 
-    def nan(self, shape: Shape) -> Any:
-        return self.array(np.full(shape, np.nan))
-
     def buffers(self) -> Iterator[Any]:
         """What a layer may not count on before it has written it: scratch and per-sample state."""
         for layer in self.graph.walk():
@@ -80,13 +79,16 @@ class Rig:
                 if (state.scratch or state.per_sample) and not state.persistent:
                     yield layer.s[name]
 
+    def full(self, shape: Shape, value: float) -> Any:
+        return self.array(np.full(shape, value))
+
     def fprop(self, y: Any = None, beta: float = 0.0, train: bool = True) -> np.ndarray:
-        y = self.nan(self.dy.shape) if y is None else y
+        y = self.full(self.dy.shape, np.nan) if y is None else y
         self.graph.fprop(self.x, y, beta, train)
         return self.get(y)
 
     def bprop(self, dx: Any = None, beta: float = 0.0) -> np.ndarray:
-        dx = self.nan(self.x.shape) if dx is None else dx
+        dx = self.full(self.x.shape, np.nan) if dx is None else dx
         self.be.fill(self.net.flat_grads, 0.0)
         self.graph.bprop(self.x, self.dy, dx, beta)
         return self.get(dx)
@@ -99,26 +101,40 @@ class Rig:
         return {"y": self.fprop(train=train), "dx": self.bprop(), **self.grads()}
 
 
-def expect(got: np.ndarray, expected: np.ndarray, what: str, cause: str, rtol: float | None = None) -> None:
+def _poison(dtype: np.dtype) -> Any:
+    """A value that shows wherever it is used."""
+    if dtype.kind in "fc":
+        return np.nan
+    return True if dtype.kind == "b" else np.iinfo(dtype).max
+
+
+def expect(
+    got: np.ndarray, expected: np.ndarray, what: str, cause: str, rtol: float | None = None, atol: float = 0.0
+) -> None:
     """Fail at the worst element if an array differs by more than rounding (`rtol` 0: by one bit)."""
     if got.shape != expected.shape:
         raise CheckFailed(f"{what}: expected shape {expected.shape}, got {got.shape}", cause)
     if not got.size:
         return
     rtol = ROUNDING[str(got.dtype)] if rtol is None else rtol
-    with np.errstate(invalid="ignore"):
-        error = np.where(np.isnan(got) & np.isnan(expected), 0.0, np.abs(got - expected))
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.where(same, 0.0, np.abs(got - expected))
     error = np.where(np.isnan(error), np.inf, error)
     finite = np.abs(expected[np.isfinite(expected)])
-    if error.max() > rtol * (finite.max() if finite.size else 0.0):
+    if error.max() > rtol * (finite.max() if finite.size else 0.0) + atol:
         index = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
         at = ", ".join(map(str, index))
         raise CheckFailed(f"{what}[{at}]: expected {expected[index]:.9g}, got {got[index]:.9g}", cause)
 
 
 def expect_all(
-    got: dict[str, np.ndarray], expected: dict[str, np.ndarray], cause: str, rtol: float | None = None
+    got: dict[str, np.ndarray],
+    expected: dict[str, np.ndarray],
+    cause: str,
+    rtol: float | None = None,
+    atol: float = 0.0,
 ) -> None:
     """`expect` for each array that is expected."""
     for name, value in expected.items():
-        expect(got[name], value, name, cause, rtol)
+        expect(got[name], value, name, cause, rtol, atol)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minet.errors import MinetError
+from minet.settings import is_whole
 
 
 @dataclass
@@ -26,9 +27,11 @@ class Clock:
 
 def layer_key(seed: int, path: str) -> tuple[int, int]:
     """The Philox key of the layer at `path`: two 32-bit words."""
-    if not 0 <= seed < 2**32:
-        raise MinetError(f"seed must be in 0 .. {2**32 - 1}, got {seed}", "any 32-bit number will do")
-    return seed, crc32(path.encode())
+    if not is_whole(seed) or not 0 <= seed < 2**32:
+        raise MinetError(
+            f"seed must be a whole number in 0 .. {2**32 - 1}, got {seed!r}", "any 32-bit one will do"
+        )
+    return int(seed), crc32(path.encode())
 
 
 def generator(seed: int, path: str) -> np.random.Generator:

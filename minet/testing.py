@@ -181,8 +181,11 @@ def run_check(
     except CheckFailed as failure:
         return Check(name, "FAIL", str(failure))
     except Exception as error:  # a layer's own mistake of any kind is what the kit looks for
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return Check(name, "FAIL", f"{type(error).__name__} at {place.filename}:{place.lineno}: {error}")
+        frames = traceback.extract_tb(error.__traceback__)
+        place = ([frame for frame in frames if "site-packages" not in frame.filename] or frames)[-1]
+        found = f"{type(error).__name__} at {place.filename}:{place.lineno}: {error}"
+        promise = (CHECKS[name].__doc__ or "").partition("\n")[0]
+        return Check(name, "FAIL", f"{found}\nthe promise: {promise}")
     return Check(name, "PASS")
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from minet.layer import Layer, Shape
+from minet.settings import is_whole
 
 
 class Window(NamedTuple):
@@ -46,12 +45,12 @@ class Window(NamedTuple):
 
 def pair(layer: Layer, name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """A setting given as an int or as (vertical, horizontal), checked to be whole and at least `least`."""
-    both = (value, value) if isinstance(value, (int, np.integer)) else value
+    both = (value, value) if is_whole(value) else value
     try:
         vertical, horizontal = both
         if (int(vertical), int(horizontal)) != (vertical, horizontal) or min(vertical, horizontal) < least:
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         hint = f"give {name}=3 or {name}=(3, 5)" if least else f"give {name}=0 or {name}=(1, 2)"
         raise layer.error(
             f"{name} must be one or two whole numbers of at least {least}, got {value!r}", hint

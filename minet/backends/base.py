@@ -70,6 +70,10 @@ class Backend(ABC):
         """``out[i] <- beta*out[i] + sum of row i`` of a matrix, summed in a fixed order."""
 
     @abstractmethod
+    def add_bias(self, y: Array, b: Array) -> None:
+        """``y[i] += b[i]`` for every row of a matrix."""
+
+    @abstractmethod
     def im2col(self, x: Array, col: Array, geometry: Any, rows: tuple[int, int]) -> None:
         """Unroll the windows of output rows ``rows[0] .. rows[1]-1``.
 
@@ -80,7 +84,8 @@ class Backend(ABC):
     def col2im(self, col: Array, dx: Array, geometry: Any, rows: tuple[int, int], beta: float = 0.0) -> None:
         """Add unrolled windows back: the transpose of `im2col`, ``dx <- beta*dx + col2im(col)``.
 
-        With several calls, each over its own `rows`, only the first takes the caller's beta.
+        Several calls go over the output rows upwards, all with the same beta: it applies to those rows of
+        dx that no call before has reached, so that over all calls each row meets it once.
         """
 
     @abstractmethod

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minet.backends.base import Backend
-from minet.layer import Array, LayerError, Shape, update
+from minet.layer import Array, Layer, LayerError, Shape, update
 
 LINE = 64  # bytes of a cache line; arrays start on one, so that SIMD loads never straddle two
 BLOCK = 1 << 18  # elements of a gemm's product that wait in cache to be added to out
@@ -72,6 +72,9 @@ class CPU(Backend):
     def sum_rows(self, a: Array, out: Array, beta: float = 0.0) -> None:
         update(out, a.sum(axis=1), beta)
 
+    def add_bias(self, y: Array, b: Array) -> None:
+        y += b[:, None]
+
     def im2col(self, x: Array, col: Array, geometry: Any, rows: tuple[int, int]) -> None:
         from minet.kernels.im2col import im2col
 
@@ -95,6 +98,11 @@ class CPU(Backend):
     def run(self, layer: Any, phase: str, *args: Any) -> Any:
         code = getattr(layer, f"{phase}_cpu", None)
         if code is None:
-            hint = f"write {phase}_cpu(...) in NumPy: see the Layer docstring"
-            raise LayerError(f"has no {phase}_cpu, and overrides no {phase}", hint, layer=layer)
-        return code(*args)
+            found = f"{type(layer).__name__} has no {phase}_cpu, and overrides no {phase}"
+            where = layer if isinstance(layer, Layer) else None
+            raise LayerError(found, f"write {phase}_cpu(...) in NumPy: see the Layer docstring", layer=where)
+        try:
+            return code(*args)
+        except Exception as error:
+            error.add_note(f"in the {phase} of {getattr(layer, 'where', layer)}")
+            raise

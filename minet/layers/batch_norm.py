@@ -1,0 +1,90 @@
+"""BatchNorm: every channel with mean 0 and variance 1, then a scale and a shift to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from minet.layer import Array, Layer, Param, Shape, State
+from minet.settings import is_real
+
+
+class BatchNorm(Layer):
+    """``y = gamma * (x - mean) / sqrt(var + eps) + beta`` for each channel.
+
+    In training, mean and variance are those of the batch, over H, W and N; the variance is the biased one.
+    Otherwise they are the running ones, which training gathers, in Keras's convention::
+
+        running <- momentum * running + (1 - momentum) * batch
+
+    with the batch's unbiased variance, as in PyTorch (whose momentum is 1 minus this one); of a single
+    element the variance is 0. Statistics that are not finite are not gathered.
+
+    Parameters
+    ----------
+    momentum : float
+        What the running statistics keep at each step, in [0, 1).
+    eps : float
+        Added to the variance, above 0.
+
+    Shapes: ``(C, H, W)`` to ``(C, H, W)``; `gamma`, `beta`, `running_mean` and `running_var` are ``(C,)``.
+    Weight decay applies to none of them.
+
+    Raises
+    ------
+    LayerError
+        If a setting is out of its range.
+
+    References
+    ----------
+    Ioffe & Szegedy, "Batch normalization", ICML 2015, arXiv 1502.03167.
+    """
+
+    def __init__(self, momentum: float = 0.9, eps: float = 1e-5) -> None:
+        if not is_real(momentum) or not 0 <= momentum < 1:
+            raise self.error(
+                f"momentum must be a number in [0, 1), got {momentum!r}", "0.9 here is PyTorch's momentum=0.1"
+            )
+        if not is_real(eps) or eps <= 0:
+            raise self.error(f"eps must be a number above 0, got {eps!r}", "BatchNorm(eps=1e-5)")
+        self.momentum, self.eps = float(momentum), float(eps)
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return in_shape
+
+    def params(self, in_shape: Shape) -> dict[str, Param]:
+        one_each = in_shape[:1]
+        return {"gamma": Param(one_each, 1.0, decay=False), "beta": Param(one_each, 0.0, decay=False)}
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        one_each = in_shape[:1]
+        return {
+            "mean": State(one_each, per_sample=False),
+            "inv_std": State(one_each, per_sample=False),
+            "running_mean": State(one_each, per_sample=False, persistent=True),
+            "running_var": State(one_each, per_sample=False, persistent=True, init=1.0),
+        }
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        from minet.kernels.batch_norm import batch_norm_fprop, batch_norm_statistics
+
+        x, y, s = x.reshape(len(x), -1), y.reshape(len(x), -1), self.s
+        if train:
+            batch_norm_statistics(
+                x, s.mean, s.inv_std, s.running_mean, s.running_var, self.momentum, self.eps
+            )
+        else:
+            s.mean[...] = s.running_mean
+            s.inv_std[...] = 1 / (s.running_var + self.eps) ** 0.5
+        batch_norm_fprop(x, y, self.p.gamma, self.p.beta, s.mean, s.inv_std, beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        from minet.kernels.batch_norm import batch_norm_bprop
+
+        x, dy, dx = (a if a is None else a.reshape(len(x), -1) for a in (x, dy, dx))
+        s, g = self.s, self.g
+        batch_norm_bprop(x, dy, dx, self.p.gamma, s.mean, s.inv_std, g.gamma, g.beta, self.train, beta)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        yield lambda: BatchNorm(), (3, 7, 6)
+        yield lambda: BatchNorm(momentum=0, eps=0.1), (4, 2, 1)

@@ -1,0 +1,74 @@
+"""Dropout: noise against overfitting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from minet.layer import Array, Layer, Shape, State
+from minet.settings import is_real
+
+
+class Dropout(Layer):
+    """In training each element is 0 with probability `rate`, else ``x / (1 - rate)``; otherwise x as it is.
+
+    ``dx = dy * mask / (1 - rate)``. The mask is drawn by counter (`minet.rng`): another one at each training
+    step, the same one for the same seed, path and step on every backend.
+
+    Parameters
+    ----------
+    rate : float
+        Probability to drop, in [0, 1); taken down to a multiple of 2^-32.
+
+    Shapes: ``(C, H, W)`` to ``(C, H, W)``.
+
+    Raises
+    ------
+    LayerError
+        If `rate` is not a number in [0, 1).
+
+    References
+    ----------
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
+    """
+
+    def __init__(self, rate: float) -> None:
+        if not is_real(rate) or not 0 <= rate < 1:
+            raise self.error(
+                f"rate must be a number in [0, 1), got {rate!r}", "the probability to drop: Dropout(0.5)"
+            )
+        self.rate = float(rate)
+        self.threshold = int(rate * 2**32)  # of a 32-bit word; rounded down it always is one itself
+        self.scale = 1 / (1 - self.rate)
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return in_shape
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        return {"mask": State(in_shape, "uint8")}
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        from minet.kernels.dropout import dropout_fprop
+
+        if train:
+            mask, step = self.s.mask.reshape(-1), self.clock.step
+            dropout_fprop(
+                x.reshape(-1), y.reshape(-1), mask, *self.key, step, self.threshold, self.scale, beta
+            )
+        else:
+            self.be.axpby(1.0, x, beta, y)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        from minet.kernels.dropout import dropout_bprop
+
+        if dx is None:
+            return
+        if self.train:
+            dropout_bprop(dy.reshape(-1), dx.reshape(-1), self.s.mask.reshape(-1), self.scale, beta)
+        else:
+            self.be.axpby(1.0, dy, beta, dx)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        yield lambda: Dropout(0.5), (3, 7, 6)
+        yield lambda: Dropout(0.1), (5, 1, 1)
+        yield lambda: Dropout(0), (2, 3, 4)

@@ -1,0 +1,70 @@
+"""PReLU: a rectifier that learns the slope of its negative side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from minet.layer import Array, Init, Layer, Param, Shape
+
+
+class PReLU(Layer):
+    """``f(x) = x if x > 0 else a*x``, with a slope `a` to learn for each channel.
+
+    ``dx = dy * (1 if x > 0 else a)``: at ``x = 0`` it is ``a*dy``, as in PyTorch. ``da`` is the sum of
+    ``dy*x`` over all ``x <= 0``. As in the paper, weight decay does not apply to `a`: it would make PReLU
+    a ReLU.
+
+    Parameters
+    ----------
+    init : float, array_like or callable
+        First value of `a`.
+    shared : bool
+        One slope for all channels.
+
+    Shapes: ``(C, H, W)`` to ``(C, H, W)``; `a` is ``(C,)``, or ``(1,)`` if shared.
+
+    Raises
+    ------
+    LayerError
+        If `init` holds no finite numbers, or `shared` is not a bool.
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", ICCV 2015, arXiv 1502.01852.
+    """
+
+    def __init__(self, init: ArrayLike | Init = 0.25, shared: bool = False) -> None:
+        self.init: Init | np.ndarray = init if callable(init) else np.asarray(init)
+        if isinstance(self.init, np.ndarray) and not (
+            self.init.dtype.kind in "fiu" and np.isfinite(self.init).all()
+        ):
+            raise self.error(f"init must be finite numbers or init(shape, rng), got {init!r}", "PReLU(0.25)")
+        if not isinstance(shared, bool):
+            raise self.error(f"shared must be True or False, got {shared!r}")
+        self.shared = shared
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return in_shape
+
+    def params(self, in_shape: Shape) -> dict[str, Param]:
+        return {"a": Param((1 if self.shared else in_shape[0],), self.init, decay=False)}
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        from minet.kernels.prelu import prelu_fprop
+
+        prelu_fprop(x.reshape(len(x), -1), y.reshape(len(x), -1), self.p.a, beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        from minet.kernels.prelu import prelu_bprop
+
+        x, dy, dx = (a if a is None else a.reshape(len(x), -1) for a in (x, dy, dx))
+        prelu_bprop(x, dy, dx, self.p.a, self.g.a, beta)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        yield lambda: PReLU(), (3, 7, 6)
+        yield lambda: PReLU(-0.5, shared=True), (3, 7, 6)
+        yield lambda: PReLU([0.1, 1.5]), (2, 1, 1)

@@ -1,0 +1,102 @@
+"""BatchNorm against values worked out by hand and against the Jacobian written as a matrix."""
+
+import numpy as np
+import pytest
+
+from minet import LayerError, Net
+from minet.layers import BatchNorm
+from minet.testing import layer_checks, run
+
+test_conformance = layer_checks(BatchNorm)
+
+
+def test_by_hand():
+    x = np.array([0.0, 2.0, 4.0, 2.0]).reshape(1, 2, 1, 2)  # mean 2, biased variance 2
+    dy = np.array([1.0, 0.0, 0.0, 3.0]).reshape(1, 2, 1, 2)
+    out = run(BatchNorm(eps=2.0), x, dy, params={"gamma": [3.0], "beta": [10.0]})
+    np.testing.assert_allclose(out.y.ravel(), [7, 10, 13, 10])  # 10 + 3 * (x - 2) / sqrt(2 + 2)
+    np.testing.assert_allclose(out.grads.gamma, [-1])  # xhat = -1, 0, 1, 0
+    np.testing.assert_allclose(out.grads.beta, [4])
+    # 1.5 * (dy - mean dy - xhat * mean(dy * xhat)) = 1.5 * (dy - 1 + xhat / 4)
+    np.testing.assert_allclose(out.dx.ravel(), [-0.375, -1.5, -1.125, 3])
+
+
+def test_running_statistics_by_hand():
+    x = np.array([0.0, 2.0]).reshape(1, 1, 1, 2)  # mean 1, unbiased variance 2
+    out = run(BatchNorm(momentum=0.9), x)
+    np.testing.assert_allclose(out.state.running_mean, [0.1])
+    np.testing.assert_allclose(out.state.running_var, [0.9 * 1 + 0.1 * 2])
+
+
+def test_evaluation_uses_the_running_statistics():
+    net = Net(BatchNorm(eps=1.0), (2, 1, 1), 3, dtype="float64")
+    net.persistent["batch_norm.running_mean"][:] = [1, -2]
+    net.persistent["batch_norm.running_var"][:] = [3, 8]
+    net.params["batch_norm.gamma"][:] = [4, 6]
+    net.params["batch_norm.beta"][:] = [0.5, 0]
+    x = np.array([[1.0, 2.0, 5.0], [-2.0, 1.0, 4.0]]).reshape(2, 1, 1, 3)
+    np.testing.assert_allclose(net.fprop(x).reshape(2, 3), [[0.5, 2.5, 8.5], [0, 6, 12]])
+    dy, dx = np.ones_like(x), np.empty_like(x)
+    net.bprop(dy, dx)
+    np.testing.assert_allclose(dx.reshape(2, 3), [[2, 2, 2], [2, 2, 2]])
+    np.testing.assert_allclose(net.grads["batch_norm.gamma"], [2.5, 3])
+    np.testing.assert_allclose(net.grads["batch_norm.beta"], [3, 3])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_oracle(dtype):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((3, 4, 5, 7)) * [[[[1]]], [[[5]]], [[[0.1]]]] + 2).astype(dtype)
+    dy = rng.standard_normal(x.shape).astype(dtype)
+    gamma, beta = rng.standard_normal((2, 3)).astype(dtype)
+    out = run(BatchNorm(momentum=0.7, eps=1e-3), x, dy, params={"gamma": gamma, "beta": beta})
+    tolerance = {"rtol": 2e-4, "atol": 2e-5} if dtype == np.float32 else {"rtol": 1e-9, "atol": 1e-12}
+    for c in range(3):
+        row, delta = x[c].ravel().astype(float), dy[c].ravel().astype(float)
+        m, inv_std = row.size, 1 / np.sqrt(row.var() + 1e-3)
+        xhat = (row - row.mean()) * inv_std
+        jacobian = gamma[c] * inv_std * (np.eye(m) - np.full((m, m), 1 / m) - np.outer(xhat, xhat) / m)
+        np.testing.assert_allclose(out.y[c].ravel(), gamma[c] * xhat + beta[c], **tolerance)
+        np.testing.assert_allclose(out.dx[c].ravel(), jacobian.T @ delta, **tolerance)
+        np.testing.assert_allclose(out.grads.gamma[c], delta @ xhat, **tolerance)
+        np.testing.assert_allclose(out.grads.beta[c], delta.sum(), **tolerance)
+        np.testing.assert_allclose(out.state.running_mean[c], 0.3 * row.mean(), **tolerance)
+        np.testing.assert_allclose(out.state.running_var[c], 0.7 + 0.3 * row.var(ddof=1), **tolerance)
+
+
+def test_a_mean_far_from_zero_costs_no_digits():
+    x = (4096 + np.arange(1000) / 256).astype(np.float32).reshape(1, 10, 10, 10)  # exact in float32
+    expected = x.astype(float) - x.mean(dtype=float)
+    expected /= expected.std()
+    np.testing.assert_allclose(run(BatchNorm(eps=1e-9), x).y, expected, atol=1e-3)
+
+
+def test_a_single_element_has_no_spread():
+    x = np.array([5.0, -3.0]).reshape(2, 1, 1, 1)
+    out = run(BatchNorm(momentum=0.5), x, np.ones_like(x), params={"beta": [1.0, 2.0]})
+    np.testing.assert_array_equal(out.y.ravel(), [1, 2])
+    np.testing.assert_array_equal(out.dx.ravel(), [0, 0])
+    np.testing.assert_array_equal(out.state.running_mean, [2.5, -1.5])
+    np.testing.assert_array_equal(out.state.running_var, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_a_batch_that_is_not_finite_leaves_the_running_statistics(bad):
+    x = np.array([[0.0, 2.0], [bad, 1.0]], np.float32).reshape(2, 1, 1, 2)  # 1e30: only its square overflows
+    out = run(BatchNorm(momentum=0.5), x)
+    np.testing.assert_allclose(out.state.running_mean, [0.5, 0])
+    np.testing.assert_allclose(out.state.running_var, [1.5, 1])
+
+
+def test_gamma_and_beta_do_not_decay():
+    params = BatchNorm().params((4, 2, 2))
+    assert {name: (p.shape, p.init, p.decay) for name, p in params.items()} == {
+        "gamma": ((4,), 1.0, False),
+        "beta": ((4,), 0.0, False),
+    }
+
+
+@pytest.mark.parametrize("settings", [{"momentum": 1}, {"momentum": "a"}, {"eps": 0}, {"eps": np.inf}])
+def test_bad_settings(settings):
+    with pytest.raises(LayerError, match=f"{next(iter(settings))} must be a number"):
+        BatchNorm(**settings)

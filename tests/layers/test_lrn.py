@@ -1,0 +1,72 @@
+"""LRN against values worked out by hand and against the Jacobian, element by element."""
+
+import numpy as np
+import pytest
+
+from minet import LayerError
+from minet.layers import LRN
+from minet.testing import layer_checks, run
+
+test_conformance = layer_checks(LRN)
+
+
+def maps(*values):
+    """The values along C, at one position of one sample."""
+    return np.array(values, float).reshape(-1, 1, 1, 1)
+
+
+def test_by_hand_with_neighbours():
+    y = run(LRN(size=3, alpha=3, beta=1, k=1), maps(1, 2, 2)).y  # s = 1 + (5, 9, 8)
+    np.testing.assert_allclose(y, maps(1 / 6, 2 / 10, 2 / 9))
+
+
+def test_an_even_window_reaches_further_back():
+    y = run(LRN(size=2, alpha=2, beta=1, k=1), maps(1, 2, 4)).y  # s = 1 + (1, 1 + 4, 4 + 16)
+    np.testing.assert_allclose(y, maps(1 / 2, 2 / 6, 4 / 21))
+
+
+def test_the_usual_exponent_by_hand():
+    out = run(LRN(size=1, alpha=1, k=7), maps(3), maps(1))  # s = 16, s**-0.75 = 1/8, s**-1.75 = 1/128
+    np.testing.assert_allclose(out.y, maps(3 / 8))
+    np.testing.assert_allclose(out.dx, maps(1 / 8 - 2 * 0.75 * 9 / 128))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("size", "power"), [(1, 0.75), (3, 0.75), (4, 0.6), (5, 0.75), (9, -1.5)])
+def test_oracle(size, power, dtype):
+    alpha, k = 1.3, 0.7
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 6, 5, 3, 19)).astype(dtype)  # 285 columns: a whole tile and a part
+    out = run(LRN(size, alpha, power, k), x, dy)
+    y, dx = np.zeros(x.shape), np.zeros(x.shape)
+    for i in range(6):
+        window = [j for j in range(6) if -(size // 2) <= j - i <= (size - 1) // 2]
+        s = k + alpha / size * sum(x[j].astype(float) ** 2 for j in window)
+        y[i] = x[i] * s**-power
+        dx[i] += dy[i] * s**-power
+        for j in window:
+            dx[j] -= dy[i] * x[i] * 2 * alpha * power / size * x[j] * s ** (-power - 1)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-12}
+    np.testing.assert_allclose(out.y, y, **tolerance)
+    np.testing.assert_allclose(out.dx, dx, **tolerance)
+
+
+def test_nan_is_not_hidden():
+    assert np.isnan(run(LRN(), maps(np.nan, 1)).y).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 0}, "size must be a whole number"),
+        ({"size": 2.5}, "size must be a whole number"),
+        ({"alpha": "a"}, "alpha must be a finite number"),
+        ({"beta": np.nan}, "beta must be a finite number"),
+        ({"k": np.inf}, "k must be a finite number"),
+        ({"k": 0}, "alpha must be at least 0 and k above 0"),
+        ({"alpha": -1}, "alpha must be at least 0 and k above 0"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(LayerError, match=message):
+        LRN(**settings)
