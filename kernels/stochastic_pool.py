@@ -1,0 +1,159 @@
+"""Stochastic pooling: y[c,p,q,n] = x at a position of the window of (p, q) drawn with probability a / total.
+
+Here a = max(x, 0) inside the image and total = sum of a. The draw: u in [0, 1) is the element's own uniform
+number (kernels/philox.py; element = flat index in y); the pick is the first position with a > 0 at which the
+running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. When testing there is no
+draw: y = sum of a^2 / total, the mean over all draws.
+A window with no a > 0 gives 0. A total that is not finite (a NaN, an infinity, an overflow) gives NaN. Both
+leave `picked` at R*S, which is no position of the window, so that no delta goes anywhere.
+
+Order:    rows along n; taps (r, s) row by row, three at a time, so that the state stays in registers. Both
+          sums of a draw are plain sequential additions in that order, with no fastmath, and t is rounded
+          before it is compared: a backend that does the same picks the same positions, bit for bit.
+Parallel: fprop over (c, p), bprop over (c, h) by gather; the mean's bprop over c, one owner for each channel.
+Bytes:    as max pooling, whose bprop serves in training: dx <- beta*dx + dy of the windows that picked here.
+Source:   Zeiler & Fergus, "Stochastic pooling for regularization of deep convolutional neural networks",
+          ICLR 2013.
+
+Arrays are indexed in full in the loops: views of rows would make Numba tell LLVM that they may overlap.
+"""
+
+import numpy as np
+from numba import prange
+
+from . import kernel, parallel_kernel
+from .max_pool import max_pool_bprop as stochastic_pool_bprop  # noqa: F401
+from .philox import uniform, words
+from .window import span
+
+
+@kernel(fastmath=False)
+def positive(x):
+    """max(x, 0), but NaN stays NaN."""
+    return type(x)(0) if x <= 0 else x
+
+
+@kernel(fastmath=False)
+def draw(a, tap, t, running, value, picked):
+    """Overwrite the pick until the running sum exceeds t; return the new running sum, value and pick."""
+    takes = (a > 0) & (running <= t)
+    return running + a, a if takes else value, tap if takes else picked
+
+
+@parallel_kernel(fastmath=False)
+def stochastic_pool_fprop(x, y, picked, window, stride, pad, beta, key, step):
+    """y <- beta*y + the drawn value; picked <- its tap."""
+    C, H, W, N = x.shape
+    _, P, Q, _ = y.shape
+    R, S = window
+    real, index = y.dtype.type, picked.dtype.type
+    beta, zero, one, nan = real(beta), real(0), real(1), real(np.nan)
+    for row in prange(C * P):
+        c, p = divmod(np.intp(row), P)
+        total, t, running = np.empty(N, y.dtype), np.empty(N, y.dtype), np.empty(N, y.dtype)
+        value, where = np.empty(N, y.dtype), np.empty(N, picked.dtype)
+        # One block of words serves four elements of y, wherever the row begins.
+        first, skip = divmod(np.intp(row) * Q * N, 4)
+        blocks = (skip + Q * N + 3) // 4
+        u = np.empty((blocks, 4), np.float32)
+        for block in range(blocks):
+            word0, word1, word2, word3 = words(key[0], key[1], step, first + block)
+            u[block, 0] = uniform(word0)
+            u[block, 1] = uniform(word1)
+            u[block, 2] = uniform(word2)
+            u[block, 3] = uniform(word3)
+        u = u.reshape(-1)
+        h0, h1 = span(p, R, stride[0], pad[0], H)
+        for q in range(Q):
+            w0, w1 = span(q, S, stride[1], pad[1], W)
+            for n in range(N):
+                total[n] = 0
+            for h in range(h0, h1):
+                for w in range(w0, w1):
+                    for n in range(N):
+                        total[n] += positive(x[c, h, w, n])
+            for n in range(N):
+                finite = total[n] < np.inf
+                t[n] = real(u[skip + q * N + n]) * total[n] if finite else nan  # no sum compares with NaN
+                value[n] = zero if finite else nan
+                running[n] = 0
+                where[n] = R * S
+            for h in range(h0, h1):
+                for w in range(w0, w1, 3):
+                    # Where the window ends, its last tap comes again, and weighs nothing.
+                    wb, wc = min(w + 1, w1 - 1), min(w + 2, w1 - 1)
+                    has_b, has_c = one if w + 1 < w1 else zero, one if w + 2 < w1 else zero
+                    tap = (h - p * stride[0] + pad[0]) * S + w - q * stride[1] + pad[1]
+                    tap_a, tap_b, tap_c = index(tap), index(tap + 1), index(tap + 2)
+                    for n in range(N):
+                        a = positive(x[c, h, w, n])
+                        r, v, i = draw(a, tap_a, t[n], running[n], value[n], where[n])
+                        a = positive(x[c, h, wb, n]) * has_b
+                        r, v, i = draw(a, tap_b, t[n], r, v, i)
+                        a = positive(x[c, h, wc, n]) * has_c
+                        running[n], value[n], where[n] = draw(a, tap_c, t[n], r, v, i)
+            for n in range(N):
+                picked[c, p, q, n] = where[n]
+                y[c, p, q, n] = value[n] if beta == 0 else beta * y[c, p, q, n] + value[n]
+
+
+@parallel_kernel()
+def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
+    """y <- beta*y + sum of a^2 / sum of a."""
+    C, H, W, N = x.shape
+    _, P, Q, _ = y.shape
+    beta = y.dtype.type(beta)
+    for row in prange(C * P):
+        c, p = divmod(np.intp(row), P)
+        total, square = np.empty(N, y.dtype), np.empty(N, y.dtype)
+        h0, h1 = span(p, window[0], stride[0], pad[0], H)
+        for q in range(Q):
+            w0, w1 = span(q, window[1], stride[1], pad[1], W)
+            for n in range(N):
+                total[n] = 0
+                square[n] = 0
+            for h in range(h0, h1):
+                for w in range(w0, w1):
+                    for n in range(N):
+                        a = positive(x[c, h, w, n])
+                        total[n] += a
+                        square[n] += a * a
+            for n in range(N):
+                mean = square[n] / total[n] if total[n] > 0 else total[n]
+                y[c, p, q, n] = mean if beta == 0 else beta * y[c, p, q, n] + mean
+
+
+@parallel_kernel()
+def stochastic_pool_mean_bprop(x, dy, dx, window, stride, pad, beta):
+    """dx <- beta*dx + sum over windows of dy * (2a - mean) / total where a > 0."""
+    C, H, W, N = x.shape
+    _, P, Q, _ = dy.shape
+    real = dx.dtype.type
+    beta, zero = real(beta), real(0)
+    for c in prange(C):
+        total, mean = np.empty(N, dx.dtype), np.empty(N, dx.dtype)
+        for h in range(H):
+            for w in range(W):
+                for n in range(N):
+                    dx[c, h, w, n] = zero if beta == 0 else beta * dx[c, h, w, n]
+        for p in range(P):
+            h0, h1 = span(p, window[0], stride[0], pad[0], H)
+            for q in range(Q):
+                w0, w1 = span(q, window[1], stride[1], pad[1], W)
+                for n in range(N):
+                    total[n] = 0
+                    mean[n] = 0
+                for h in range(h0, h1):
+                    for w in range(w0, w1):
+                        for n in range(N):
+                            a = positive(x[c, h, w, n])
+                            total[n] += a
+                            mean[n] += a * a
+                for n in range(N):
+                    mean[n] /= total[n]  # 0 / 0 belongs to a window with no a > 0, where it is not used
+                for h in range(h0, h1):
+                    for w in range(w0, w1):
+                        for n in range(N):
+                            a = x[c, h, w, n]
+                            slope = (a + a - mean[n]) / total[n]
+                            dx[c, h, w, n] += dy[c, p, q, n] * slope if a > 0 else zero

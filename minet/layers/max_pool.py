@@ -1,0 +1,65 @@
+"""MaxPool: the largest value of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from minet.layer import Array, Layer, Shape, State
+from minet.window import Window
+
+
+class MaxPool(Layer):
+    """``y = max of x over the window``; the delta goes to where the maximum was.
+
+    Of equal values the first, row by row, is the maximum. A NaN in the window comes out, as in PyTorch.
+    Padding is never the maximum.
+
+    Parameters
+    ----------
+    window : int or (int, int)
+        Pixels, vertical and horizontal.
+    stride : int or (int, int), optional
+        Pixels from window to window; None is the window.
+    pad : int or (int, int)
+        Pixels on each side; less than the window.
+
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, Q alike. State
+    ``argmax``, ``(C, P, Q, N)``: the maximum's place r*S + s in its window, uint8 while R*S + 1 fits.
+
+    Raises
+    ------
+    LayerError
+        If a setting is not made of whole numbers in its range, or the window does not fit the input.
+    """
+
+    def __init__(self, window: Any, stride: Any = None, pad: Any = 0) -> None:
+        self.window = Window.pool(self, window, stride, pad)
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return (in_shape[0], *self.window.out_hw(self, in_shape))
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        R, S = self.window.size
+        return {"argmax": State(out_shape, np.min_scalar_type(R * S + 1).name)}
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        from minet.kernels.max_pool import max_pool_fprop
+
+        max_pool_fprop(x, y, self.s.argmax, *self.window[:3], beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        from minet.kernels.max_pool import max_pool_bprop
+
+        if dx is not None:
+            max_pool_bprop(dy, dx, self.s.argmax, *self.window[:3], beta)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        yield lambda: MaxPool(2), (3, 7, 6)
+        yield lambda: MaxPool(3, stride=2, pad=1), (3, 7, 6)
+        yield lambda: MaxPool((4, 2), stride=(1, 3), pad=(2, 1)), (2, 5, 8)
+        yield lambda: MaxPool(1, stride=3), (2, 5, 7)
+        yield lambda: MaxPool((17, 18), stride=1, pad=(1, 0)), (1, 16, 19)

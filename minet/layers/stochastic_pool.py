@@ -1,0 +1,84 @@
+"""StochasticPool: a value of each window, drawn with a probability in proportion to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from minet.layer import Array, Layer, Shape, State
+from minet.window import Window
+
+
+class StochasticPool(Layer):
+    """In training ``y = a[l]``, l drawn with probability ``a[l] / sum a``; otherwise ``y = sum a^2 / sum a``.
+
+    a is ``max(x, 0)`` over the window: the layer belongs after a ReLU, and a negative value weighs 0. The
+    delta goes to the drawn position alone. In evaluation, y is the mean over all draws, and bprop is its own
+    derivative, ``dy * (2 a[l] - y) / sum a``. Padding is never drawn. The draw is made by counter
+    (`minet.rng`): another one at each training step, the same one for the same seed, path and step on every
+    backend, with any number of threads.
+
+    A window with no positive value gives 0 and passes no delta. One whose sum is not finite (a NaN,
+    +infinity, an overflow) gives NaN, so that the training loop notices.
+
+    Parameters
+    ----------
+    window : int or (int, int)
+        Pixels, vertical and horizontal.
+    stride : int or (int, int), optional
+        Pixels from window to window; None is the window.
+    pad : int or (int, int)
+        Pixels on each side; less than the window.
+
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, Q alike. State
+    ``picked``, ``(C, P, Q, N)``: the drawn place r*S + s in its window, or R*S for none; uint8 while
+    R*S + 1 fits.
+
+    Raises
+    ------
+    LayerError
+        If a setting is not made of whole numbers in its range, or the window does not fit the input.
+
+    References
+    ----------
+    Zeiler & Fergus, "Stochastic pooling for regularization of deep convolutional neural networks", ICLR
+    2013, arXiv 1301.3557.
+    """
+
+    def __init__(self, window: Any, stride: Any = None, pad: Any = 0) -> None:
+        self.window = Window.pool(self, window, stride, pad)
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return (in_shape[0], *self.window.out_hw(self, in_shape))
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        R, S = self.window.size
+        return {"picked": State(out_shape, np.min_scalar_type(R * S + 1).name)}
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        from minet.kernels import stochastic_pool as kernels
+
+        if train:
+            draw = self.key, self.clock.step
+            kernels.stochastic_pool_fprop(x, y, self.s.picked, *self.window[:3], beta, *draw)
+        else:
+            kernels.stochastic_pool_mean_fprop(x, y, *self.window[:3], beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        from minet.kernels import stochastic_pool as kernels
+
+        if dx is None:
+            return
+        if self.train:
+            kernels.stochastic_pool_bprop(dy, dx, self.s.picked, *self.window[:3], beta)
+        else:
+            kernels.stochastic_pool_mean_bprop(x, dy, dx, *self.window[:3], beta)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        yield lambda: StochasticPool(2), (3, 7, 6)
+        yield lambda: StochasticPool(3, stride=2, pad=1), (3, 7, 6)
+        yield lambda: StochasticPool((4, 2), stride=(1, 3), pad=(2, 1)), (2, 5, 8)
+        yield lambda: StochasticPool((17, 18), stride=1, pad=(1, 0)), (1, 16, 19)

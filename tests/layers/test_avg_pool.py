@@ -1,0 +1,114 @@
+"""AvgPool by hand and against naive loops."""
+
+import numpy as np
+import pytest
+
+from minet import LayerError
+from minet.layers import AvgPool
+from minet.testing import layer_checks, run
+
+test_conformance = layer_checks(AvgPool)
+
+
+def image(rows):
+    """One map, one sample."""
+    return np.array(rows, float)[None, :, :, None]
+
+
+def naive(x, dy, window, stride, pad):
+    """y and dx, window by window."""
+    y, dx = np.empty(dy.shape), np.zeros(x.shape)
+    for p, q in np.ndindex(dy.shape[1:3]):
+        h, w = p * stride[0] - pad[0], q * stride[1] - pad[1]
+        part = np.s_[:, max(h, 0) : h + window[0], max(w, 0) : w + window[1]]
+        y[:, p, q] = x[part].mean((1, 2))
+        dx[part] += dy[:, p : p + 1, q : q + 1] / np.prod(x[part].shape[1:3])
+    return y, dx
+
+
+def test_by_hand():
+    x = image([[1, 2, 3], [4, 5, 6]])
+    out = run(AvgPool((2, 2), stride=1), x, image([[4, 8]]))
+    np.testing.assert_array_equal(out.y, image([[3, 4]]))
+    np.testing.assert_array_equal(out.dx, image([[1, 3, 2], [1, 3, 2]]))
+
+
+def test_padding_is_no_part_of_the_mean():
+    x = image([[1, 2], [3, 6]])
+    out = run(AvgPool(3, stride=2, pad=2), x, image([[1, 2], [3, 4]]))
+    np.testing.assert_array_equal(out.y, image([[1, 1.5], [2, 3]]))
+    np.testing.assert_array_equal(out.dx, image([[1 + 2 / 2 + 3 / 2 + 4 / 4, 2 / 2 + 4 / 4], [3 / 2 + 1, 1]]))
+
+
+def test_without_a_window_the_whole_image():
+    x = np.arange(24.0).reshape(2, 3, 4, 1)
+    out = run(AvgPool(), x, np.array([12, 24.0]).reshape(2, 1, 1, 1))
+    np.testing.assert_array_equal(out.y.ravel(), [5.5, 17.5])
+    np.testing.assert_array_equal(out.dx[0], np.ones((3, 4, 1)))
+    np.testing.assert_array_equal(out.dx[1], np.full((3, 4, 1), 2.0))
+    assert AvgPool().configure((5, 7, 9)) == (5, 1, 1)
+
+
+SETTINGS = [
+    ((2, 2), (2, 2), (0, 0)),
+    ((3, 3), (2, 2), (1, 1)),
+    ((3, 3), (1, 1), (2, 2)),
+    ((5, 4), (1, 2), (1, 3)),
+    ((1, 7), (3, 1), (0, 5)),
+    ((2, 1), (3, 4), (1, 0)),  # gaps: some of x is in no window
+    ((18, 17), (2, 1), (6, 5)),
+]
+
+
+@pytest.mark.parametrize("batch", [1, 17, 32])
+@pytest.mark.parametrize(("window", "stride", "pad"), SETTINGS)
+def test_against_naive_loops(window, stride, pad, batch):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2, 11, 9, batch))
+    P, Q = (
+        (size + 2 * p - k) // s + 1 for size, k, s, p in zip(x.shape[1:3], window, stride, pad, strict=True)
+    )
+    dy, dx0 = rng.standard_normal((2, P, Q, batch)), rng.standard_normal(x.shape)
+    y, dx = naive(x, dy, window, stride, pad)
+    for dtype, close in (("float32", 1e-5), ("float64", 1e-13)):
+        out = run(AvgPool(window, stride, pad), x, dy, dtype=dtype, beta_dx=0.5, dx0=dx0)
+        np.testing.assert_allclose(out.y, y, rtol=close, atol=close)
+        np.testing.assert_allclose(out.dx, 0.5 * dx0 + dx, rtol=close, atol=close)
+
+
+def test_a_constant_map_stays_constant_up_to_the_edge():
+    x = np.full((1, 8, 7, 3), 3.0)
+    np.testing.assert_allclose(run(AvgPool(5, stride=1, pad=4), x).y, 3, rtol=1e-14)
+
+
+def test_nan_and_infinity_come_out():
+    x = image([[np.nan, 1, 1, np.inf]])
+    np.testing.assert_array_equal(run(AvgPool((1, 1)), x).y, x)
+    np.testing.assert_array_equal(run(AvgPool((1, 2)), x).y, image([[np.nan, np.inf]]))
+
+
+def test_stride_is_the_window_by_default():
+    assert AvgPool((3, 2)).configure((4, 7, 7)) == (4, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"window": 0}, "window must be"),
+        ({"window": "3"}, "window must be"),
+        ({"window": 3, "stride": 1.5}, "stride must be"),
+        ({"window": 3, "pad": (1, -1)}, "pad must be"),
+        ({"window": 3, "pad": 3}, "must be smaller than the window"),
+        ({"stride": 2}, "a stride or pad needs a window"),
+        ({"pad": 1}, "a stride or pad needs a window"),
+        ({"window": None, "pad": (0, 1)}, "a stride or pad needs a window"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(LayerError, match=message):
+        AvgPool(**settings)
+
+
+def test_a_window_that_does_not_fit():
+    with pytest.raises(LayerError, match="window 3x8 does not fit W=7"):
+        AvgPool((3, 8)).configure((1, 5, 7))
