@@ -1,7 +1,9 @@
 """The hot loops, one file for each layer, named by its stem. README.md tells the conventions."""
 
+import contextlib
 import os
 from functools import partial
+from pathlib import Path
 
 from numba import njit
 
@@ -15,3 +17,15 @@ MATH = {"contract", "reassoc", "nsz", "arcp"}
 
 kernel = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath=MATH)
 parallel_kernel = partial(kernel, parallel=True)
+
+
+def forget_stale(folder: Path) -> None:
+    """Drop compiled kernels that are older than the code they share, of which Numba's cache knows nothing."""
+    newest = max((folder / name).stat().st_mtime for name in ("__init__.py", "philox.py", "window.py"))
+    with contextlib.suppress(OSError):
+        for index in (folder / "__pycache__").glob("*.nbi"):
+            if index.stat().st_mtime < newest:
+                index.unlink(missing_ok=True)
+
+
+forget_stale(Path(__file__).parent)

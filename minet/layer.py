@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from minet.errors import MinetError
+from minet.naming import brief, caller, short, stem_of
 from minet.settings import is_whole
 
 Shape: TypeAlias = tuple[int, ...]
@@ -149,7 +146,7 @@ class Layer:
     def __new__(cls, *args: Any, **kwargs: Any) -> Layer:
         layer = super().__new__(cls)
         layer._call = (args, kwargs)
-        layer.made_at = _caller(sys._getframe(1))
+        layer.made_at = caller(sys._getframe(1))
         return layer
 
     # -- declared by the subclass ---------------------------------------------------------------
@@ -195,7 +192,7 @@ class Layer:
     @classmethod
     def stem(cls) -> str:
         """The class's name in files and parameter paths: GaussianPool is gaussian_pool."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+        return stem_of(cls.__name__)
 
     @property
     def full_path(self) -> str:
@@ -207,7 +204,7 @@ class Layer:
         """``1/2:GaussianPool (models/x.py:14)``, as errors say it."""
         name = f"{self.path}:{type(self).__name__}" if self.path else type(self).__name__
         file, line = self.made_at
-        return f"{name} ({_short(file)}:{line})" if file else name
+        return f"{name} ({short(file)}:{line})" if file else name
 
     def walk(self) -> Iterator[Layer]:
         """This layer and all inside it, parents first, in forward order."""
@@ -250,14 +247,14 @@ class Layer:
     def twin(self) -> Layer:
         """An unbound layer of the same settings that shares this one's parameters and gradients."""
         other = self.clone()
-        other.made_at = _caller(sys._getframe(1))
+        other.made_at = caller(sys._getframe(1))
         for ours, theirs in zip(other.walk(), self.walk(), strict=True):
             ours.tied = theirs.tied or theirs
         return other
 
     def __repr__(self) -> str:
         args, kwargs = self._call
-        said = [_brief(a) for a in args] + [f"{k}={_brief(v)}" for k, v in kwargs.items()]
+        said = [brief(a) for a in args] + [f"{k}={brief(v)}" for k, v in kwargs.items()]
         return f"{type(self).__name__}({', '.join(said)})"
 
 
@@ -274,27 +271,5 @@ def update(out: np.ndarray, value: np.ndarray, beta: float) -> None:
         out += value
 
 
-def _caller(frame: FrameType | None) -> tuple[str, int]:
-    """File and line of the innermost frame outside of what makes layers from lists."""
-    makers = ("minet.layer", "minet.containers", "minet.net")
-    while frame is not None and frame.f_globals.get("__name__") in makers:
-        frame = frame.f_back
-    return (frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)
-
-
-def _short(file: str) -> str:
-    relative = os.path.relpath(file) if os.path.isabs(file) else file
-    return file if relative.startswith("..") else relative
-
-
 def _is_shape(shape: Any) -> bool:
     return len(shape) == 3 and all(is_whole(size) and size >= 1 for size in shape)
-
-
-def _brief(value: Any) -> str:
-    """A setting as one would type it; functions and classes by their names, arrays by their shape."""
-    if isinstance(value, np.ndarray) and value.ndim:
-        return f"<array {value.shape}>"
-    if inspect.isfunction(value) or inspect.isclass(value):
-        return value.__name__
-    return repr(value)

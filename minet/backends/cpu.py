@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,8 @@ class CPU(Backend):
         sgd_step(w.reshape(-1), g.reshape(-1), v.reshape(-1), lr, momentum, decay, nesterov, low, high)
 
     def run(self, layer: Any, phase: str, *args: Any) -> Any:
-        code = getattr(layer, f"{phase}_cpu", None)
+        # A name made anew at each call would miss CPython's cache of attributes, and fill it.
+        code = getattr(layer, sys.intern(f"{phase}_cpu"), None)
         if code is None:
             found = f"{type(layer).__name__} has no {phase}_cpu, and overrides no {phase}"
             where = layer if isinstance(layer, Layer) else None

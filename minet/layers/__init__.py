@@ -7,6 +7,7 @@ import pkgutil
 from typing import Any
 
 from minet.layer import Layer
+from minet.naming import stem_of
 
 
 def stems() -> list[str]:
@@ -15,8 +16,10 @@ def stems() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":  # what `from minet.layers import *` takes
+        return __dir__()
     # A layer's class is found by the stem of its name, so that a new file needs no list to stand in.
-    stem = type(name, (Layer,), {}).stem() if name[:1].isupper() else name
+    stem = stem_of(name) if name[:1].isupper() else name
     if stem not in stems():
         raise AttributeError(f"minet.layers has no {name!r}; there is no file {stem}.py")
     return getattr(importlib.import_module(f"{__name__}.{stem}"), name)

@@ -1,0 +1,180 @@
+"""Conv against values worked out by hand, SciPy's correlation, and loops over windows in float64."""
+
+import numpy as np
+import pytest
+from scipy.signal import correlate2d
+
+from minet import LayerError, Net
+from minet.layers import Conv, conv
+from minet.testing import layer_checks, run
+
+test_conformance = layer_checks(Conv)
+
+
+def windows(x, y, size, stride, pad, dilation):
+    """Every tap of every window that lies in the image: output (p, q), tap (r, s), input (h, w)."""
+    for p, q, r, s in np.ndindex(*y.shape[1:3], *size):
+        h = p * stride[0] - pad[0] + r * dilation[0]
+        w = q * stride[1] - pad[1] + s * dilation[1]
+        if 0 <= h < x.shape[1] and 0 <= w < x.shape[2]:
+            yield p, q, r, s, h, w
+
+
+def oracle(x, dy, weight, geometry):
+    """y without bias, dx and dw, tap by tap."""
+    y, dx, dw = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(weight.shape)
+    for p, q, r, s, h, w in windows(x, dy, *geometry):
+        y[:, p, q] += weight[:, :, r, s] @ x[:, h, w]
+        dx[:, h, w] += weight[:, :, r, s].T @ dy[:, p, q]
+        dw[:, :, r, s] += dy[:, p, q] @ x[:, h, w].T
+    return y, dx, dw
+
+
+def test_by_hand():
+    x = np.arange(1.0, 10).reshape(1, 3, 3, 1)
+    dy = np.array([[1.0, 10], [100, 1000]]).reshape(1, 2, 2, 1)
+    out = run(Conv(1, 2), x, dy, params={"w": np.array([[[[1, 2], [3, 4]]]]), "b": [0.5]})
+    # The window is not turned around: 1*1 + 2*2 + 4*3 + 5*4 = 37 at the top left.
+    np.testing.assert_array_equal(out.y[0, :, :, 0], [[37.5, 47.5], [67.5, 77.5]])
+    np.testing.assert_array_equal(out.dx[0, :, :, 0], [[1, 12, 20], [103, 1234, 2040], [300, 3400, 4000]])
+    np.testing.assert_array_equal(out.grads.w[0, 0], [[5421, 6532], [8754, 9865]])
+    np.testing.assert_array_equal(out.grads.b, [1111])
+
+
+def test_padding_is_zeros_and_a_tap_per_dilation():
+    x = np.arange(1.0, 6).reshape(1, 1, 5, 1)
+    w = np.array([1.0, 10, 100]).reshape(1, 1, 1, 3)
+    out = run(Conv(1, (1, 3), pad=(0, 2), dilation=(1, 2)), x, params={"w": w})
+    np.testing.assert_array_equal(out.y.ravel(), [310, 420, 531, 42, 53])
+
+
+def test_scipy():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 6, 7, 1)), rng.standard_normal((3, 2, 3, 2))
+    out = run(Conv(3, (3, 2), pad=(2, 1), bias=False), x, params={"w": w})
+    padded = np.pad(x[..., 0], ((0, 0), (2, 2), (1, 1)))
+    for k in range(3):
+        expected = sum(correlate2d(padded[c], w[k, c], mode="valid") for c in range(2))
+        np.testing.assert_allclose(out.y[k, ..., 0], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 200, 8192])  # one row at a time, some and a rest, all at once
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"window": 3, "pad": 1},
+        {"window": 5, "pad": 2},
+        {"window": 3, "stride": 2, "pad": (1, 0)},
+        {"window": (2, 1), "stride": (3, 4)},  # rows and columns between windows are never seen
+        {"window": 1},
+        {"window": 1, "stride": 2},
+        {"window": 1, "pad": 1},
+        {"window": (3, 2), "dilation": (2, 3), "pad": (1, 2)},
+        {"window": 3, "dilation": 2, "stride": (1, 3), "pad": 3},
+        {"window": (7, 1), "pad": (0, 3)},  # one output row, columns of nothing but padding
+    ],
+    ids=str,
+)
+def test_oracle(settings, block, monkeypatch):
+    monkeypatch.setattr(conv, "BLOCK", block)
+    layer = Conv(4, **settings)
+    rng = np.random.default_rng(1)
+    x, w, b = rng.standard_normal((3, 7, 9, 5)), rng.standard_normal((4, 3, *layer.window.size)), np.arange(4.0)
+    shape = (*layer.out_shape((3, 7, 9)), 5)
+    dy, y0, dx0 = rng.standard_normal(shape), rng.standard_normal(shape), rng.standard_normal(x.shape)
+    y, dx, dw = oracle(x, dy, w, layer.window)
+    y += b[:, None, None, None]
+    for dtype, tol in (("float64", 1e-12), ("float32", 2e-5)):
+        for beta in (0.0, 1.0, -0.5):
+            # At beta 0 the destinations of `run` hold NaN.
+            firsts = {"y0": y0, "dx0": dx0} if beta else {}
+            out = run(layer, x, dy, params={"w": w, "b": b}, beta_y=beta, beta_dx=beta, dtype=dtype, **firsts)
+            np.testing.assert_allclose(out.y, beta * y0 + y, rtol=tol, atol=10 * tol)
+            np.testing.assert_allclose(out.dx, beta * dx0 + dx, rtol=tol, atol=10 * tol)
+            np.testing.assert_allclose(out.grads.w, dw, rtol=tol, atol=50 * tol)
+            np.testing.assert_allclose(out.grads.b, dy.sum((1, 2, 3)), rtol=tol, atol=10 * tol)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
+def test_a_sample_does_not_depend_on_the_batch(batch):
+    x = np.random.default_rng(2).standard_normal((2, 5, 6, 8))
+    layer = Conv(3, 3, stride=2, pad=1)
+    whole = run(layer, x)
+    np.testing.assert_allclose(run(layer, x[..., :batch]).y, whole.y[..., :batch], rtol=1e-12, atol=1e-12)
+
+
+class Counted:
+    """A backend that counts the calls of its methods."""
+
+    def __init__(self, be):
+        self.be, self.calls = be, []
+
+    def __getattr__(self, name):
+        self.calls.append(name)
+        return getattr(self.be, name)
+
+
+@pytest.mark.parametrize(
+    ("layer", "forward", "without_dx", "with_dx"),
+    [
+        (Conv(2, 3), ["im2col", "gemm", "add_bias"], ["im2col", "gemm", "sum_rows"], ["gemm", "col2im"]),
+        (Conv(2, 1), ["gemm", "add_bias"], ["gemm", "sum_rows"], ["gemm"]),
+        (Conv(2, 1, bias=False), ["gemm"], ["gemm"], ["gemm"]),
+    ],
+    ids=repr,
+)
+def test_no_more_work_than_needed(layer, forward, without_dx, with_dx):
+    net = Net(layer, (3, 4, 5), 2)
+    layer.be = be = Counted(net.be)
+    x = np.ones((3, 4, 5, 2), np.float32)
+    net.fprop(x)
+    assert be.calls == forward
+    be.calls.clear()
+    net.bprop(net.dy)  # a net's first layer gets no dx
+    assert be.calls == without_dx
+    be.calls.clear()
+    net.bprop(net.dy, np.empty_like(x))
+    assert be.calls == without_dx + with_dx
+
+
+def test_memory_does_not_grow_with_the_image():
+    layer = Conv(8, 3, pad=1)
+    small, large = (layer.state((3, size, 64), (8, size, 64))["col"].shape[0] for size in (64, 4096))
+    assert small == large <= conv.BLOCK
+    assert not Conv(8, 1).state((3, 64, 64), (8, 64, 64))
+
+
+def test_parameters():
+    params = Conv(8, (3, 2)).params((5, 9, 9))
+    assert params["w"].shape == (8, 5, 3, 2) and params["w"].decay
+    assert params["b"].shape == (8,) and not params["b"].decay
+    assert list(Conv(8, 3, bias=False).params((5, 9, 9))) == ["w"]
+    net = Net([Conv(64, 5)], (32, 5, 5), 1)
+    assert net.params["0/conv.w"].std() == pytest.approx((2 / (32 * 25)) ** 0.5, rel=0.02)  # He
+    assert not net.params["0/conv.b"].any()
+    assert (Net([Conv(2, 1, init=0.5)], (3, 2, 2), 1).params["0/conv.w"] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"maps": 0}, "maps must be a whole number of at least 1, got 0"),
+        ({"maps": 2.5}, "maps must be a whole number of at least 1, got 2.5"),
+        ({"maps": True}, "maps must be"),
+        ({"window": 0}, "window must be"),
+        ({"window": (3, 3, 3)}, "window must be"),
+        ({"stride": 0}, "stride must be"),
+        ({"pad": -1}, "pad must be"),
+        ({"dilation": "2"}, "dilation must be"),
+        ({"bias": "no"}, "bias must be True or False, got 'no'"),
+    ],
+    ids=str,
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(LayerError, match=message):
+        Conv(**{"maps": 2, "window": 3} | settings)
+
+
+def test_a_window_that_does_not_fit():
+    with pytest.raises(LayerError, match=r"window 3x3 spread by dilation 2 does not fit W=4 with pad 0"):
+        Conv(2, 3, dilation=(1, 2)).configure((1, 4, 4))
