@@ -1,0 +1,148 @@
+"""Gaussian pooling: a plane X of x becomes Y = Ay X Ax^T, each A a band matrix of 1-D Gaussian weights.
+
+    y[j*C + c, p, q, n] = sum over h, w of Ay[p, h] * x[c, h, w, n] * Ax[q, w],  A of channel c and kernel j
+    E = dY Ax,  dX = sum over j of Ay^T E,  dAy = E X^T,  dAx = dY^T (Ay X),  the last two on the bands alone
+
+Order:    the vertical products go along rows of (w, n), the horizontal ones along rows of n, or of (q, n)
+          where weights repeat. Taps are summed in ascending order, then kernels.
+Parallel: fprop over (c, p), bprop over c, and over blocks of h where channels are few. bprop gathers: each
+          dx element has one owner; each (block, c, j) has sums of its own for dA, which the caller adds up.
+Bytes:    fprop reads 4 for each x and writes 4 for each y; bprop reads 4 for each x and dy and writes 4 for
+          each dx, whatever J. E of one channel, (J, P, W, N), stays in L2 between its two uses.
+Source:   a diagonal Gaussian over a rectangle factorises. Ay and Ax know all about edges and normalisation,
+          nothing here does; `Band` in minet/layers/gaussian_pool.py tells how they are stored.
+"""
+
+import numpy as np
+from numba import prange
+
+from . import kernel, parallel_kernel
+
+LINE = 64  # bytes of a cache line
+
+
+@kernel
+def scratch(size, like):
+    """Uninitialised memory that starts on a cache line: SIMD loads that straddle two take twice as long."""
+    raw = np.empty(size + LINE, like.dtype)
+    start = (-raw.ctypes.data) % LINE // raw.itemsize
+    return raw[start : start + size]
+
+
+@kernel(forceinline=True)
+def combine(out, o, src, a, pitch, n, taps, w, t, which, beta, d, e, g, into):
+    """A row of a product, and its share in the gradient of the weights, in one sweep over the inputs.
+
+    Unless out is None, out[o+i] <- beta*out[o+i] + sum over k < taps of w[t+k] * src[a + k*pitch + i], i < n.
+    Unless d is None, g[t+k] += sum over i of d[e+i] * src[a + k*pitch + i]. Both take one column of w and g.
+    By 5 or 3 taps at a time: w has 4 zeros after the last tap, and g has room there for what nobody reads.
+    """
+    # Unsigned, so that Numba leaves out the wrap-around of negative indices, and the loops become SIMD.
+    o, a, pitch, n, e = np.uint64(o), np.uint64(a), np.uint64(pitch), np.uint64(n), np.uint64(e)
+    zero, one = src.dtype.type(0), src.dtype.type(1)
+    if taps == 0 and out is not None:
+        for i in range(n):
+            out[o + i] = beta * out[o + i] if beta != 0 else zero
+    while taps > 0:
+        w0, w1, w2, w3, w4 = w[t, which], w[t + 1, which], w[t + 2, which], w[t + 3, which], w[t + 4, which]
+        g0 = g1 = g2 = g3 = g4 = zero
+        a1 = a + pitch if taps > 1 else a
+        a2 = a1 + pitch if taps > 2 else a1
+        if taps <= 3 or taps == 6:
+            for i in range(n):
+                s0, s1, s2 = src[a + i], src[a1 + i], src[a2 + i]
+                if out is not None:
+                    old = beta * out[o + i] if beta != 0 else zero
+                    out[o + i] = old + (w0 * s0 + w1 * s1 + w2 * s2)
+                if d is not None:
+                    g0 += d[e + i] * s0
+                    g1 += d[e + i] * s1
+                    g2 += d[e + i] * s2
+            step, last = 3, a2
+        else:
+            a3 = a2 + pitch
+            a4 = a3 + pitch if taps > 4 else a3
+            for i in range(n):
+                s0, s1, s2, s3, s4 = src[a + i], src[a1 + i], src[a2 + i], src[a3 + i], src[a4 + i]
+                if out is not None:
+                    old = beta * out[o + i] if beta != 0 else zero
+                    out[o + i] = old + (w0 * s0 + w1 * s1 + w2 * s2 + w3 * s3 + w4 * s4)
+                if d is not None:
+                    g0 += d[e + i] * s0
+                    g1 += d[e + i] * s1
+                    g2 += d[e + i] * s2
+                    g3 += d[e + i] * s3
+                    g4 += d[e + i] * s4
+            step, last = 5, a4
+        if d is not None:
+            g[t, into] += g0
+            g[t + 1, into] += g1
+            g[t + 2, into] += g2
+            g[t + 3, into] += g3
+            g[t + 4, into] += g4
+        taps, t, a, beta = taps - step, t + step, last + pitch, one
+
+
+@kernel(inline="always")
+def product(band, which, out, o, src, a, pitch, lo, hi, beta, d, e, g, into):
+    """Rows lo .. hi-1 of out <- beta*out + A src, `pitch` long, row lo at out[o], src's row 0 at src[a].
+
+    Unless d is None, g += the gradient of A's weights, where d is the product's delta, row lo at d[e].
+    """
+    o, e, k = np.int64(o), np.int64(e), lo  # combine would compile anew for each literal 0
+    while k < hi:
+        run = min(band.run[k], hi - k)
+        n, start, taps, t = run * pitch, a + band.first[k] * pitch, band.taps[k], band.at[k]
+        combine(out, o, src, start, pitch, n, taps, band.w, t, which, beta, d, e, g, into)
+        o, e, k = o + n, e + n, k + run
+
+
+@parallel_kernel
+def gaussian_pool_fprop(x, y, rows, cols, beta):
+    """y <- beta*y + Ay X Ax^T, with the Bands `rows` of Ay and `cols` of Ax."""
+    C, H, W, N = x.shape
+    K, P, Q, _ = y.shape
+    J = K // C
+    x, y = x.reshape(-1), y.reshape(-1)
+    beta, zero = y.dtype.type(beta), y.dtype.type(0)
+    for task in prange(C * P):
+        c, p = divmod(np.int64(task), P)
+        v = scratch(W * N, x)
+        for j in range(J):
+            which, at = c * J + j, ((j * C + c) * P + p) * Q * N
+            product(rows, which, v, 0, x, c * H * W * N, W * N, p, p + 1, zero, None, 0, None, 0)
+            product(cols, which, y, at, v, 0, N, 0, Q, beta, None, 0, None, 0)
+
+
+@parallel_kernel
+def gaussian_pool_bprop(x, dy, dx, rows, cols, rows_t, cols_t, g_rows, g_cols, blocks, learn, beta):
+    """dx <- beta*dx + Ay^T dY Ax, unless dx is empty; if `learn`, g_rows += dAy and g_cols += dAx.
+
+    The Bands rows_t and cols_t are the transposes. Columns of g_rows and g_cols are (block, c, j).
+    """
+    C, H, W, N = x.shape
+    K, P, Q, _ = dy.shape
+    J = K // C
+    x, dy, dx = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
+    beta, zero, one = x.dtype.type(beta), x.dtype.type(0), x.dtype.type(1)
+    for task in prange(blocks * C):
+        block, c = divmod(np.int64(task), C)
+        h0, h1 = H * block // blocks, H * (block + 1) // blocks
+        p0, p1 = rows_t.first[h0], rows_t.first[h1 - 1] + rows_t.taps[h1 - 1]
+        mine = P if h1 == H else rows_t.first[h1]  # from here on, dA is for the next block to sum
+        v, e = scratch(W * N, x), scratch(J * (p1 - p0) * W * N, x)
+        for j in range(J):
+            which, into = c * J + j, task * J + j
+            for p in range(p0, p1):
+                at, delta = (j * (p1 - p0) + p - p0) * W * N, ((j * C + c) * P + p) * Q * N
+                product(cols_t, which, e, at, dy, delta, N, 0, W, zero, None, 0, None, 0)
+                if learn and p < mine:
+                    plane = c * H * W * N
+                    product(rows, which, v, 0, x, plane, W * N, p, p + 1, zero, e, at, g_rows, into)
+                    product(cols, which, None, 0, v, 0, N, 0, Q, zero, dy, delta, g_cols, into)
+        if len(dx):
+            for h in range(h0, h1):
+                for j in range(J):
+                    at, keep = (c * H + h) * W * N, beta if j == 0 else one
+                    row0 = (j * (p1 - p0) - p0) * W * N
+                    product(rows_t, c * J + j, dx, at, e, row0, W * N, h, h + 1, keep, None, 0, None, 0)
