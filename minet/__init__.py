@@ -8,20 +8,37 @@ if not (Path(__file__).parent / "kernels").is_dir():
 
 from minet.containers import Concat, Sequential, Sum
 from minet.errors import MinetError
+from minet.init import Gaussian, Glorot, He
 from minet.layer import Layer, LayerError, Param, State, update
+from minet.loss import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from minet.net import Net
+from minet.optim import SGD, Cosine, Exponential, Polynomial, Step, WarmUp
+from minet.trainer import Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SGD",
     "Concat",
+    "Cosine",
+    "Exponential",
+    "Gaussian",
+    "Glorot",
+    "He",
     "Layer",
     "LayerError",
+    "Loss",
+    "MeanSquaredError",
     "MinetError",
     "Net",
     "Param",
+    "Polynomial",
     "Sequential",
+    "SoftmaxCrossEntropy",
     "State",
+    "Step",
     "Sum",
+    "Trainer",
+    "WarmUp",
     "update",
 ]

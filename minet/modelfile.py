@@ -1,7 +1,7 @@
 """Model files: plain Python with an input shape, a net, a solver, data sets, a batch size, epochs and a loss.
 
-The functions' default arguments are the model's settings: ``load("digits", kernels=3)`` hands ``kernels=3`` to every
-function of ``models/digits.py`` that has a parameter of this name.
+The functions' default arguments are the model's settings: ``load("digits", kernels=3)`` hands ``kernels=3``
+to every function of ``models/digits.py`` that has a parameter of this name.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from minet.errors import MinetError
 from minet.layer import Layer, LayerError, Shape
+from minet.loss import Loss
 
 PARTS = {  # what a model file holds, with a line to add where it is missing
     "input_shape": "input_shape = (3, 32, 32)",
@@ -106,7 +107,7 @@ def run_file(path: Path) -> ModuleType:
         elsewhere = error.filename and Path(error.filename) != path
         raise ModelFileError(f"{error.filename if elsewhere else shown}{line}: {error.msg}") from error
     except (Exception, SystemExit) as error:
-        raise _blamed(path, error) from error
+        _blame(path, error)
     return module
 
 
@@ -142,7 +143,7 @@ class Model:
         self.batch = self._count("batch", self.settings.get("batch", module.batch))
         self.epochs = self._count("epochs", self.settings.get("epochs", module.epochs))
         self.loss = module.loss
-        if not hasattr(self.loss, "check"):
+        if not isinstance(self.loss, Loss):
             raise self.error(f"loss is {_kind(self.loss)}, not a loss", PARTS["loss"])
 
     def net(self) -> Layer:
@@ -185,12 +186,8 @@ class Model:
         known = inspect.signature(function).parameters
         try:
             return function(**{key: value for key, value in self.settings.items() if key in known})
-        except LayerError as error:
-            if error.layer is not None:  # it tells where by itself
-                raise
-            raise _blamed(self.path, error) from error
         except (Exception, SystemExit) as error:
-            raise _blamed(self.path, error) from error
+            _blame(self.path, error)
 
     def _function(self, module: ModuleType, name: str) -> Callable[..., Any]:
         function = getattr(module, name)
@@ -259,14 +256,15 @@ def _choices(function: Callable[..., Any], name: str) -> tuple[Any, ...]:
     return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
 
 
-def _blamed(path: Path, error: BaseException) -> MinetError:
-    """The error with the line of the file where it came from in front; minet's own keep their class."""
+def _blame(path: Path, error: BaseException) -> NoReturn:
+    """Raise the error with the line of the file where it came from in front; minet's own keep their class."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path.resolve())]
     where = f"{_shown(path)}:{lines[-1]}" if lines else _shown(path)
-    if isinstance(error, MinetError):
+    if not isinstance(error, MinetError):
+        raise ModelFileError(f"{where}: {type(error).__name__}: {error}".removesuffix(": ")) from error
+    if not (isinstance(error, LayerError) and error.layer):  # which tells by itself where it was made
         error.message = f"{where}: {error.message}"
-        return error
-    return ModelFileError(f"{where}: {type(error).__name__}: {error}".removesuffix(": "))
+    raise error
 
 
 def _shown(path: Path) -> str:

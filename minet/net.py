@@ -17,6 +17,7 @@ from minet.layer import Array, Layer, LayerError, Named, Shape, State
 from minet.memory import Slot, concrete, first_value, place, room, scratch_sizes, tied
 from minet.settings import is_whole
 
+
 class Net:
     """A graph of layers with all its memory.
 
@@ -67,7 +68,7 @@ class Net:
             graph = Sequential(*(graph if isinstance(graph, Iterable) else [graph]))
         self.graph: Layer = graph
         self.input_shape = tuple(input_shape) if isinstance(input_shape, Iterable) else (input_shape,)
-        self.loss, self.seed = loss, seed
+        self.loss, self.seed = loss, rng.layer_key(seed, "")[0]
         place_all(self.graph)
         self.output_shape = self.graph.configure(self.input_shape)
         self.shapes = shapes_of(self.graph, self.input_shape)
@@ -120,7 +121,7 @@ class Net:
         start = 0
         for layer, name, state in kept:
             if name in layer.p:
-                raise layer.error(f"{name!r} is the name of a parameter and of persistent state", "rename one")
+                raise layer.error(f"{name!r} names a parameter and persistent state too", "rename one")
             array, start = place(self._flat, start, *concrete(state, 0, self.be.dtype))
             self.be.fill(array, state.init)
             layer.s[name] = self.persistent[f"{layer.full_path}.{name}"] = array
@@ -197,7 +198,8 @@ class Net:
         if self.loss is None:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
         self.loss.check(labels, self.output_shape, self.batch)
-        self.be.copy(self._flat, self._before)
+        if self.persistent:
+            self.be.copy(self._flat, self._before)
         y = self.fprop(x, train=True)
         loss: float = self.be.run(self.loss, "loss", y, labels, self.dy)
         if not math.isfinite(loss):
@@ -213,7 +215,8 @@ class Net:
         return loss
 
     def _step_back(self, what: str, where: str, hint: str) -> NotFiniteError:
-        self.be.copy(self._before, self._flat)
+        if self.persistent:
+            self.be.copy(self._before, self._flat)
         return NotFiniteError(f"{what} at step {self.clock.step}" + (f": {where}" if where else ""), hint)
 
     def predict(self, images: np.ndarray) -> np.ndarray:

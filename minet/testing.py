@@ -1,7 +1,7 @@
 """The conformance kit: drive any layer on plain arrays, and hold it to the contract, check by check.
 
-`run` computes one fprop and bprop. `check_layer` puts a layer through the named checks of `minet.conformance`.
-`layer_checks` makes the same checks pytest cases::
+`run` computes one fprop and bprop. `check_layer` puts a layer through the named checks of
+`minet.conformance`. `layer_checks` makes the same checks pytest cases::
 
     from minet.testing import layer_checks
     test_conformance = layer_checks(MyLayer)  # uses MyLayer.examples()

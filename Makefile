@@ -1,0 +1,32 @@
+# minet: everything a developer types. Needs python3 (3.11 or newer, with venv); choose another by PYTHON=...
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test lint types clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+
+demo: .venv/ready ## train a small net on handwritten digits, in seconds
+	$(BIN)/minet train digits
+
+test: .venv/ready ## run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/ready ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready ## check types
+	$(BIN)/mypy
+
+clean: ## remove the environment, caches, builds and runs
+	rm -rf .venv build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/ready: pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'minet needs Python 3.11 or newer: make PYTHON=python3.11 ...' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m minet` is `minet`."""
+
+from minet.cli import main
+
+main()

@@ -1,0 +1,174 @@
+"""Callbacks: what watches a training run, shows it and keeps it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minet import checkpoint
+from minet.checkpoint import CheckpointError
+from minet.finite import NotFiniteError
+from minet.net import Net
+
+if TYPE_CHECKING:
+    from minet.trainer import Result, Trainer
+
+WEIGHTS, LOG, CURVES, KERNELS = "weights.safetensors", "log.jsonl", "curves.png", "kernels.png"
+LAST_GOOD = "last_good.safetensors"
+COLUMNS = {"epoch": 7, "loss": 10, "test loss": 11, "accuracy": 11, "rate": 10, "time": 10, "images/s": 10}
+
+
+def percent(accuracy: float) -> str:
+    """0.97531 as ``97.53 %``."""
+    return f"{100 * accuracy:.2f} %"
+
+
+class Callback:
+    """Hooks into a training run; override the ones you need. An error that a hook raises ends the run."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Before the first epoch."""
+
+    def on_batch(self, trainer: Trainer, loss: float) -> None:
+        """After each step, with the batch's mean loss."""
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        """After each epoch and its test, with what was added to ``trainer.history``."""
+
+    def on_end(self, trainer: Trainer, result: Result) -> None:
+        """After the last epoch."""
+
+    def on_error(self, trainer: Trainer, error: BaseException) -> None:
+        """When an error, or the user, ends the run; the error is raised again afterwards."""
+
+
+class Progress(Callback):
+    """One line for each epoch; on a terminal also a bar that moves with the steps.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where to; standard output if not given.
+    """
+
+    def __init__(self, console: Any = None) -> None:
+        self.console = console
+        self.bar: Any = None
+
+    def on_start(self, trainer: Trainer) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.console = self.console or Console()
+        self.bar = Bar(
+            TextColumn("  epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        total = len(trainer.batches)
+        self.task = self.bar.add_task("", total=total, epoch=trainer.epoch + 1, loss="")
+        self._print("".join(f"{name:>{width}}" for name, width in COLUMNS.items()), style="bold")
+        self.bar.start()
+
+    def on_batch(self, trainer: Trainer, loss: float) -> None:
+        self.bar.update(self.task, advance=1, loss=f"loss {loss:.4f}")
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        cells = (
+            f"{record['epoch']}/{trainer.epochs}",
+            f"{record['loss']:.4f}",
+            f"{record['test_loss']:.4f}",
+            percent(record["accuracy"]),
+            f"{record['rate']:.4g}",
+            f"{record['seconds']:.2f} s",
+            f"{record['images_per_second']:,.0f}",
+        )
+        self._print("".join(f"{cell:>{width}}" for cell, width in zip(cells, COLUMNS.values(), strict=True)))
+        self.bar.reset(self.task, epoch=trainer.epoch + 1, loss="")
+
+    def on_end(self, trainer: Trainer, result: Result) -> None:
+        self.bar.stop()
+
+    def on_error(self, trainer: Trainer, error: BaseException) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def _print(self, line: str, style: str | None = None) -> None:
+        self.console.print(line, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
+class JsonLog(Callback):
+    """The history as a file of lines, one JSON object for each epoch, whole at any time."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        lines = "".join(json.dumps(record) + "\n" for record in trainer.history)
+        checkpoint.write_whole(self.path, lines.encode())
+
+
+class Checkpointer(Callback):
+    """A checkpoint after each epoch, with what a later run needs to go on from it.
+
+    If the loss stops being finite in mid-epoch, the parameters before that step go to another file.
+
+    Parameters
+    ----------
+    folder : str or Path
+    **facts
+        What else to remember: the model's name, its settings.
+    """
+
+    def __init__(self, folder: str | Path, **facts: Any) -> None:
+        self.folder, self.facts = Path(folder), facts
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        self._save(WEIGHTS, trainer)
+
+    def on_error(self, trainer: Trainer, error: BaseException) -> None:
+        net = trainer.net
+        kept = [*net.params.values(), *net.persistent.values()]
+        if isinstance(error, NotFiniteError) and net.clock.step and all(map(net.be.finite, kept)):
+            with contextlib.suppress(CheckpointError):  # the first error is the one to tell
+                path = self._save(LAST_GOOD, trainer)
+                error.hint = f"{error.hint}; the parameters before that step are in {path}".removeprefix("; ")
+
+    def _save(self, name: str, trainer: Trainer) -> Path:
+        data = [trainer.batches.dataset.name, trainer.test.name]
+        facts = {"epoch": trainer.epoch, "batch": trainer.net.batch, "data": data, **self.facts}
+        checkpoint.save(self.folder / name, trainer.net, trainer.solver, **facts)
+        return self.folder / name
+
+
+class Curves(Callback):
+    """At the end, pictures of the run: loss and accuracy, and what the Gaussian kernels have learned.
+
+    Parameters
+    ----------
+    folder : str or Path
+    net : Net
+        Before it is trained (or loaded): the kernels as they are now are the picture's "before".
+    name : str
+        The model's, for the title.
+    """
+
+    def __init__(self, folder: str | Path, net: Net, name: str) -> None:
+        from minet.plots import kernels
+
+        self.folder, self.name, self.before = Path(folder), name, kernels(net)
+
+    def on_end(self, trainer: Trainer, result: Result) -> None:
+        from minet import plots
+
+        plots.curves(self.folder / CURVES, result.history, self.name)
+        if self.before:
+            plots.gaussian_kernels(self.folder / KERNELS, self.before, plots.kernels(trainer.net), self.name)

@@ -1,0 +1,148 @@
+"""Checkpoints: one safetensors file with all that a net has learned and all that a run needs to go on.
+
+Its arrays are the parameters and running statistics by path, as in ``net.params`` and ``net.persistent``, and
+the solver's velocities as ``velocity:<path>``. Its metadata hold the facts about the run as JSON (``minet``)
+and a checksum over facts and arrays (``sha256``), which the format itself lacks. Nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minet.errors import MinetError
+from minet.net import Net
+
+VELOCITY = "velocity:"
+
+
+class CheckpointError(MinetError):
+    """A checkpoint that cannot be written, read, or used for this net."""
+
+
+def save(path: str | Path, net: Net, solver: Any = None, **facts: Any) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+    net : Net
+    solver : SGD, optional
+        Its velocities go along, for a training run that is to be continued.
+    **facts
+        What else to remember, as JSON can hold it. The step, the seed and minet's version are added.
+    """
+    import minet
+
+    arrays = {**net.params, **net.persistent}
+    if solver is not None:
+        arrays |= {VELOCITY + name: value for name, value in solver.velocity.items()}
+    facts = {"minet": minet.__version__, "step": net.clock.step, "seed": net.seed, **facts}
+    write(path, {name: net.be.get(value) for name, value in arrays.items()}, facts)
+
+
+def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
+    """Set a net (and a solver's velocities) from a checkpoint, and return its facts.
+
+    Names and shapes must agree in both directions; if they do not, nothing is changed.
+    """
+    arrays, facts = read(path)
+    velocity = {
+        name.removeprefix(VELOCITY): arrays.pop(name) for name in list(arrays) if name.startswith(VELOCITY)
+    }
+    targets = {**net.params, **net.persistent}
+    differences = _differences(arrays, targets)
+    if solver is not None:
+        differences += _differences(velocity, net.params if velocity else {}, VELOCITY)
+    if differences:
+        settings = "".join(f" --set {name}={value}" for name, value in facts.get("settings", {}).items())
+        hint = f"it was saved from {facts['model']}{settings}" if "model" in facts else ""
+        raise CheckpointError(f"{path}: does not fit this net\n  " + "\n  ".join(differences), hint)
+    for name, target in targets.items():
+        net.be.copy(arrays[name], target)
+    if solver is not None:
+        solver.load(velocity)
+    net.clock.step = int(facts.get("step", 0))
+    return facts
+
+
+def write(path: str | Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+    """Write arrays and facts as one safetensors file, whole or not at all."""
+    from safetensors.numpy import save as to_bytes
+
+    # safetensors copies an array's memory as it lies, and so garbles what is not contiguous.
+    arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+    text = json.dumps(facts, default=repr)
+    write_whole(path, to_bytes(arrays, {"minet": text, "sha256": _digest(arrays, text)}))
+
+
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the facts of a safetensors file; one that minet did not write has no facts."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (OSError, SafetensorError, KeyError, ValueError) as error:  # KeyError: a type that NumPy lacks
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file: {error}", "was it cut short?"
+        ) from error
+    if "minet" not in metadata:
+        return arrays, {}
+    text = metadata["minet"]
+    if metadata.get("sha256") != _digest(arrays, text):
+        raise CheckpointError(f"{path}: damaged: its content does not match its checksum", "use another copy")
+    return arrays, json.loads(text)
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write a file in one go: a reader, or a crash, meets the old content or the new, never a part."""
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written: {error.strerror or error}",
+            "is there space, and may you write there?",
+        ) from error
+
+
+def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What keeps the arrays of a file from being those of a net, in words."""
+    lines = []
+    for name in sorted({*found, *wanted}):
+        theirs, ours = found.get(name), wanted.get(name)
+        if ours is None:
+            lines.append(f"{prefix}{name} {found[name].shape} is not in the net")
+        elif theirs is None:
+            lines.append(f"{prefix}{name} {ours.shape} is not in the file")
+        elif theirs.shape != ours.shape:
+            lines.append(f"{prefix}{name} is {theirs.shape} in the file, {ours.shape} in the net")
+        elif not np.can_cast(theirs.dtype, ours.dtype, "same_kind"):
+            lines.append(f"{prefix}{name} is {theirs.dtype} in the file, {ours.dtype} in the net")
+    return lines

@@ -1,0 +1,202 @@
+"""Runs: from a model file to a trained net in a folder of its own, from the start or from where it stopped.
+
+A run folder, ``runs/<model>`` or the next free ``runs/<model>-2``, holds log, checkpoint and pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from minet import checkpoint, modelfile
+from minet.callbacks import CURVES, KERNELS, LOG, WEIGHTS, Checkpointer, Curves, JsonLog, Progress, percent
+from minet.errors import MinetError
+from minet.modelfile import Model
+from minet.net import Net
+from minet.trainer import Result, Trainer
+
+RUNS = Path("runs")
+
+
+def train(
+    file_or_name: str | Path,
+    settings: dict[str, Any] | None = None,
+    *,
+    backend: str = "auto",
+    seed: int | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+) -> tuple[Result, Path]:
+    """Train a model, and keep log, weights and pictures in a run folder.
+
+    Parameters
+    ----------
+    file_or_name : str or Path
+    settings : dict, optional
+        As `minet.modelfile.load` takes them.
+    backend : str
+    seed : int, optional
+        0, or the seed of the run that is resumed.
+    out : Path, optional
+        The run folder; by default the next free one in ``runs/``, or the latest with `resume`.
+    resume : bool
+        Go on from the run's checkpoint, with its settings and its seed.
+
+    Returns
+    -------
+    Result, Path
+        What came of it, and the run folder.
+    """
+    stem = modelfile.find(file_or_name).stem
+    if resume:
+        folder = out or latest(stem)
+        model, seed = _as_before(file_or_name, folder / WEIGHTS, settings or {}, seed)
+    else:
+        folder = _free(stem) if out is None else _empty(out)
+        model, seed = modelfile.load(file_or_name, **settings or {}), seed or 0
+    net = Net(model.net(), model.input_shape, model.batch, model.loss, backend, seed)
+    trainer = Trainer(net, model.solver(), *model.datasets(), model.epochs)
+    trainer.callbacks = [
+        Progress(),
+        JsonLog(folder / LOG),
+        Checkpointer(folder, model=model.name, settings=model.settings),
+        Curves(folder, net, model.name),
+    ]
+    if resume:
+        facts = checkpoint.load(folder / WEIGHTS, net, trainer.solver)
+        trainer.epoch = facts["epoch"]
+        if trainer.epoch >= trainer.epochs:
+            raise MinetError(
+                f"{folder}: has all its {trainer.epochs} epochs", "--epochs sets how many in all"
+            )
+        trainer.history = _history(folder / LOG, trainer.epoch)
+    with _made(folder):
+        print(_opening(model, trainer), flush=True)
+        try:
+            result = trainer.fit()
+        except KeyboardInterrupt:
+            if trainer.epoch:
+                print(f"stopped; --resume goes on after epoch {trainer.epoch}", flush=True)
+            raise
+    print(_ending(result, folder))
+    return result, folder
+
+
+def latest(stem: str) -> Path:
+    """The run folder of a model with the newest checkpoint."""
+    found = [folder for folder in RUNS.glob("*") if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", folder.name)]
+    found = [folder for folder in found if (folder / WEIGHTS).is_file()]
+    if not found:
+        raise MinetError(f"{RUNS / stem}: no run of {stem} with a {WEIGHTS}", f"minet train {stem}")
+    return max(found, key=lambda folder: (folder / WEIGHTS).stat().st_mtime_ns)
+
+
+def _as_before(
+    file_or_name: str | Path, weights: Path, settings: dict[str, Any], seed: int | None
+) -> tuple[Model, int]:
+    """The model and the seed of a run to be resumed; only the number of epochs may change."""
+    _, facts = checkpoint.read(weights)
+    if not {"model", "epoch", "settings"} <= set(facts):
+        raise MinetError(f"{weights}: is not the checkpoint of a run")
+    before = {**facts["settings"], "batch": facts["batch"], "seed": facts["seed"], "model": facts["model"]}
+    now = {"model": modelfile.find(file_or_name).stem, "seed": facts["seed"] if seed is None else seed}
+    if now["model"] == before["model"]:
+        model = modelfile.load(file_or_name, **{**facts["settings"], **settings})
+        now |= {"batch": model.batch} | {name: model.settings[name] for name in settings}
+        before = model.known | before
+    for name, value in now.items():
+        if name != "epochs" and json.dumps(value, default=repr) != json.dumps(before[name], default=repr):
+            hint = "only --epochs may change; leave the rest out, or start a new run"
+            raise MinetError(
+                f"{weights.parent}: cannot go on with {name}={value}, it has {name}={before[name]}", hint
+            )
+    return model, facts["seed"]
+
+
+def _history(log: Path, epochs: int) -> list[dict[str, Any]]:
+    """What a log says about the first epochs; a line that is no record ends it."""
+    history: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        for line in log.read_text().splitlines():
+            record = json.loads(line)
+            if record["epoch"] > epochs:
+                break
+            history.append(record)
+    return history
+
+
+def _free(stem: str) -> Path:
+    folder, number = RUNS / stem, 1
+    while folder.exists():
+        number += 1
+        folder = RUNS / f"{stem}-{number}"
+    return folder
+
+
+def _empty(folder: Path) -> Path:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise MinetError(
+            f"{folder}: is not empty", "give another --out, or --resume to go on from what it holds"
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a run folder; take it away again if the run ends in an error and has put nothing into it."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MinetError(f"{folder}: cannot be made: {error.strerror}", "choose another --out") from error
+    if not os.access(folder, os.W_OK):
+        raise MinetError(f"{folder}: cannot be written to", "choose another --out")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.rmdir()  # which refuses a folder that holds something
+        raise
+
+
+def _opening(model: Model, trainer: Trainer) -> str:
+    net, settings = trainer.net, [f"{name}={value}" for name, value in model.settings.items()]
+    count = sum(value.size for value in net.params.values())
+    going_on = f", going on after epoch {trainer.epoch}" if trainer.epoch else ""
+    return (
+        f"{' '.join([model.name, *settings])}: {count:,} parameters on {net.be.name}, batch {net.batch}, "
+        f"seed {net.seed}\n{trainer.batches.dataset.name} {len(trainer.batches.dataset):,} images, "
+        f"{trainer.test.name} {len(trainer.test):,}{going_on}\n"
+    )
+
+
+def _ending(result: Result, folder: Path) -> str:
+    """What a run came to, and where its files are."""
+    last, speeds = result.history[-1], [record["images_per_second"] for record in result.history]
+    rows = {
+        "test accuracy": percent(last["accuracy"]),
+        "test loss": f"{last['test_loss']:.4f}",
+        "epochs": str(last["epoch"]),
+        "time": f"{result.seconds:.1f} s",
+        "speed": f"{statistics.median(speeds):,.0f} images/s",
+    }
+    files = {
+        CURVES: "loss and accuracy by epoch",
+        KERNELS: "the Gaussian kernels, before and after",
+        LOG: "a line for each epoch",
+        WEIGHTS: "for minet eval, and to go on with --resume",
+    }
+    there = {str(folder / name): what for name, what in files.items() if (folder / name).exists()}
+    return f"\n{_columns(rows)}\n\n{_columns(there)}"
+
+
+def _columns(rows: dict[str, str]) -> str:
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())

@@ -1,0 +1,33 @@
+"""CIFAR-10 with several learned Gaussian kernels per map in place of every pooling layer.
+
+Is one pooling kernel per map enough? Try ``--set kernels=1``, 2, 3. Gaussian pooling: Zeiler and Fergus,
+arXiv 1207.0151. Data: Krizhevsky (2009), shifted by up to 4 pixels and mirrored.
+"""
+
+from minet import Sequential, data
+from minet.layers import AvgPool, BatchNorm, Conv, GaussianPool, Linear, PReLU
+from minet.loss import SoftmaxCrossEntropy
+from minet.optim import SGD, Cosine
+
+input_shape = (3, 32, 32)
+batch, epochs, loss = 128, 30, SoftmaxCrossEntropy()
+
+
+def net(width=32, kernels=2):
+    def stage(maps):
+        return Sequential(
+            Conv(maps, 3, pad=1, bias=False),
+            BatchNorm(),
+            PReLU(),
+            GaussianPool(5, stride=2, pad=2, kernels=kernels),
+        )
+
+    return Sequential(stage(width), stage(2 * width), stage(4 * width), AvgPool(), Linear(10))
+
+
+def solver(lr=0.1, epochs=epochs):
+    return SGD(lr, momentum=0.9, weight_decay=5e-4, schedule=Cosine(epochs))
+
+
+def datasets(flip=True, crop=4, limit=None):
+    return data.cifar10("train", flip=flip, crop=crop, limit=limit), data.cifar10("test", limit=limit)

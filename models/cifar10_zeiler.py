@@ -1,0 +1,31 @@
+"""The net of Zeiler and Fergus (2013), "Stochastic pooling for regularization", arXiv 1301.3557, on CIFAR-10.
+
+Three 5x5 convolutions of 64 maps, each with ReLU, 3x3 pooling of stride 2 and response normalisation, and one
+softmax layer. Try ``--set pool=max``, avg, stochastic and gaussian. The paper trains for 280 epochs.
+"""
+
+from typing import Literal
+
+from minet import Sequential, data
+from minet.layers import LRN, AvgPool, Conv, GaussianPool, Linear, MaxPool, ReLU, StochasticPool
+from minet.loss import SoftmaxCrossEntropy
+from minet.optim import SGD, Step
+
+input_shape = (3, 32, 32)
+batch, epochs, loss = 128, 280, SoftmaxCrossEntropy()
+POOLS = {"max": MaxPool, "avg": AvgPool, "stochastic": StochasticPool, "gaussian": GaussianPool}
+
+
+def net(pool: Literal["max", "avg", "stochastic", "gaussian"] = "stochastic", maps=64):
+    def stage():
+        return Sequential(Conv(maps, 5, pad=2), ReLU(), POOLS[pool](3, stride=2, pad=1), LRN())
+
+    return Sequential(stage(), stage(), stage(), Linear(10))
+
+
+def solver(lr=0.01, weight_decay=1e-3):
+    return SGD(lr, momentum=0.9, weight_decay=weight_decay, schedule=Step({200: 0.1, 260: 0.1}))
+
+
+def datasets(limit=None):
+    return data.cifar10("train", limit=limit), data.cifar10("test", limit=limit)

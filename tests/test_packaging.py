@@ -1,0 +1,98 @@
+"""minet works as a bare checkout, as a wheel and as an editable install, from any folder, with no network."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
+
+
+def run(*command, cwd, path=""):
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env={**env, "PYTHONPATH": str(path), "PIP_NO_INDEX": "1"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of what is built from, so that nothing is left in the working tree."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in ("minet", "kernels", "models"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout, tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    run(*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", out, checkout, cwd=out)
+    [wheel] = out.glob("minet-*-py3-none-any.whl")
+    return wheel
+
+
+def works(python, cwd, path, root):
+    """The package at `root` is what runs, with kernels and models found beside or inside it."""
+    code = (
+        "import minet.kernels, minet.models as m; print(minet.__file__, minet.kernels.__file__, m.__file__)"
+    )
+    assert run(python, "-c", code, cwd=cwd, path=path).count(str(root)) == 3
+    assert "StochasticPool" in run(python, "-m", "minet", "summary", "digits", cwd=cwd, path=path)
+    assert "PASS" in run(python, "-m", "minet", "check", "relu", cwd=cwd, path=path)
+
+
+def test_a_bare_checkout_works_from_another_folder(tmp_path):
+    works(sys.executable, tmp_path, ROOT, ROOT)
+
+
+def test_the_wheel_holds_all_that_the_checkout_holds(wheel):
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "minet/py.typed",
+        "minet/kernels/philox.py",
+        "minet/models/digits.py",
+        "minet/kernels/README.md",
+    } <= inside
+    expected = set()
+    for folder, target in (("minet", "minet"), ("kernels", "minet/kernels"), ("models", "minet/models")):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                expected.add(f"{target}/{path.relative_to(ROOT / folder).as_posix()}")
+    assert expected == {name for name in inside if not name.startswith("minet-")}
+    [entry] = [name for name in inside if name.endswith("entry_points.txt")]
+    assert "minet = minet.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
+
+
+def test_the_unpacked_wheel_works_from_another_folder(wheel, tmp_path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    (tmp_path / "elsewhere").mkdir()
+    works(sys.executable, tmp_path / "elsewhere", site, site)
+
+
+def test_an_editable_install_works_from_another_folder(checkout, tmp_path):
+    env, elsewhere = tmp_path / "env", tmp_path / "elsewhere"
+    venv.create(env)
+    python = env / "bin" / "python"
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
+    # What we have installed but for our own editable minet: folders in .pth files have none read.
+    Path(site, "ours.pth").write_text(sysconfig.get_path("purelib"))
+    run(
+        *PIP, "--python", python, "install", "--no-deps", "--no-build-isolation", "-e", checkout, cwd=tmp_path
+    )
+    elsewhere.mkdir()
+    works(python, elsewhere, "", checkout)
+    assert run(env / "bin" / "minet", "summary", "digits", cwd=elsewhere).startswith("path ")
