@@ -8,7 +8,7 @@ Order:    the vertical products go along rows of (w, n), the horizontal ones alo
 Parallel: fprop over (c, p), bprop over c, and over blocks of h where channels are few. bprop gathers: each
           dx element has one owner; each (block, c, j) has sums of its own for dA, which the caller adds up.
 Bytes:    fprop reads 4 for each x and writes 4 for each y; bprop reads 4 for each x and dy and writes 4 for
-          each dx, whatever J. E of one channel, (J, P, W, N), stays in L2 between its two uses.
+          each dx, whatever J. E of one channel or block, (J, P, W, N), stays in L2 between its uses.
 Source:   a diagonal Gaussian over a rectangle factorises. Ay and Ax know all about edges and normalisation,
           nothing here does; `Band` in minet/layers/gaussian_pool.py tells how they are stored.
 """
@@ -132,7 +132,7 @@ def gaussian_pool_bprop(x, dy, dx, rows, cols, rows_t, cols_t, g_rows, g_cols, b
         mine = P if h1 == H else rows_t.first[h1]  # from here on, dA is for the next block to sum
         v, e = scratch(W * N, x), scratch(J * (p1 - p0) * W * N, x)
         for j in range(J):
-            which, into = c * J + j, task * J + j
+            which, into = c * J + j, (block * C + c) * J + j
             for p in range(p0, p1):
                 at, delta = (j * (p1 - p0) + p - p0) * W * N, ((j * C + c) * P + p) * Q * N
                 product(cols_t, which, e, at, dy, delta, N, 0, W, zero, None, 0, None, 0)
