@@ -36,8 +36,8 @@ class Case:
 
 def _gaussian(shape: tuple[int, int, int, int], **settings: Any) -> Case:
     window, stride, kernels = settings["window"], settings["stride"], settings.get("kernels", 1)
-    size = "x".join(map(str, shape))
-    return Case(f"GaussianPool {window}x{window} s{stride} k{kernels} {size}", "GaussianPool", shape, settings)
+    name = f"GaussianPool {window}x{window} s{stride} k{kernels} {'x'.join(map(str, shape))}"
+    return Case(name, "GaussianPool", shape, settings)
 
 
 def _max(shape: tuple[int, int, int, int], **settings: Any) -> Case:
@@ -60,7 +60,7 @@ CASES = [
 
 
 def inputs(case: Case, out_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The same x (C, H, W, N) and, for a layer, dy, or, for a model, class numbers, for every contender."""
+    """The same x (C, H, W, N) for every contender, and dy for a layer or class numbers for a model."""
     draw = np.random.Generator(np.random.Philox(key=2015))
     x = draw.standard_normal(case.shape, np.float32)
     if case.is_model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -11,16 +11,19 @@ import minet.layers
 from benchmarks.cases import Case, inputs
 from minet import Net, modelfile
 
+Phases: TypeAlias = dict[str, Callable[[], Any]]
+Results: TypeAlias = Callable[[], dict[str, np.ndarray]]
+
 
 def net_of(case: Case) -> tuple[Net, Any]:
-    """The case's net with its first parameters, which every contender takes over, and its solver if it has one."""
+    """The case's net with its first parameters, which every contender takes over, and its solver if any."""
     if case.is_model:
         model = modelfile.load(case.layer, **case.settings)
         return Net(model.net(), case.shape[:3], case.shape[3], loss=model.loss), model.solver()
     return Net(getattr(minet.layers, case.layer)(**case.settings), case.shape[:3], case.shape[3]), None
 
 
-def build(case: Case, variant: str) -> tuple[dict[str, Callable[[], Any]], Callable[[], dict[str, np.ndarray]]]:
+def build(case: Case, variant: str) -> tuple[Phases, Results]:
     """The phases to time, by name, and a function that gives the results to compare."""
     net, solver = net_of(case)
     x, target = inputs(case, net.output_shape)

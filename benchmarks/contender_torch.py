@@ -6,15 +6,14 @@ convolution of an image of ones, which renormalises the edges exactly as minet d
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from benchmarks.cases import Case, inputs
-from benchmarks.contender_minet import net_of
+from benchmarks.contender_minet import Phases, Results, net_of
 from minet.layer import Layer
 
 
@@ -47,7 +46,7 @@ def _kernel_minor(kernels: int, channels: int) -> np.ndarray:
 
 
 def translate(layer: Layer, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
-    """A module for a bound minet layer, and its output's channels: `order[i]` is minet's number of channel i."""
+    """A module for a bound minet layer, and the order of its output: minet's number of each channel."""
     name = type(layer).__name__
     if name in ("Sequential", "Concat"):
         parts, orders, start = [], [], 0
@@ -96,7 +95,7 @@ class Branches(torch.nn.Module):
         return torch.cat([part(x) for part in self.parts], 1)
 
 
-def build(case: Case, variant: str) -> tuple[dict[str, Callable[[], Any]], Callable[[], dict[str, np.ndarray]]]:
+def build(case: Case, variant: str) -> tuple[Phases, Results]:
     """The phases to time, by name, and a function that gives the results to compare, in minet's layout."""
     torch.set_num_threads(2)
     net, _ = net_of(case)
@@ -108,7 +107,8 @@ def build(case: Case, variant: str) -> tuple[dict[str, Callable[[], Any]], Calla
     x_np, target_np = inputs(case, net.output_shape)
 
     def tensor(chwn: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(chwn.transpose(3, 0, 1, 2))).contiguous(memory_format=memory)
+        nchw = torch.from_numpy(np.ascontiguousarray(chwn.transpose(3, 0, 1, 2)))
+        return nchw.contiguous(memory_format=memory)
 
     def chwn(t: torch.Tensor) -> np.ndarray:
         return t.detach().numpy().transpose(1, 2, 3, 0)

@@ -113,13 +113,16 @@ def machine() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("words", nargs="*", help="parts of case names; all cases without")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the rows here too")
     options = parser.parse_args()
     print(machine())
-    print(f"{'case':<44} {'phase':<12} {'minet ms':>14} {'torch nchw':>14} {'channels_last':>14}  ratio  peak MiB")
+    titles = f"{'minet ms':>14} {'torch nchw':>14} {'channels_last':>14}  ratio  peak MiB"
+    print(f"{'case':<44} {'phase':<12} {titles}")
     rows: list[dict[str, Any]] = []
     for number, case in enumerate(CASES):
         if not options.words or any(word in case.name for word in options.words):

@@ -198,6 +198,10 @@ class Net:
         if self.loss is None:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
         self.loss.check(labels, self.output_shape, self.batch)
+        with np.errstate(all="ignore"):  # what overflows is found below, and told with its place
+            return self._train_step(x, labels, solver)
+
+    def _train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
         if self.persistent:
             self.be.copy(self._flat, self._before)
         y = self.fprop(x, train=True)

@@ -28,7 +28,9 @@ class Total(Layer):
         return self.units, 1, 1
 
     def params(self, in_shape):
-        first = lambda shape, rng: rng.normal(size=shape)
+        def first(shape, rng):
+            return rng.normal(size=shape)
+
         return {
             "w": Param((self.units, int(np.prod(in_shape))), first),
             "b": Param((self.units,), decay=False),
