@@ -1,6 +1,8 @@
 """minet: a small layer-graph framework for people who write their own neural-network layers."""
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 
 if not (Path(__file__).parent / "kernels").is_dir():
     # A checkout keeps kernels/ and models/ beside minet/; an installed package has them inside.
@@ -42,3 +44,13 @@ __all__ = [
     "WarmUp",
     "update",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # minet.data, minet.testing and the like come with `import minet`, and load what they need when used.
+    if name.startswith("_"):
+        raise AttributeError(f"minet has no {name!r}")
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError:
+        raise AttributeError(f"minet has no {name!r}") from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from minet.errors import MinetError
 from minet.layer import Array, Layer
 
@@ -15,13 +17,18 @@ class NotFiniteError(MinetError):
     """A loss, a gradient or an output turned into NaN or infinity; the parameters were not touched."""
 
 
-def first_not_finite(net: Net) -> str:
-    """Run the net's last training fprop again, watching every layer's output: where NaN or infinity began."""
-    if not net.be.finite(net.x):
-        return "the data is not finite"
+RATE = "lower the learning rate"
+
+
+def first_not_finite(net: Net) -> tuple[str, str]:
+    """Where NaN or infinity began, and a hint: the net's last training fprop again, every output watched."""
+    samples = np.isfinite(net.be.get(net.x)).all(axis=(0, 1, 2))
+    if not samples.all():
+        where = f"the data is not finite, first in sample {samples.argmin()} of the batch"
+        return where, "look for it with np.isfinite(images).all(axis=(1, 2, 3))"
     for slot in net.slots:
         if not net.be.finite(slot.value):
-            return f"the parameter {slot.path} is not finite"
+            return f"the parameter {slot.path} is not finite", RATE
     found: list[Layer] = []
 
     def watched(layer: Layer) -> Any:
@@ -41,5 +48,6 @@ def first_not_finite(net: Net) -> str:
         for layer in leaves:
             del layer.__dict__["fprop"]
     if not found:
-        return "every layer's output is finite"
-    return f"the first output that is not finite is that of {found[0].where}"
+        return "every layer's output is finite", f"{RATE}, or look at the labels"
+    where = f"the first output that is not finite is that of {found[0].where}"
+    return where, f"{RATE}, or look at the data"

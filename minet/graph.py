@@ -7,25 +7,29 @@ from collections.abc import Iterator
 from minet.containers import Sequential
 from minet.layer import Layer, Shape
 
+RESERVED = {"p", "g", "s", "be", "clock", "key", "path", "train", "bound", "placed"}
+
 
 def place_all(graph: Layer) -> None:
-    """Give every layer its path; refuse a layer that is used twice or bound already."""
+    """Give every layer its path; refuse one that is used twice, bound, or hides what the net sets."""
     seen: dict[Layer, str] = {}
+    share = "make a second layer; to share its weights, put layer.twin() in the second place"
 
     def place(layer: Layer, path: str) -> None:
-        if layer in seen or layer.bound:
-            before = f"at {seen[layer] or 'the root'}" if layer in seen else "in another net"
-            raise layer.error(
-                f"this object stands {before} already: a layer binds once",
-                "make a second layer; to share its weights, put layer.twin() in the second place",
-            )
+        if layer in seen:
+            first = seen[layer] or "the root"
+            raise layer.error(f"this object stands at {first} and again at {path}: a layer binds once", share)
+        if layer.bound:
+            raise layer.error("this object is bound in another net: a layer binds once", share)
+        if not layer.placed and (own := RESERVED & layer.__dict__.keys()):
+            raise layer.error(f"self.{min(own)} is for the net to set", "give the setting another name")
         seen[layer] = path
         for i, child in enumerate(layer.children):
             place(child, f"{path}/{i}" if path else str(i))
 
     place(graph, "")
     for layer, path in seen.items():
-        layer.path = path
+        layer.path, layer.placed = path, True
 
 
 def shapes_of(graph: Layer, in_shape: Shape) -> dict[Layer, tuple[Shape, Shape]]:

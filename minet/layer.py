@@ -80,6 +80,14 @@ class Named(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"no {name!r} here; there is {', '.join(self) or 'nothing'}") from None
 
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self and self[name] is not value:
+            # Another array would be the layer's alone: the net would go on with its own.
+            raise TypeError(f"{name!r} is an array of the net's: write into it, with += or [...] =")
+        super().__setitem__(name, value)
+
+    __setattr__ = __setitem__
+
 
 class LayerError(MinetError):
     """A layer that cannot do what it was asked: which one, made where, on which shapes, and a hint."""
@@ -119,7 +127,7 @@ class Layer:
     - ``dx is None`` for a net's first layer: skip that work.
     - An object binds once. To use its weights in a second place, use ``layer.twin()`` there.
     - Deterministic, bit for bit on one backend: one owner for each element of dx, reductions in a fixed
-      order, random draws from ``minet.rng`` keyed by ``self.key`` and counted by ``self.clock.step``.
+      order, random draws by ``minet.rng.uniform(self.key, self.clock.step, shape)`` or its Numba twin.
 
     Three ways to write the maths, in the order in which one meets them:
 
@@ -139,14 +147,17 @@ class Layer:
     path: str = ""
     train: bool = False
     bound: bool = False
+    placed: bool = False
     tied: Layer | None = None
     made_at: tuple[str, int] = ("", 0)
     _call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Layer:
         layer = super().__new__(cls)
+        layer.made_at = caller(sys._getframe(1), cls)
         layer._call = (args, kwargs)
-        layer.made_at = caller(sys._getframe(1))
+        if cls.__init__ is object.__init__ and (args or kwargs):
+            raise layer.error(f"{cls.__name__} takes no settings, got {[*args, *kwargs][0]!r}")
         return layer
 
     # -- declared by the subclass ---------------------------------------------------------------
@@ -215,12 +226,12 @@ class Layer:
     def configure(self, in_shape: Shape) -> Shape:
         """``out_shape`` with the shapes checked and an error that says where it happened."""
         try:
-            if not _is_shape(in_shape):
+            if not is_shape(in_shape):
                 raise self.error(
                     "input shape must be three whole positive sizes (C, H, W)", "leave out the batch size"
                 )
             out = self.out_shape(in_shape)
-            if not isinstance(out, tuple) or not _is_shape(out):
+            if not isinstance(out, tuple) or not is_shape(out):
                 raise self.error(
                     f"out_shape gave {out!r}, which is not (K, P, Q) with whole positive sizes",
                     "raise self.error(...) in out_shape if the input does not fit",
@@ -240,14 +251,14 @@ class Layer:
     def clone(self) -> Layer:
         """An unbound layer of the same settings."""
         other = copy.copy(self)
-        for name in ("p", "g", "s", "be", "clock", "key", "path", "train", "bound", "tied"):
+        for name in ("p", "g", "s", "be", "clock", "key", "path", "train", "bound", "placed", "tied"):
             other.__dict__.pop(name, None)
         return other
 
     def twin(self) -> Layer:
         """An unbound layer of the same settings that shares this one's parameters and gradients."""
         other = self.clone()
-        other.made_at = caller(sys._getframe(1))
+        other.made_at = caller(sys._getframe(1), type(self))
         for ours, theirs in zip(other.walk(), self.walk(), strict=True):
             ours.tied = theirs.tied or theirs
         return other
@@ -271,5 +282,8 @@ def update(out: np.ndarray, value: np.ndarray, beta: float) -> None:
         out += value
 
 
-def _is_shape(shape: Any) -> bool:
-    return len(shape) == 3 and all(is_whole(size) and size >= 1 for size in shape)
+def is_shape(shape: Any) -> bool:
+    """Whether it is (C, H, W) in whole positive sizes."""
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+        return False
+    return all(is_whole(size) and size >= 1 for size in shape)

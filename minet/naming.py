@@ -5,10 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import re
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
 import numpy as np
+
+MAKERS = {"minet.layer", "minet.containers", "minet.net"}
+KIT = {"minet.rig", "minet.testing", "minet.conformance"}
 
 
 def stem_of(name: str) -> str:
@@ -16,12 +20,25 @@ def stem_of(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def caller(frame: FrameType | None) -> tuple[str, int]:
-    """File and line of the innermost frame outside of what makes layers from lists."""
-    makers = ("minet.layer", "minet.containers", "minet.net")
-    while frame is not None and frame.f_globals.get("__name__") in makers:
+def caller(frame: FrameType | None, cls: type) -> tuple[str, int]:
+    """File and line that made a layer: the innermost frame that is not of what makes layers for others.
+
+    A layer that the conformance kit makes from its class alone has no such line: then it is the class's.
+    """
+    while frame is not None and (name := frame.f_globals.get("__name__")) in MAKERS | KIT:
+        if name in KIT:
+            return defined(cls)
         frame = frame.f_back
     return (frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)
+
+
+@lru_cache
+def defined(cls: type) -> tuple[str, int]:
+    """File and line of a class."""
+    try:
+        return inspect.getsourcefile(cls) or "", inspect.getsourcelines(cls)[1]
+    except (OSError, TypeError):
+        return "", 0
 
 
 def short(file: str) -> str:

@@ -9,12 +9,24 @@ from typing import Any
 import numpy as np
 
 from minet import backends, rng
+from minet.blame import blaming
 from minet.containers import Sequential
 from minet.errors import MinetError
 from minet.finite import NotFiniteError, first_not_finite
 from minet.graph import place_all, shapes_of, with_depth
 from minet.layer import Array, Layer, LayerError, Named, Shape, State
-from minet.memory import Slot, concrete, first_value, place, room, scratch_sizes, tied
+from minet.loss import Loss
+from minet.memory import (
+    Slot,
+    concrete,
+    declared_params,
+    declared_states,
+    first_value,
+    place,
+    room,
+    scratch_sizes,
+    tied,
+)
 from minet.settings import is_whole
 
 
@@ -69,13 +81,16 @@ class Net:
         self.graph: Layer = graph
         self.input_shape = tuple(input_shape) if isinstance(input_shape, Iterable) else (input_shape,)
         self.loss, self.seed = loss, rng.layer_key(seed, "")[0]
+        if loss is not None and not isinstance(loss, Loss):
+            raise MinetError(f"loss must be one such as SoftmaxCrossEntropy(), got {loss!r}")
         place_all(self.graph)
-        self.output_shape = self.graph.configure(self.input_shape)
-        self.shapes = shapes_of(self.graph, self.input_shape)
         self.be = backends.get(backend, dtype)
         self.clock = rng.Clock()
-        self._bind_params()
-        self._bind_persistent()
+        with blaming():
+            self.output_shape = self.graph.configure(self.input_shape)
+            self.shapes = shapes_of(self.graph, self.input_shape)
+            self._bind_params()
+            self._bind_persistent()
         self.resize(batch)
         for layer in self.graph.walk():
             layer.bound = True  # and not before: a net that cannot be made leaves its layers free
@@ -92,7 +107,7 @@ class Net:
             (layer, name, param)
             for layer in keys
             if not layer.tied
-            for name, param in layer.params(self.shapes[layer][0]).items()
+            for name, param in declared_params(layer, self.shapes[layer][0]).items()
         ]
         itemsize = self.be.dtype.itemsize
         size = sum(room(param.shape, self.be.dtype) for *_, param in declared) // itemsize
@@ -109,8 +124,8 @@ class Net:
         for layer in keys:
             if layer.tied:
                 layer.p, layer.g = tied(layer, self.shapes[layer][0], keys)
-        self.params = {slot.path: slot.value for slot in self.slots}
-        self.grads = {slot.path: slot.grad for slot in self.slots}
+        self.params = Named({slot.path: slot.value for slot in self.slots})
+        self.grads = Named({slot.path: slot.grad for slot in self.slots})
 
     def _bind_persistent(self) -> None:
         """Allocate persistent state, and as much again for `train_step` to take a step back."""
@@ -135,20 +150,24 @@ class Net:
         sizes = scratch_sizes(self.graph, self.shapes, self.batch, self.be.dtype)
         self._scratch = [self.be.empty((size,), "uint8") for size in sizes]
         for depth, layer in with_depth(self.graph):
-            start = 0
-            for name, state in layer.state(*self.shapes[layer]).items():
+            arrays, start = {}, 0
+            for name, state in declared_states(layer, *self.shapes[layer]).items():
                 shape, dtype = concrete(state, self.batch, self.be.dtype)
-                if state.scratch:
-                    layer.s[name], start = place(self._scratch[depth], start, shape, dtype)
-                elif not state.persistent:
-                    layer.s[name] = self.be.empty(shape, dtype)
-                    self.be.fill(layer.s[name], state.init)
-        for layer in self.graph.walk():
-            layer.on_bind()
+                if state.persistent:
+                    arrays[name] = layer.s[name]
+                elif state.scratch:
+                    arrays[name], start = place(self._scratch[depth], start, shape, dtype)
+                else:
+                    arrays[name] = self.be.empty(shape, dtype)
+                    self.be.fill(arrays[name], state.init)
+            layer.s = Named(arrays)
+        with blaming():
+            for layer in self.graph.walk():
+                layer.on_bind()
 
     def _states(self) -> Iterator[tuple[Layer, str, State]]:
         for layer in self.graph.walk():
-            for name, state in layer.state(*self.shapes[layer]).items():
+            for name, state in declared_states(layer, *self.shapes[layer]).items():
                 yield layer, name, state
 
     # -- computation ----------------------------------------------------------------------------
@@ -162,7 +181,8 @@ class Net:
                 "images in NCHW order go through predict(), or np.ascontiguousarray(x.transpose(1, 2, 3, 0))",
             )
         self.x = self.be.array(x)
-        self.graph.fprop(self.x, self.y, 0.0, train)
+        with blaming():
+            self.graph.fprop(self.x, self.y, 0.0, train)
         return self.y
 
     def bprop(self, dy: Array, dx: Array | None = None) -> None:
@@ -177,7 +197,8 @@ class Net:
         if dx is not None and not dx.flags.c_contiguous:
             raise MinetError("dx must be C-contiguous", "np.empty(x.shape, x.dtype) is")
         self.be.fill(self.flat_grads, 0.0)
-        self.graph.bprop(self.x, dy, dx, 0.0)
+        with blaming():
+            self.graph.bprop(self.x, dy, dx, 0.0)
 
     def train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
         """One step of training; the batch's mean loss, as it was before the step.
@@ -197,6 +218,8 @@ class Net:
         """
         if self.loss is None:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
+        if not callable(getattr(solver, "update", None)):
+            raise MinetError(f"train_step takes a solver such as SGD(0.01), got {solver!r}")
         self.loss.check(labels, self.output_shape, self.batch)
         with np.errstate(all="ignore"):  # what overflows is found below, and told with its place
             return self._train_step(x, labels, solver)
@@ -207,9 +230,7 @@ class Net:
         y = self.fprop(x, train=True)
         loss: float = self.be.run(self.loss, "loss", y, labels, self.dy)
         if not math.isfinite(loss):
-            raise self._step_back(
-                f"the loss is {loss}", first_not_finite(self), "lower the learning rate, or look at the data"
-            )
+            raise self._step_back(f"the loss is {loss}", *first_not_finite(self))
         self.bprop(self.dy)
         if not self.be.finite(self.flat_grads):
             bad = next((s.path for s in self.slots if not self.be.finite(s.grad)), "their sum")

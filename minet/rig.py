@@ -36,6 +36,15 @@ class Case:
     backend: str
 
 
+CHECKS: dict[str, Callable[[Case], None]] = {}
+
+
+def check(function: Callable[[Case], None]) -> Callable[[Case], None]:
+    """Enter a check under its name; its docstring's first line is the promise that it holds a layer to."""
+    CHECKS[function.__name__] = function
+    return function
+
+
 def values(shape: Shape, name: str) -> np.ndarray:
     """Numbers in [-0.8, 1], shuffled, well apart: no ties, none at a kink at 0, the same at each call."""
     size = int(np.prod(shape))

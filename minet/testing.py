@@ -12,18 +12,22 @@ know the formula. Beside it a layer wants hand-computed values and an independen
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from minet import backends
+from minet.blame import blaming, place
 from minet.conformance import CHECKS
+from minet.containers import Sequential
 from minet.errors import MinetError
-from minet.layer import Layer, Named, Shape
+from minet.layer import Layer, Named, Shape, is_shape
 from minet.net import Net
 from minet.rig import Case, CheckFailed, Skip
+from minet.settings import is_whole
 
 __all__ = ["CHECKS", "Check", "Report", "Run", "check_layer", "layer_checks", "run", "run_check"]
 
@@ -46,7 +50,7 @@ class Run:
 
 
 def run(
-    layer: Layer,
+    layer: Layer | Iterable[Any],
     x: np.ndarray,
     dy: np.ndarray | None = None,
     *,
@@ -67,7 +71,7 @@ def run(
 
     Parameters
     ----------
-    layer : Layer
+    layer : Layer, or list of layers
     x : ndarray (C, H, W, N)
     dy : ndarray (K, P, Q, N), optional
     params : dict, optional
@@ -85,19 +89,22 @@ def run(
     if x.ndim != 4:
         raise MinetError(f"x must be (C, H, W, N), got shape {x.shape}")
     dtype = dtype or ("float64" if x.dtype == np.float64 else "float32")
-    net = Net(layer.clone(), x.shape[:3], x.shape[3], backend=backend, seed=seed, dtype=dtype)
+    graph = layer if isinstance(layer, Layer) else Sequential(*layer)
+    net = Net(graph.clone(), x.shape[:3], x.shape[3], backend=backend, seed=seed, dtype=dtype)
     be, graph = net.be, net.graph
     net.clock.step = step
     _set_params(net, params or {})
     native_x = be.array(np.array(x, dtype, order="C"))
     y = _destination(net, (*net.output_shape, net.batch), y0, "y0")
-    graph.fprop(native_x, y, beta_y, train)
+    with blaming():
+        graph.fprop(native_x, y, beta_y, train)
     dx = None
     if dy is not None:
         dx = _destination(net, x.shape, dx0, "dx0")
         if np.shape(dy) != y.shape:
             raise MinetError(f"dy must have y's shape {y.shape}, got {np.shape(dy)}")
-        graph.bprop(native_x, be.array(np.array(dy, dtype, order="C")), dx, beta_dx)
+        with blaming():
+            graph.bprop(native_x, be.array(np.array(dy, dtype, order="C")), dx, beta_dx)
 
     def out(array: Any) -> np.ndarray:
         return np.array(be.get(array))
@@ -162,11 +169,21 @@ class Report:
     def failed(self) -> list[Check]:
         return [check for check in self.checks if check.status == "FAIL"]
 
+    @property
+    def counts(self) -> Counter[str]:
+        """How many checks came out "PASS", "FAIL" and "SKIP"."""
+        return Counter(check.status for check in self.checks)
+
     def __str__(self) -> str:
-        lines = [self.title]
+        lines, told = [self.title], dict[str, str]()
+        width = max(len(check.name) for check in self.checks)
         for check in self.checks:
-            detail = check.detail.replace("\n", "\n" + " " * 20)
-            lines.append(f"  {check.status}  {check.name:<12} {detail}".rstrip())
+            found, _, rest = check.detail.partition("\n")
+            if found and check.status == "FAIL":
+                before = told.setdefault(found, check.name)
+                found = found if before == check.name else f"the same as in {before}"
+            detail = "\n".join(filter(None, (found, rest))).replace("\n", "\n" + " " * (width + 9))
+            lines.append(f"  {check.status}  {check.name:<{width}}  {detail}".rstrip())
         return "\n".join(lines)
 
 
@@ -181,9 +198,7 @@ def run_check(
     except CheckFailed as failure:
         return Check(name, "FAIL", str(failure))
     except Exception as error:  # a layer's own mistake of any kind is what the kit looks for
-        frames = traceback.extract_tb(error.__traceback__)
-        place = ([frame for frame in frames if "site-packages" not in frame.filename] or frames)[-1]
-        found = f"{type(error).__name__} at {place.filename}:{place.lineno}: {error}"
+        found = f"{type(error).__name__} at {place(error)}: {error}"
         promise = (CHECKS[name].__doc__ or "").partition("\n")[0]
         return Check(name, "FAIL", f"{found}\nthe promise: {promise}")
     return Check(name, "PASS")
@@ -203,7 +218,16 @@ def check_layer(
     batch : int
     backend : str
     """
-    title = f"{make()!r} on {tuple(in_shape)}, batch {batch}, {backend}"
+    layer = make() if callable(make) else make
+    if not callable(make) or not isinstance(layer, Layer):
+        found = f"make() gave {layer!r}" if callable(make) else f"make is {make!r}"
+        hint = "check_layer(lambda: PReLU(), (3, 4, 5))"
+        raise MinetError(f"check_layer wants what makes a layer; {found}", hint)
+    if not is_shape(in_shape) or not is_whole(batch) or batch < 1:
+        raise layer.error(f"cannot be checked on {in_shape!r}, batch {batch!r}", "in_shape is (C, H, W)")
+    if why := backends.missing(backend):
+        raise MinetError(why)
+    title = f"{layer!r} on {tuple(in_shape)}, batch {batch}, {backend}"
     return Report(title, [run_check(name, make, in_shape, batch=batch, backend=backend) for name in CHECKS])
 
 

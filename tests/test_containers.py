@@ -356,13 +356,13 @@ def test_nothing_is_bound_when_shapes_do_not_fit(monkeypatch):
 
 def test_an_object_stands_in_one_place():
     layer = Toy()
-    with pytest.raises(LayerError, match=r"this object stands at 0 already: a layer binds once") as caught:
+    with pytest.raises(LayerError, match=r"this object stands at 0 and again at") as caught:
         Net([layer, Identity(), Sum(Identity(), layer)], (2, 3, 4), 1)
     assert "layer.twin()" in str(caught.value)
     net = Net([Identity(), layer], (2, 3, 4), 1)
-    with pytest.raises(LayerError, match=r"this object stands in another net already"):
+    with pytest.raises(LayerError, match=r"this object is bound in another net"):
         Net([layer], (2, 3, 4), 1)
-    with pytest.raises(LayerError, match=r"this object stands in another net already"):
+    with pytest.raises(LayerError, match=r"this object is bound in another net"):
         Net(net.graph, (2, 3, 4), 1)
     assert layer.path == "1"
 

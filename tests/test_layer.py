@@ -216,18 +216,6 @@ def test_a_bare_layer_error_learns_where_it_was_raised():
     assert str(caught.value) == f"{layer.where}, input (1, 2, 3)\n  no"
 
 
-def test_an_exception_of_the_layers_own_says_where():
-    class Clumsy(Toy):
-        def fprop_cpu(self, x, y, beta, train):
-            y[...] = x[:, :1, :1].reshape(3)
-
-    net, here = Net([Toy(), Clumsy()], (2, 3, 4), 2), line()
-    with pytest.raises(ValueError, match="reshape") as caught:
-        net.fprop(np.zeros((2, 3, 4, 2)))
-    (note,) = caught.value.__notes__
-    assert note.startswith("in the fprop of 1:Clumsy (") and note.endswith(f":{here})")
-
-
 def test_a_layer_without_maths():
     class Mute(Layer):
         def out_shape(self, in_shape):

@@ -7,7 +7,7 @@ import pytest
 
 from minet import MinetError, Net
 from minet.layers import Identity
-from minet.rng import Clock, generator, layer_key
+from minet.rng import Clock, generator, layer_key, uniform
 
 
 def test_a_key_is_the_seed_and_the_crc_of_the_path():
@@ -54,3 +54,14 @@ def test_a_net_shares_one_clock_and_hands_out_keys():
     net = Net([Identity(), layer], (1, 2, 3), 1, seed=9)
     assert layer.clock is net.clock == Clock(0)
     assert layer.key == layer_key(9, "1/identity")
+
+
+@pytest.mark.parametrize(("step", "shape"), [(0, (2, 3)), (5, (7,)), (2**32 + 3, (1, 2, 3, 5)), (1, ())])
+def test_draws_in_numpy_are_those_of_the_kernels(step, shape):
+    from minet.kernels.philox import words
+
+    drawn = uniform((7, 2**32 - 1), step, shape)
+    assert drawn.shape == shape and drawn.dtype == np.float32
+    for element, value in enumerate(drawn.reshape(-1)):
+        word = int(words(7, 2**32 - 1, step, element // 4)[element % 4])
+        assert value == np.float32((word >> 8) * 2**-24)

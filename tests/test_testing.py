@@ -210,13 +210,13 @@ def test_a_report_lists_every_check():
     (failed,) = report.failed
     assert failed.name == "need_dx" and not report.ok
     at = next(i for i, line in enumerate(lines) if "FAIL" in line)
-    assert lines[at].startswith("  FAIL  need_dx      no_dx_no_gradient.a[")
+    assert lines[at].startswith("  FAIL  need_dx        no_dx_no_gradient.a[")
     assert lines[at + 1].strip().startswith("likely cause:") and lines[at + 1].startswith(" " * 20)
 
 
 def test_ok_is_no_failure():
     checks = [Check("a", "PASS"), Check("b", "SKIP", "why")]
-    assert Report("t", checks).ok and str(Report("t", checks)) == "t\n  PASS  a\n  SKIP  b            why"
+    assert Report("t", checks).ok and str(Report("t", checks)) == "t\n  PASS  a\n  SKIP  b  why"
     assert not Report("t", [*checks, Check("c", "FAIL")]).ok
 
 

@@ -180,7 +180,7 @@ class StaleScratch(Toy):
     """Adds up in scratch that it has not cleared."""
 
     breaks = "poison"
-    also = ("gradient", "gradient_eval", "batch_sizes", "bad_shapes")
+    also = ("resize", "gradient", "gradient_eval", "batch_sizes", "bad_shapes")
 
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
         return {"total": State(in_shape, scratch=True)}
@@ -271,7 +271,7 @@ class ErrorScaled(Toy):
     """neon's pooling scaled the caller's error in place, and gave the next branch a part of it."""
 
     breaks = "untouched"
-    also = (
+    also = ("resize", 
         "slices", "bprop_reads_y", "accumulate", "gradient", "gradient_eval", "need_dx", "determinism",
         "batch_sizes",
     )  # fmt: skip
@@ -287,7 +287,7 @@ class InPlace(Tallest):
     """Marks in x what it has used up."""
 
     breaks = "untouched"
-    also = (
+    also = ("resize", 
         "slices", "bprop_reads_y", "gradient", "gradient_eval", "evaluation", "batch_sizes", "save_load",
     )  # fmt: skip
 
@@ -475,7 +475,7 @@ class GlobalRandom(Noise):
     """Draws from NumPy's global generator."""
 
     breaks = "determinism"
-    also = (
+    also = ("resize", 
         "poison", "beta_y", "beta_dx", "slices", "bprop_reads_y", "gradient", "float32",
     )  # fmt: skip
 
@@ -487,7 +487,7 @@ class LastBatchLeftOver(Centre):
     """Subtracts the mean of the batch before, which no second run of the same batch repeats."""
 
     breaks = "determinism"
-    also = ("slices", "gradient")
+    also = ("resize", "slices", "gradient")
     before: Array | float = 0.0
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
@@ -567,6 +567,17 @@ class HiddenMean(Centre):
         if train:
             self.mean = 0.9 * self.mean + 0.1 * mean
         update(y, x - (mean if train else self.mean), beta)
+
+
+class FirstBatchSize(Toy):
+    """Keeps a buffer of the first batch's size to itself."""
+
+    breaks = "resize"
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        self.buffer = self.__dict__.get("buffer", np.empty_like(x))
+        np.tanh(x, out=self.buffer)
+        update(y, self.p.a * self.buffer, beta)
 
 
 class HalvesAnything(Specimen):

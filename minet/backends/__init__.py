@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from minet.backends.base import Backend
 from minet.errors import MinetError
 
@@ -15,12 +19,16 @@ def missing(name: str) -> str:
     return "" if name in NAMES else f"there is no backend {name!r}"
 
 
-def get(name: str, dtype: str = "float32") -> Backend:
-    """The backend called `name`, computing in `dtype` ("float32" or "float64")."""
-    if dtype not in ("float32", "float64"):
+def get(name: str, dtype: Any = "float32") -> Backend:
+    """The backend called `name`, computing in `dtype`: float32 or float64, by name or as NumPy's type."""
+    try:
+        kind = np.dtype(dtype).name
+    except TypeError:
+        kind = ""
+    if kind not in ("float32", "float64"):
         raise MinetError(f"dtype must be float32 or float64, got {dtype!r}")
     if why := missing(name):
         raise MinetError(why, f"the backends are: {', '.join(NAMES)}")
     from minet.backends.cpu import CPU
 
-    return CPU(dtype)
+    return CPU(kind)

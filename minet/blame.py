@@ -1,0 +1,49 @@
+"""Whose mistake an exception was: from a traceback to the layer whose code raised it."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from minet.errors import MinetError
+from minet.layer import Layer, LayerError
+from minet.naming import short
+
+
+@contextmanager
+def blaming() -> Iterator[None]:
+    """Turn what a layer's own code raises into a LayerError that names layer, method, file and line."""
+    try:
+        yield
+    except (MinetError, MemoryError):
+        raise
+    except Exception as error:
+        layer, method = guilty(error.__traceback__)
+        if layer is None:
+            raise
+        message = f"{method} raised {type(error).__name__} at {place(error)}: {error}"
+        hint = "the traceback has the rest; minet shows it with --debug"
+        raise LayerError(message, hint, layer=layer) from error
+
+
+def guilty(trace: TracebackType | None) -> tuple[Layer | None, str]:
+    """The innermost layer that was at work, and its method."""
+    found: tuple[Layer | None, str] = (None, "")
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, Layer):
+            found = (owner, frame.f_code.co_name)
+    return found
+
+
+def place(error: Exception) -> str:
+    """File and line of the mistake: where a layer's own file was left last, or else where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    layer, _ = guilty(error.__traceback__)
+    own = inspect.getsourcefile(type(layer)) if layer is not None else None
+    frame = ([frame for frame in frames if frame.filename == own] or frames)[-1]
+    return f"{short(frame.filename)}:{frame.lineno}"
