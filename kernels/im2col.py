@@ -27,6 +27,12 @@ def inside(tap, stride, pad, count, length):
     return first, max(first, min(count, last + 1))
 
 
+@kernel
+def split(windows, N, stride):
+    """How many runs along memory a row of windows has in x, how long they are, and how far apart."""
+    return (1, windows * N, 0) if stride == 1 else (windows, N, stride * N)
+
+
 @parallel_kernel
 def im2col(x, col, size, stride, pad, dilation, rows):
     C, H, W, N = x.shape
@@ -45,7 +51,7 @@ def im2col(x, col, size, stride, pad, dilation, rows):
             first = end = 0
         for j in range(first * N):
             col[tap, i, j] = 0
-        runs, length, step = (1, (end - first) * N, 0) if stride[1] == 1 else (end - first, N, stride[1] * N)
+        runs, length, step = split(end - first, N, stride[1])
         start = (first * stride[1] - pad[1] + s * dilation[1]) * N
         for run in range(runs):
             for j in range(length):
@@ -85,7 +91,7 @@ def col2im(col, dx, size, stride, pad, dilation, rows, beta):
                 continue
             for s in range(S):
                 first, end = inside(s * dilation[1], stride[1], pad[1], Q, W)
-                runs, length, step = (1, (end - first) * N, 0) if stride[1] == 1 else (end - first, N, stride[1] * N)
+                runs, length, step = split(end - first, N, stride[1])
                 start = (first * stride[1] - pad[1] + s * dilation[1]) * N
                 for run in range(runs):
                     for j in range(length):

@@ -1,12 +1,12 @@
 """The cpu backend's arithmetic against plain NumPy and loops."""
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minet import Layer, LayerError, backends
-from minet.backends import cpu
 
 BETAS = (0.0, 1.0, -0.5)
 
@@ -20,9 +20,9 @@ def numbers(shape, dtype, seed=0):
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
 
 
-def close(got, expected, dtype):
+def close(got, expected, dtype, terms=1):
     tol = 1e-5 if np.dtype(dtype) == np.float32 else 1e-12
-    np.testing.assert_allclose(got, expected, rtol=tol, atol=10 * tol)
+    np.testing.assert_allclose(got, expected, rtol=tol, atol=tol * (10 + terms**0.5))
 
 
 # -- memory -----------------------------------------------------------------------------------------
@@ -57,9 +57,10 @@ def test_finite(be):
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("alpha", [1.0, 0.5, -2.0])
 @pytest.mark.parametrize("trans", ["nn", "nt", "tn", "tt"])
-def test_gemm(be, trans, alpha, beta, sliced, monkeypatch):
-    monkeypatch.setattr(cpu, "BLOCK", 40)  # several blocks of columns, and a rest
-    for m, n, k in ((5, 17, 4), (1, 9, 3), (6, 1, 2), (3, 4, 1), (64, 130, 33)):
+def test_gemm(be, trans, alpha, beta, sliced):
+    # The last two are larger than any block of the kernels, with a rest in every direction.
+    sizes = (5, 17, 4), (1, 9, 3), (6, 1, 2), (3, 4, 1), (8, 32, 16), (70, 300, 1100), (70, 140, 1300)
+    for m, n, k in sizes:
         a = numbers((m, k) if trans[0] == "n" else (k, m), be.dtype)
         b = numbers((k, n) if trans[1] == "n" else (n, k), be.dtype, 1)
         before = numbers((m, n), be.dtype, 2) if beta else np.full((m, n), np.nan, be.dtype)
@@ -71,7 +72,7 @@ def test_gemm(be, trans, alpha, beta, sliced, monkeypatch):
         be.gemm(a, b, out, alpha, beta, trans)
         op_a, op_b = a.T if trans[0] == "t" else a, b.T if trans[1] == "t" else b
         expected = alpha * (op_a.astype(float) @ op_b)
-        close(out, expected + beta * before.astype(float) if beta else expected, be.dtype)
+        close(out, expected + beta * before.astype(float) if beta else expected, be.dtype, k)
         assert (a == given[0]).all() and (b == given[1]).all()
         if sliced:
             assert (canvas[:, :2] == 77).all() and (canvas[:, n + 2 :] == 77).all()
@@ -84,6 +85,21 @@ def test_gemm_takes_column_slices(be):
     close(out, a[:, 1:7].astype(float) @ b[:, 3:8], be.dtype)
     be.gemm(a[:, 2:7], b[:, 3:8], wide := be.zeros((4, 6)), trans="nt")
     close(wide, a[:, 2:7].astype(float) @ b[:, 3:8].T, be.dtype)
+
+
+@pytest.mark.parametrize("trans", ["nn", "nt"])
+def test_gemm_gives_the_same_bits_on_one_thread(trans):
+    be = backends.get("cpu")
+    a, b = numbers((70, 3000), np.float32), numbers((3000, 200), np.float32, 1)
+    b = b if trans == "nn" else np.ascontiguousarray(b.T)
+    be.gemm(a, b, many := be.empty((70, 200)), trans=trans)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        be.gemm(a, b, one := be.empty((70, 200)), trans=trans)
+    finally:
+        numba.set_num_threads(threads)
+    np.testing.assert_array_equal(one, many)
 
 
 def test_gemm_passes_nan_of_its_factors_on(be):

@@ -1,4 +1,4 @@
-"""The CPU: NumPy arrays, BLAS through NumPy, and the Numba kernels of minet.kernels. The reference."""
+"""The CPU: NumPy arrays and the Numba kernels of minet.kernels. The reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from minet.backends.base import Backend
 from minet.layer import Array, Layer, LayerError, Shape, update
 
 LINE = 64  # bytes of a cache line; arrays start on one, so that SIMD loads never straddle two
-BLOCK = 1 << 18  # elements of a gemm's product that wait in cache to be added to out
 
 
 class CPU(Backend):
@@ -51,27 +50,17 @@ class CPU(Backend):
     def gemm(
         self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0, trans: str = "nn"
     ) -> None:
-        a = a.T if trans[0] == "t" else a
-        b = b.T if trans[1] == "t" else b
-        if beta == 0:
-            np.matmul(a, b, out=out)
-            if alpha != 1:
-                out *= alpha
-            return
-        # NumPy's product has no beta. In blocks of columns the product stays in cache until it is added.
-        step = max(1, BLOCK // len(out))
-        for start in range(0, out.shape[1], step):
-            part = slice(start, start + step)
-            product = a @ b[:, part]
-            if alpha != 1:
-                product *= alpha
-            update(out[:, part], product, beta)
+        from minet.kernels.gemm import gemm
+
+        gemm(a, b, out, alpha, beta, trans)
 
     def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> None:
         update(y, x if alpha == 1 else alpha * x, beta)
 
     def sum_rows(self, a: Array, out: Array, beta: float = 0.0) -> None:
-        update(out, a.sum(axis=1), beta)
+        from minet.kernels.gemm import sum_rows
+
+        sum_rows(a, out, beta)
 
     def add_bias(self, y: Array, b: Array) -> None:
         y += b[:, None]
@@ -103,8 +92,4 @@ class CPU(Backend):
             found = f"{type(layer).__name__} has no {phase}_cpu, and overrides no {phase}"
             where = layer if isinstance(layer, Layer) else None
             raise LayerError(found, f"write {phase}_cpu(...) in NumPy: see the Layer docstring", layer=where)
-        try:
-            return code(*args)
-        except Exception as error:
-            error.add_note(f"in the {phase} of {getattr(layer, 'where', layer)}")
-            raise
+        return code(*args)

@@ -1,4 +1,4 @@
-"""Conv: convolution as a matrix product of the weights and the unrolled windows."""
+"""Conv: convolution as a matrix product of the weights and the windows of x."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minet.layer import Array, Init, Layer, Param, Shape, State
 from minet.settings import is_whole
 from minet.window import Window, pair
 
-BLOCK = 8192  # elements of unrolled windows per sample: at N = 128 in float32 4 MB, which caches hold
+BLOCK = 1 << 16  # elements of unrolled windows for a sample: at N = 128 in float32 32 MiB
 
 
 class Conv(Layer):
@@ -40,7 +40,7 @@ class Conv(Layer):
 
     Learns ``w`` (K, C, R, S) and ``b`` (K,), which has no weight decay.
 
-    Shapes: ``(C, H, W)`` to ``(K, P, Q)`` with ``P = (H + 2*pad - dilation*(R - 1) - 1) // stride + 1``, Q likewise.
+    Shapes: ``(C, H, W)`` to ``(K, P, Q)``, where ``P = (H + 2*pad - dilation*(R - 1) - 1) // stride + 1``.
 
     Raises
     ------
@@ -49,9 +49,10 @@ class Conv(Layer):
 
     Notes
     -----
-    im2col and one GEMM (Chellapilla, Puri, Simard, "High performance convolutional neural networks for document
-    processing", 2006), in blocks of output rows, so that the unrolled windows stay in cache: memory is a few MB
-    whatever the size of the image. A 1x1 window with stride 1 multiplies x itself. Made of backend calls only.
+    A matrix product of w and the windows of x. On the cpu the product reads the windows where they are
+    (``kernels/gemm.py``); elsewhere im2col unrolls them first (Chellapilla, Puri, Simard, "High performance
+    convolutional neural networks for document processing", 2006), in blocks of output rows, so that memory is
+    bounded whatever the size of the image. A 1x1 window with stride 1 multiplies x itself.
     """
 
     def __init__(
@@ -87,8 +88,29 @@ class Conv(Layer):
             params["b"] = Param((self.maps,), decay=False)
         return params
 
+    def _seen(self, *images: Array) -> tuple[Array, ...]:
+        """Images as the window sees them: to a 1x1 window they are one long row, whatever their shape."""
+        return tuple(a.reshape(len(a), 1, 1, -1) for a in images) if self.pointwise else images
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        from minet.kernels.conv import conv
+
+        x, y = self._seen(x, y)
+        conv(x, self.p.w, self.p.get("b"), y, self.window, beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        from minet.kernels.conv import conv_dw, conv_dx
+
+        if dx is not None:
+            conv_dx(self.p.w, *self._seen(dy, dx), self.window, beta)
+        if self.bias:
+            self.be.sum_rows(dy.reshape(self.maps, -1), self.g.b, beta=1.0)
+        conv_dw(*self._seen(x, dy), self.g.w, self.window, 1.0)
+
+    # -- elsewhere: im2col and one GEMM for each block of output rows ---------------------------------
+
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        if self.pointwise:
+        if self.pointwise or self.be.name == "cpu":
             return {}
         taps, rows = self._block(in_shape, out_shape)
         return {"col": State((taps * rows * out_shape[2],), scratch=True)}
@@ -102,7 +124,7 @@ class Conv(Layer):
         return taps, -(-P // blocks)  # rows shared out evenly
 
     def _blocks(self, x: Array, y: Array) -> Iterator[tuple[tuple[int, int], slice, Array]]:
-        """Output rows, the columns that they take in a matrix, and space (taps, columns) for their windows."""
+        """Output rows, the columns that they take in a matrix, and the windows of x there (taps, columns)."""
         taps, step = self._block(x.shape[:3], y.shape[:3])
         _, P, Q, N = y.shape
         for p in range(0, P, step):
@@ -115,14 +137,14 @@ class Conv(Layer):
                 self.be.im2col(x, col, self.window, rows)
                 yield rows, part, col
 
-    def fprop(self, x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
+    def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         w, y2d = self.p.w.reshape(self.maps, -1), y.reshape(self.maps, -1)
         for _, part, col in self._blocks(x, y):
             self.be.gemm(w, col, y2d[:, part], beta=beta)
             if self.bias:
                 self.be.add_bias(y2d[:, part], self.p.b)
 
-    def bprop(self, x: Array, dy: Array, dx: Array | None, beta: float = 0.0) -> None:
+    def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         w, dw, dy2d = (a.reshape(self.maps, -1) for a in (self.p.w, self.g.w, dy))
         for rows, part, col in self._blocks(x, dy):
             self.be.gemm(dy2d[:, part], col, dw, beta=1.0, trans="nt")

@@ -1,14 +1,30 @@
 """Conv against values worked out by hand, SciPy's correlation, and loops over windows in float64."""
 
+import minet.kernels.conv
 import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from minet import LayerError, Net
+from minet import LayerError, Net, backends
+from minet.backends.cpu import CPU
 from minet.layers import Conv, conv
 from minet.testing import layer_checks, run
 
 test_conformance = layer_checks(Conv)
+
+
+class Elsewhere(CPU):
+    """Runs what a layer has for the GPU, on the cpu's calls."""
+
+    name = "elsewhere"
+
+    def run(self, layer, phase, *args):
+        return getattr(layer, f"{phase}_gpu")(*args)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    monkeypatch.setattr(backends, "get", lambda name, dtype: Elsewhere(dtype))
 
 
 def windows(x, y, size, stride, pad, dilation):
@@ -58,7 +74,14 @@ def test_scipy():
         np.testing.assert_allclose(out.y[k, ..., 0], expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("block", [1, 200, 8192])  # one row at a time, some and a rest, all at once
+@pytest.fixture(params=["cpu", 1, 200, 1 << 16])
+def path(request, monkeypatch):
+    """On the cpu, and unrolled: one row at a time, some and a rest, all at once."""
+    if request.param != "cpu":
+        request.getfixturevalue("elsewhere")
+        monkeypatch.setattr(conv, "BLOCK", request.param)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -75,11 +98,11 @@ def test_scipy():
     ],
     ids=str,
 )
-def test_oracle(settings, block, monkeypatch):
-    monkeypatch.setattr(conv, "BLOCK", block)
+def test_oracle(settings, path):
     layer = Conv(4, **settings)
     rng = np.random.default_rng(1)
-    x, w, b = rng.standard_normal((3, 7, 9, 5)), rng.standard_normal((4, 3, *layer.window.size)), np.arange(4.0)
+    x, w = rng.standard_normal((3, 7, 9, 5)), rng.standard_normal((4, 3, *layer.window.size))
+    b = np.arange(4.0)
     shape = (*layer.out_shape((3, 7, 9)), 5)
     dy, y0, dx0 = rng.standard_normal(shape), rng.standard_normal(shape), rng.standard_normal(x.shape)
     y, dx, dw = oracle(x, dy, w, layer.window)
@@ -103,6 +126,23 @@ def test_a_sample_does_not_depend_on_the_batch(batch):
     np.testing.assert_allclose(run(layer, x[..., :batch]).y, whole.y[..., :batch], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("batch", [1, 33, 130])
+@pytest.mark.parametrize("geometry", [(3, 1, 1, 1), (3, 2, 0, 1), ((2, 3), 1, (1, 2), 2), (1, 1, 0, 1)])
+def test_sizes_beyond_every_block(geometry, batch, request):
+    window, stride, pad, dilation = geometry
+    layer = Conv(70, window, stride, pad, dilation)
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((90, 4, 5, batch))
+    dy = rng.standard_normal((*layer.out_shape((90, 4, 5)), batch))
+    biases = {"b": rng.standard_normal(70)}
+    direct = run(layer, x, dy, params=biases, beta_dx=0.5, dx0=x)
+    request.getfixturevalue("elsewhere")
+    unrolled = run(layer, x, dy, params=biases, beta_dx=0.5, dx0=x)
+    np.testing.assert_allclose(direct.y, unrolled.y, rtol=1e-11, atol=1e-10)
+    np.testing.assert_allclose(direct.dx, unrolled.dx, rtol=1e-11, atol=1e-10)
+    np.testing.assert_allclose(direct.grads.w, unrolled.grads.w, rtol=1e-11, atol=1e-10)
+
+
 class Counted:
     """A backend that counts the calls of its methods."""
 
@@ -123,25 +163,42 @@ class Counted:
     ],
     ids=repr,
 )
-def test_no_more_work_than_needed(layer, forward, without_dx, with_dx):
+def test_no_more_work_than_needed(layer, forward, without_dx, with_dx, elsewhere):
     net = Net(layer, (3, 4, 5), 2)
+    x, dx = np.ones((2, 3, 4, 5, 2), np.float32)
     layer.be = be = Counted(net.be)
-    x = np.ones((3, 4, 5, 2), np.float32)
-    net.fprop(x)
+    layer.fprop_gpu(x, net.y, 0.0, True)
     assert be.calls == forward
     be.calls.clear()
-    net.bprop(net.dy)  # a net's first layer gets no dx
+    layer.bprop_gpu(x, net.dy, None, 0.0)
     assert be.calls == without_dx
     be.calls.clear()
-    net.bprop(net.dy, np.empty_like(x))
+    layer.bprop_gpu(x, net.dy, dx, 0.0)
     assert be.calls == without_dx + with_dx
 
 
-def test_memory_does_not_grow_with_the_image():
-    layer = Conv(8, 3, pad=1)
-    small, large = (layer.state((3, size, 64), (8, size, 64))["col"].shape[0] for size in (64, 4096))
-    assert small == large <= conv.BLOCK
-    assert not Conv(8, 1).state((3, 64, 64), (8, 64, 64))
+def test_a_first_layer_computes_no_dx(monkeypatch):
+    monkeypatch.setattr(minet.kernels.conv, "conv_dx", None)
+    net = Net(Conv(2, 3), (3, 4, 5), 2)
+    x, dx = np.ones((2, 3, 4, 5, 2), np.float32)
+    net.fprop(x)
+    net.bprop(net.dy)
+    with pytest.raises(TypeError):
+        net.graph.bprop(x, net.dy, dx)
+
+
+def test_memory_does_not_grow_with_the_image(elsewhere):
+    layer, pointwise = Conv(8, 3, pad=1), Conv(8, 1)
+    layer.be = pointwise.be = Elsewhere()
+    sizes = [layer.state((3, size, 64), (8, size, 64))["col"].shape[0] for size in (8, 128, 4096)]
+    assert sizes[0] == 27 * 8 * 64 and sizes[0] < sizes[1] < sizes[2] <= conv.BLOCK
+    assert not pointwise.state((3, 64, 64), (8, 64, 64))
+
+
+def test_the_cpu_needs_no_scratch():
+    layer = Conv(8, 3)
+    layer.be = CPU()
+    assert not layer.state((3, 64, 64), (8, 62, 62))
 
 
 def test_parameters():

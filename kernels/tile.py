@@ -1,0 +1,233 @@
+"""A tile of a matrix product in vector registers: the type that Numba lacks, and what can be done with it.
+
+Numba leaves it to LLVM to find vectors, and LLVM does not keep a block of sums in registers while a loop runs
+around it: the product then waits for loads and stores. These few operations say it outright; ``gemm.py`` uses
+them. Each appends LLVM instructions with a `builder`; `sig` has the Numba types of the `args`.
+Source: Goto, van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008.
+"""
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+# Vectors of 64 bytes, whatever the CPU: where registers are shorter, LLVM takes several for one.
+BYTES = 64
+# A tile is ROWS x VECS vectors, or SIDE x SIDE. 16 of them fill half of AVX-512's registers and hide the
+# latency of two multiply-adds a cycle; 4 fill 8 registers of AVX2, or 16 of NEON.
+ROWS, VECS, SIDE = (8, 2, 4) if binding.get_host_cpu_features().get("avx512f") else (2, 2, 2)
+
+
+class Tile(types.Type):
+    """ROWS * VECS vectors, as a value that lives in registers."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(f"Tile({dtype}, {ROWS * VECS})")
+
+
+@register_model(Tile)
+class TileModel(models.PrimitiveModel):
+    def __init__(self, manager, tile):
+        super().__init__(manager, tile, ir.ArrayType(vector(tile), ROWS * VECS))
+
+
+def vector(tile):
+    bits = tile.dtype.bitwidth
+    return ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), 8 * BYTES // bits)
+
+
+def pointer(context, builder, kind, array, index):
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.gep(data, [index])
+
+
+def load(builder, kind, at, index=0):
+    at = builder.gep(at, [ir.IntType(64)(index)])
+    value = builder.load(builder.bitcast(at, kind.as_pointer()))
+    value.align = BYTES // kind.count
+    return value
+
+
+def row(builder, k, last, step):
+    """Distance to row k of a tile; rows after the last one are that one again, and go nowhere."""
+    k = last.type(k)
+    return builder.mul(step, builder.select(builder.icmp_signed("<", k, last), k, last))
+
+
+def save(builder, value, at, index=0):
+    at = builder.gep(at, [ir.IntType(64)(index)])
+    builder.store(value, builder.bitcast(at, value.type.as_pointer())).align = BYTES // value.type.count
+
+
+def spread(builder, kind, scalar):
+    """The scalar in every lane."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
+
+
+def multiply_add(builder, left, right, total):
+    kind = total.type
+    name = f"llvm.fma.v{kind.count}f{8 * BYTES // kind.count}"
+    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+    return builder.call(fma, [left, right, total])
+
+
+def add_products(builder, tile, products):
+    """Add products of two vectors to the vectors of a tile."""
+    for n, (left, right) in enumerate(products):
+        total = multiply_add(builder, left, right, builder.extract_value(tile, n))
+        tile = builder.insert_value(tile, total, n)
+    return tile
+
+
+@intrinsic
+def zero_tile(typing, array):
+    """A tile of zeros for the array's dtype."""
+    tile = Tile(array.dtype)
+    return tile(array), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
+
+
+@intrinsic
+def rows_tile(typing, array, index, last):
+    """A tile whose row k holds ``array[index + k]``."""
+    tile = Tile(array.dtype)
+
+    def code(context, builder, sig, args):
+        array, index, last = args
+        kind = vector(tile)
+        value = ir.Constant(context.get_value_type(tile), None)
+        for k in range(ROWS):
+            at = builder.add(index, row(builder, k, last, index.type(1)))
+            lanes = spread(builder, kind, builder.load(pointer(context, builder, sig.args[0], array, at)))
+            for v in range(VECS):
+                value = builder.insert_value(value, lanes, k * VECS + v)
+        return value
+
+    return tile(array, types.intp, types.intp), code
+
+
+@intrinsic
+def add_outer(typing, tile, a, ai, step, last, b, bi):
+    """``tile[k, :] + a[ai + k*step] * b[bi : bi + VECS vectors]``."""
+
+    def code(context, builder, sig, args):
+        tile, a, ai, step, last, b, bi = args
+        kind = vector(sig.args[0])
+        b = pointer(context, builder, sig.args[5], b, bi)
+        rights = [load(builder, kind, b, v * kind.count) for v in range(VECS)]
+        products = []
+        for k in range(ROWS):
+            at = builder.add(ai, row(builder, k, last, step))
+            scalar = builder.load(pointer(context, builder, sig.args[1], a, at))
+            left = spread(builder, kind, scalar)
+            products += [(left, right) for right in rights]
+        return add_products(builder, tile, products)
+
+    n = types.intp
+    return tile(tile, a, n, n, n, b, n), code
+
+
+@intrinsic
+def add_lanes(typing, tile, a, ai, a_step, a_last, b, bi, b_step, b_last):
+    """``tile[k, l, :] + a[ai + k*a_step + ...] * b[bi + l*b_step + ...]``, lane by lane."""
+
+    def code(context, builder, sig, args):
+        tile, a, ai, a_step, a_last, b, bi, b_step, b_last = args
+        kind = vector(sig.args[0])
+
+        def rows(which, array, start, step, last):
+            for k in range(SIDE):
+                at = builder.add(start, row(builder, k, last, step))
+                yield load(builder, kind, pointer(context, builder, sig.args[which], array, at))
+
+        rights = list(rows(5, b, bi, b_step, b_last))
+        lefts = rows(1, a, ai, a_step, a_last)
+        return add_products(builder, tile, [(left, right) for left in lefts for right in rights])
+
+    n = types.intp
+    return tile(tile, a, n, n, n, b, n, n, n), code
+
+
+@intrinsic
+def copy_strip(typing, a, ai, b, bi):
+    """``b[bi : bi + VECS vectors] = a[ai : ...]``: LLVM's own code for short runs is many times slower."""
+
+    def code(context, builder, sig, args):
+        kind = vector(Tile(sig.args[0].dtype))
+        source, to = (pointer(context, builder, sig.args[n], args[n], args[n + 1]) for n in (0, 2))
+        for v in range(VECS):
+            save(builder, load(builder, kind, source, v * kind.count), to, v * kind.count)
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, b, types.intp), code
+
+
+@intrinsic
+def clear_strip(typing, b, bi):
+    """``b[bi : bi + VECS vectors] = 0``."""
+
+    def code(context, builder, sig, args):
+        zeros = ir.Constant(vector(Tile(sig.args[0].dtype)), None)
+        to = pointer(context, builder, sig.args[0], *args)
+        for v in range(VECS):
+            save(builder, zeros, to, v * zeros.type.count)
+        return context.get_dummy_value()
+
+    return types.void(b, types.intp), code
+
+
+@intrinsic
+def put_tile(typing, tile, out, oi, step):
+    """``out[oi + k*step : ... + VECS vectors] = tile[k, :]``."""
+
+    def code(context, builder, sig, args):
+        tile, out, oi, step = args
+        kind = vector(sig.args[0])
+        for n in range(ROWS * VECS):
+            at = builder.add(oi, builder.mul(step, step.type(n // VECS)))
+            to = pointer(context, builder, sig.args[1], out, at)
+            save(builder, builder.extract_value(tile, n), to, n % VECS * kind.count)
+        return context.get_dummy_value()
+
+    return types.void(tile, out, types.intp, types.intp), code
+
+
+@intrinsic
+def merge_tile(typing, tile, beta, out, oi, step):
+    """``out[...] = beta * out[...] + tile[k, :]``, in the places of `put_tile`."""
+
+    def code(context, builder, sig, args):
+        tile, beta, out, oi, step = args
+        kind = vector(sig.args[0])
+        beta = spread(builder, kind, beta)
+        for n in range(ROWS * VECS):
+            at = builder.add(oi, builder.mul(step, step.type(n // VECS)))
+            to = pointer(context, builder, sig.args[2], out, at)
+            old = load(builder, kind, to, n % VECS * kind.count)
+            value = multiply_add(builder, beta, old, builder.extract_value(tile, n))
+            save(builder, value, to, n % VECS * kind.count)
+        return context.get_dummy_value()
+
+    return types.void(tile, tile.dtype, out, types.intp, types.intp), code
+
+
+@intrinsic
+def add_sums(typing, tile, out, oi, step):
+    """``out[oi + k*step + l] += sum of the lanes of tile[k, l]``."""
+
+    def code(context, builder, sig, args):
+        tile, out, oi, step = args
+        kind = vector(sig.args[0])
+        name = f"llvm.vector.reduce.fadd.v{kind.count}f{8 * BYTES // kind.count}"
+        signature = ir.FunctionType(kind.element, [kind.element, kind])
+        total = cgutils.get_or_insert_function(builder.module, signature, name)
+        for n in range(SIDE * SIDE):
+            at = builder.add(oi, builder.add(builder.mul(step, step.type(n // SIDE)), step.type(n % SIDE)))
+            to = pointer(context, builder, sig.args[1], out, at)
+            args = (kind.element(-0.0), builder.extract_value(tile, n))
+            lanes = builder.call(total, args, fastmath=("reassoc",))  # in pairs, not one after another
+            builder.store(builder.fadd(builder.load(to), lanes), to)
+        return context.get_dummy_value()
+
+    return types.void(tile, out, types.intp, types.intp), code
