@@ -96,7 +96,7 @@ def declared_states(layer: Layer, in_shape: Shape, out_shape: Shape) -> dict[str
     return states
 
 
-def _check_named(layer: Layer, method: str, found: Any, kind: type) -> None:
+def _check_named(layer: Layer, method: str, found: Any, kind: type[Param] | type[State]) -> None:
     """Raise unless `found` is a dict of names to `kind`, each with a shape of whole sizes."""
     hint = f'return {{"name": {kind.__name__}(shape)}}'
     if not isinstance(found, dict):

@@ -4,7 +4,7 @@ import os
 
 from minet.kernels import forget_stale
 
-SHARED = ("__init__.py", "philox.py", "window.py")
+SHARED = ("__init__.py", "philox.py", "tile.py", "window.py")
 
 
 def test_a_change_in_shared_code_drops_compiled_kernels(tmp_path):
