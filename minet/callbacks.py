@@ -25,6 +25,11 @@ def percent(accuracy: float) -> str:
     return f"{100 * accuracy:.2f} %"
 
 
+def short(loss: float) -> str:
+    """A loss in nine characters at most."""
+    return f"{loss:.4f}" if abs(loss) < 1e4 else f"{loss:.3e}"
+
+
 class Callback:
     """Hooks into a training run; override the ones you need. An error that a hook raises ends the run."""
 
@@ -79,20 +84,21 @@ class Progress(Callback):
         self.bar.start()
 
     def on_batch(self, trainer: Trainer, loss: float) -> None:
-        self.bar.update(self.task, advance=1, loss=f"loss {loss:.4f}")
+        self.bar.update(self.task, advance=1, loss=f"loss {short(loss)}")
 
     def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
         cells = (
             f"{record['epoch']}/{trainer.epochs}",
-            f"{record['loss']:.4f}",
-            f"{record['test_loss']:.4f}",
+            short(record["loss"]),
+            short(record["test_loss"]),
             percent(record["accuracy"]),
             f"{record['rate']:.4g}",
             f"{record['seconds']:.2f} s",
             f"{record['images_per_second']:,.0f}",
         )
         self._print("".join(f"{cell:>{width}}" for cell, width in zip(cells, COLUMNS.values(), strict=True)))
-        self.bar.reset(self.task, epoch=trainer.epoch + 1, loss="")
+        if trainer.epoch < trainer.epochs:
+            self.bar.reset(self.task, epoch=trainer.epoch + 1, loss="")
 
     def on_end(self, trainer: Trainer, result: Result) -> None:
         self.bar.stop()

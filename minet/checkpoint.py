@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file with all that a net has learned and all that a run needs to go on.
 
 Its arrays are the parameters and running statistics by path, as in ``net.params`` and ``net.persistent``, and
-the solver's velocities as ``velocity:<path>``. Its metadata hold the facts about the run as JSON (``minet``)
-and a checksum over facts and arrays (``sha256``), which the format itself lacks. Nothing in it is executed.
+the solver's velocities as ``velocity:<path>``. Its metadata hold the facts about the run as JSON (``minet``),
+and among them a checksum over facts and arrays (``sha256``), which the format itself lacks. The same content
+makes the same file, byte for byte. Nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from minet.errors import MinetError
 from minet.net import Net
 
 VELOCITY = "velocity:"
+KINDS = {"model": str, "settings": dict, "epoch": int, "batch": int, "seed": int, "step": int}
 
 
 class CheckpointError(MinetError):
@@ -68,7 +70,7 @@ def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
         net.be.copy(arrays[name], target)
     if solver is not None:
         solver.load(velocity)
-    net.clock.step = int(facts.get("step", 0))
+    net.clock.step = facts.get("step", 0)
     return facts
 
 
@@ -78,14 +80,18 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str
 
     # safetensors copies an array's memory as it lies, and so garbles what is not contiguous.
     arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
-    text = json.dumps(facts, default=repr)
-    write_whole(path, to_bytes(arrays, {"minet": text, "sha256": _digest(arrays, text)}))
+    plain = json.loads(json.dumps(facts, default=repr))  # as they will be read: every key a string
+    text = json.dumps({**plain, "sha256": _digest(arrays, plain)}, sort_keys=True)
+    # One entry alone, as safetensors writes several in an order that changes from run to run.
+    write_whole(path, to_bytes(arrays, {"minet": text}))
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the facts of a safetensors file; one that minet did not write has no facts."""
     from safetensors import SafetensorError, safe_open
 
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path}: is a folder", "name the .safetensors file in it")
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
@@ -98,10 +104,10 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         ) from error
     if "minet" not in metadata:
         return arrays, {}
-    text = metadata["minet"]
-    if metadata.get("sha256") != _digest(arrays, text):
+    facts = _checked_facts(path, metadata["minet"])
+    if facts.pop("sha256", None) != _digest(arrays, facts):
         raise CheckpointError(f"{path}: damaged: its content does not match its checksum", "use another copy")
-    return arrays, json.loads(text)
+    return arrays, facts
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
@@ -124,8 +130,23 @@ def write_whole(path: str | Path, data: bytes) -> None:
         ) from error
 
 
-def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
-    digest = hashlib.sha256(text.encode())
+def _checked_facts(path: str | Path, text: str) -> dict[str, Any]:
+    """The facts in a file's metadata, if those that a run goes by are of their kinds."""
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path}: its metadata are not minet's", "use another copy")
+    for name, kind in KINDS.items():
+        value: Any = facts.get(name, kind())
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise CheckpointError(f"{path}: its {name} is {value!r:.60}", "minet has not written it so")
+    return facts
+
+
+def _digest(arrays: Mapping[str, np.ndarray], facts: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
         digest.update(arrays[name].tobytes())

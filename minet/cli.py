@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import os
-import time
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +31,13 @@ BackendName = Annotated[str, typer.Option("--backend", metavar="auto|cpu", help=
 Batch = Annotated[int | None, typer.Option(help="Images in a step.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="One of the model's settings; may be repeated."),
+    typer.Option("--set", metavar="NAME=VALUE ...", help="Values of the model's settings."),
+]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME=VALUE", help="More such values, after --set.", callback=lambda words: pairs(words)
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the data files; otherwise $MINET_DATA or a cache.")
@@ -38,12 +46,43 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show errors with a traceba
 
 
 def main() -> None:
-    """The entry point `minet`."""
-    app()
+    """The entry point `minet`. Of standard output that fails it tells in one message, with exit status 2."""
+    if sys.stdout is None:
+        print("error: standard output is closed", file=sys.stderr)
+        sys.exit(2)
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        try:
+            print(flush=True)
+        except OSError:  # it was that, then
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the last flush, when Python ends
+        else:
+            raise
+        if error.errno == errno.EPIPE:  # who read it has gone
+            sys.exit(1)
+        print(f"error: standard output cannot be written to: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+
+
+def version(wanted: bool) -> None:
+    """Print the version, and end."""
+    if wanted:
+        import minet
+
+        typer.echo(f"minet {minet.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def about() -> None:
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=version, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Train nets of layers, and check layers of your own."""
 
 
@@ -51,6 +90,7 @@ def about() -> None:
 def train(
     model: FileOrName,
     backend: BackendName = "auto",
+    words: Words = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all.")] = None,
     batch: Batch = None,
     seed: Annotated[
@@ -72,15 +112,16 @@ def train(
         from minet import runs
 
         use_data(data_dir)
-        chosen = parsed(settings, batch=batch, epochs=epochs)
+        chosen = parsed([*(settings or []), *(words or [])], batch=batch, epochs=epochs)
         runs.train(model, chosen, backend=backend, seed=seed, out=out, resume=resume)
 
 
 @app.command("eval")
 def evaluate(
     model: FileOrName,
+    words: Words = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint; by default that of the model's newest run.")
+        Path | None, typer.Option(help="Checkpoint or run; by default the model's newest run.")
     ] = None,
     backend: BackendName = "auto",
     batch: Batch = None,
@@ -90,31 +131,17 @@ def evaluate(
 ) -> None:
     """Test trained weights on the model's test set."""
     with told(debug):
-        from minet import checkpoint, modelfile, runs
-        from minet.callbacks import WEIGHTS, percent
-        from minet.net import Net
-        from minet.trainer import check_data
-        from minet.trainer import evaluate as test
+        from minet import runs
 
         use_data(data_dir)
-        file = weights or runs.latest(modelfile.find(model).stem) / WEIGHTS
-        trained_with = checkpoint.read(file)[1].get("settings", {})
-        loaded = modelfile.load(model, **{**trained_with, **parsed(settings, batch=batch)})
-        net = Net(loaded.net(), loaded.input_shape, loaded.batch, loaded.loss, backend)
-        checkpoint.load(file, net)
-        _, data = loaded.datasets()
-        check_data(data, net)
-        begin = time.perf_counter()
-        loss, accuracy = test(net, data)
-        seconds = time.perf_counter() - begin
-        right = round(accuracy * len(data))
-        typer.echo(f"{percent(accuracy)} of {data.name} right ({right:,} of {len(data):,}), loss {loss:.4f}, "
-                   f"{seconds:.1f} s, with {file}")  # fmt: skip
+        chosen = parsed([*(settings or []), *(words or [])], batch=batch)
+        typer.echo(runs.evaluate(model, chosen, weights=weights, backend=backend))
 
 
 @app.command()
 def summary(
     model: FileOrName,
+    words: Words = None,
     batch: Batch = None,
     settings: Settings = None,
     debug: Debug = False,
@@ -124,7 +151,7 @@ def summary(
         from minet import modelfile
         from minet.net import Net
 
-        loaded = modelfile.load(model, **parsed(settings, batch=batch))
+        loaded = modelfile.load(model, **parsed([*(settings or []), *(words or [])], batch=batch))
         typer.echo(Net(loaded.net(), loaded.input_shape, loaded.batch, loaded.loss).summary())
         known = {**loaded.known, **loaded.settings}
         typer.echo("settings: " + " ".join(f"{name}={value}" for name, value in known.items()))
@@ -150,12 +177,16 @@ def check(
         from minet.testing import check_layer
 
         backends.get(backend)
-        ok = True
-        for make, in_shape in layerfile.examples(file):
-            report = check_layer(make, in_shape, backend=backend)
-            typer.echo(f"{report}\n")
-            ok &= report.ok
-    raise typer.Exit(0 if ok else 1)
+        counts = {}
+        for cls, examples in [(cls, layerfile.examples_of(cls)) for cls in layerfile.classes(file)]:
+            counts[cls.__name__] = Counter[str]()
+            for make, in_shape in examples:
+                report = check_layer(make, in_shape, backend=backend)
+                typer.echo(f"{report}\n")
+                counts[cls.__name__] += report.counts
+        for name, count in counts.items():
+            typer.echo(f"{name}: {count['PASS']} passed, {count['FAIL']} failed, {count['SKIP']} skipped")
+    raise typer.Exit(1 if any(count["FAIL"] for count in counts.values()) else 0)
 
 
 @contextlib.contextmanager
@@ -176,6 +207,14 @@ def told(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None
+
+
+def pairs(words: list[str] | None) -> list[str] | None:
+    """Refuse words after the model that are not NAME=VALUE."""
+    for word in words or []:
+        if "=" not in word:
+            raise typer.BadParameter(f"{word!r} is not NAME=VALUE")
+    return words
 
 
 def parsed(settings: list[str] | None, **others: Any) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 from minet.errors import MinetError
-from minet.layer import Layer, Shape
+from minet.layer import Layer, Shape, is_shape
 from minet.modelfile import close, run_file
+from minet.naming import defined, short
 
 Example = tuple[Callable[[], Layer], Shape]
 
@@ -27,17 +28,21 @@ def examples(text: str) -> Iterator[Example]:
     MinetError
         If there is nothing to check: no such file, class or name, or a class without examples().
     """
-    found = [(cls, _examples(cls)) for cls in classes(text)]
-    return ((make, shape) for _, pairs in found for make, shape in pairs)
+    found = [examples_of(cls) for cls in classes(text)]
+    return (pair for pairs in found for pair in pairs)
 
 
 def classes(text: str) -> list[type[Layer]]:
     """The layer classes that `text` stands for, in the order in which they are defined."""
-    file, colon, name = text.rpartition(":")
-    if not (colon and name.isidentifier()):
-        file, name = text, ""
-    if not file.endswith(".py"):
+    file, colon, name = text.partition(".py:")
+    if not (colon or text.endswith(".py")):
         return _own(text)
+    file = f"{file}.py" if colon else text
+    if colon and not name.isidentifier():
+        raise MinetError(
+            f"{text!r} wants the name of a class after the colon, got {name!r}",
+            f"{file}:MyLayer, or {file} for all that it has",
+        )
     module = run_file(Path(file))
     defined = {cls.__name__: cls for cls in _layers(module)}
     if not defined:
@@ -73,14 +78,36 @@ def _layers(module: ModuleType) -> list[type[Layer]]:
     ]
 
 
-def _examples(cls: type[Layer]) -> list[Example]:
-    hint = "@classmethod def examples(cls): yield lambda: cls(...), (3, 7, 6)"
+def examples_of(cls: type[Layer]) -> list[Example]:
+    """A class's examples, each of them tried: what makes a layer, and the shape of its input."""
+    plain: type = cls
+    file, line = defined(plain)
+
+    def error(what: str) -> MinetError:
+        where = f"{short(file)}:{line}: " if file else ""
+        hint = "@classmethod def examples(cls): yield lambda: cls(...), (3, 7, 6)"
+        return MinetError(f"{where}{cls.__name__}{what}", hint)
+
     try:
-        pairs = [(make, tuple(shape)) for make, shape in cls.examples()]
+        given = list(cls.examples())
     except NotImplementedError:
-        raise MinetError(f"{cls.__name__} has no examples() to be checked on", hint) from None
-    except Exception as error:
-        raise MinetError(f"{cls.__name__}.examples() fails: {type(error).__name__}: {error}", hint) from error
-    if not pairs:
-        raise MinetError(f"{cls.__name__}.examples() gives nothing", hint)
-    return pairs
+        raise error(" has no examples() to be checked on") from None
+    except (Exception, SystemExit) as why:
+        raise error(f".examples() fails: {type(why).__name__}: {why}") from why
+    if not given:
+        raise error(".examples() gives nothing")
+    for pair in given:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise error(f".examples() gives {pair!r:.60}, not a pair of what makes a layer and a shape")
+        make, shape = pair
+        if isinstance(make, Layer) or not callable(make):
+            raise error(f".examples() gives {make!r:.60} itself, not what makes it at each call")
+        if not is_shape(shape):
+            raise error(f".examples() gives the shape {shape!r:.60}, not (C, H, W)")
+        try:
+            layer = make()
+        except (Exception, SystemExit) as why:
+            raise error(f".examples() gives a maker that fails: {type(why).__name__}: {why}") from why
+        if not isinstance(layer, Layer):
+            raise error(f".examples() gives a maker of {layer!r:.60}, not of a layer")
+    return [(make, tuple(shape)) for make, shape in given]

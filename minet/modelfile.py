@@ -6,6 +6,7 @@ to every function of ``models/digits.py`` that has a parameter of this name.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import os
@@ -13,7 +14,7 @@ import pkgutil
 import sys
 import traceback
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from typing import Any, NoReturn
 from minet.errors import MinetError
 from minet.layer import Layer, LayerError, Shape
 from minet.loss import Loss
+from minet.naming import short
 
 PARTS = {  # what a model file holds, with a line to add where it is missing
     "input_shape": "input_shape = (3, 32, 32)",
@@ -38,7 +40,7 @@ class ModelFileError(MinetError):
     """A model file that is missing, broken or incomplete, or a setting that it does not have."""
 
 
-def load(file_or_name: str | Path, **settings: Any) -> Model:
+def load(file_or_name: str | Path, /, **settings: Any) -> Model:
     """Run a model file and check what it defines.
 
     Parameters
@@ -66,6 +68,8 @@ def names() -> list[str]:
 
 def find(file_or_name: str | Path) -> Path:
     """The path of a model file, given as a path or by name."""
+    if not isinstance(file_or_name, (str, os.PathLike)):
+        raise ModelFileError(f"a model is given as a path or by name, not as {_kind(file_or_name)}")
     text = os.fspath(file_or_name)
     if text.endswith(".py") or os.path.basename(text) != text or not text:
         return Path(text)
@@ -85,7 +89,7 @@ def close(name: str, known: list[str]) -> str:
 
 def run_file(path: Path) -> ModuleType:
     """The module that a Python file makes. Its folder joins the end of sys.path, for what lies beside it."""
-    shown = _shown(path)
+    shown = short(str(path))
     try:
         source = path.read_bytes()
     except FileNotFoundError:
@@ -147,8 +151,10 @@ class Model:
             raise self.error(f"loss is {_kind(self.loss)}, not a loss", PARTS["loss"])
 
     def net(self) -> Layer:
-        """The graph: unbound layers, new at each call."""
-        graph = self._call("net")
+        """The graph: unbound layers, new at each call; a list stands for a Sequential."""
+        from minet.containers import Sequential
+
+        graph = self._call("net", lambda made: Sequential(*made) if isinstance(made, list) else made)
         if not isinstance(graph, Layer):
             raise self.error(
                 f"net() gave {_kind(graph)}, not a layer", _hint(graph, "return Sequential(...)")
@@ -179,13 +185,26 @@ class Model:
 
     def error(self, message: str, hint: str = "") -> ModelFileError:
         """An error about this file."""
-        return ModelFileError(f"{_shown(self.path)}: {message}", hint)
+        return ModelFileError(f"{short(str(self.path))}: {message}", hint)
 
-    def _call(self, name: str) -> Any:
-        function = self._functions[name]
-        known = inspect.signature(function).parameters
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Put the file's name before errors about what it gave, unless they tell a layer and its line."""
         try:
-            return function(**{key: value for key, value in self.settings.items() if key in known})
+            yield
+        except MinetError as error:
+            if not (isinstance(error, LayerError) and error.layer):
+                error.message = f"{short(str(self.path))}: {error.message}"
+            raise
+
+    def _call(self, name: str, finish: Callable[[Any], Any] = lambda made: made) -> Any:
+        function = self._functions[name]
+        known = _parameters(function)
+        values = {
+            key: self._typed(key, self.settings[key], function) for key in self.settings if key in known
+        }
+        try:
+            return finish(function(**values))
         except (Exception, SystemExit) as error:
             _blame(self.path, error)
 
@@ -207,14 +226,14 @@ class Model:
             raise self.error(
                 f"has no setting {name!r}; its settings are: {listed}", close(name, list(self.known))
             )
-        for function in self._functions.values():
-            if name in _parameters(function):
-                value = self._typed(
-                    name, value, _parameters(function)[name].default, _choices(function, name)
-                )
-        return value
+        typed = [value] if name in ("batch", "epochs") else []
+        typed += [self._typed(name, value, f) for f in self._functions.values() if name in _parameters(f)]
+        # Functions that want it in different types each get their own, at their call.
+        return typed[0] if len({type(one) for one in typed}) == 1 else value
 
-    def _typed(self, name: str, value: Any, default: Any, choices: tuple[Any, ...]) -> Any:
+    def _typed(self, name: str, value: Any, function: Callable[..., Any]) -> Any:
+        """A setting as this function takes it, by its default value and by what its annotation allows."""
+        default, choices = _parameters(function)[name].default, _choices(function, name)
         if choices:
             if value not in choices:
                 hint = close(str(value), [str(choice) for choice in choices])
@@ -225,7 +244,13 @@ class Model:
             return value
         if (kind, type(value)) in ((float, int), (tuple, list)):
             return kind(value)
-        raise self.error(f"{name} must be of type {kind.__name__}, as {default!r}, got {_kind(value)}")
+        word = value.lower() if isinstance(value, str) else ""
+        if kind is float and word.lstrip("+-") in ("inf", "infinity", "nan"):
+            raise self.error(f"{name} must be a number, as {default!r}: {value} is not a finite number")
+        raise self.error(
+            f"{name} must be of type {kind.__name__}, as {default!r}, got {_kind(value)}",
+            f"write {word.capitalize()}" if kind is bool and word in ("true", "false") else "",
+        )
 
     def _count(self, name: str, value: Any) -> int:
         if type(value) is not int or value < 1:
@@ -259,17 +284,12 @@ def _choices(function: Callable[..., Any], name: str) -> tuple[Any, ...]:
 def _blame(path: Path, error: BaseException) -> NoReturn:
     """Raise the error with the line of the file where it came from in front; minet's own keep their class."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path.resolve())]
-    where = f"{_shown(path)}:{lines[-1]}" if lines else _shown(path)
+    where = f"{short(str(path))}:{lines[-1]}" if lines else short(str(path))
     if not isinstance(error, MinetError):
         raise ModelFileError(f"{where}: {type(error).__name__}: {error}".removesuffix(": ")) from error
     if not (isinstance(error, LayerError) and error.layer):  # which tells by itself where it was made
         error.message = f"{where}: {error.message}"
     raise error
-
-
-def _shown(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
 
 
 def _kind(value: Any) -> str:

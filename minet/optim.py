@@ -11,6 +11,7 @@ import numpy as np
 
 from minet.errors import MinetError
 from minet.layer import Array
+from minet.naming import brief, short
 from minet.settings import is_real
 
 if TYPE_CHECKING:
@@ -77,13 +78,23 @@ class SGD:
     @property
     def rate(self) -> float:
         """The learning rate at this epoch."""
-        factor = 1.0 if self.schedule is None else self.schedule(self.epoch)
+        if self.schedule is None:
+            return self.lr
+        try:
+            factor: Any = self.schedule(self.epoch)
+        except Exception as error:
+            raise self._bad_schedule(f"fails: {type(error).__name__}: {error}") from error
         if not is_real(factor) or factor < 0:
-            raise MinetError(
-                f"the schedule {self.schedule!r} gave {factor!r} at epoch {self.epoch:g}",
-                "a schedule takes the epoch and gives a finite factor of at least 0",
-            )
+            raise self._bad_schedule(f"gave {factor!r}")
         return self.lr * factor
+
+    def _bad_schedule(self, what: str) -> MinetError:
+        code = getattr(self.schedule, "__code__", None)
+        place = f" ({short(code.co_filename)}:{code.co_firstlineno})" if code else ""
+        return MinetError(
+            f"the schedule {brief(self.schedule)}{place} {what} at epoch {self.epoch:g}",
+            "a schedule takes the epoch and gives a finite factor of at least 0",
+        )
 
     def update(self, net: Net) -> None:
         """One step on all parameters of the net, from its gradients."""

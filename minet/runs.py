@@ -7,21 +7,38 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import statistics
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from minet import checkpoint, modelfile
-from minet.callbacks import CURVES, KERNELS, LOG, WEIGHTS, Checkpointer, Curves, JsonLog, Progress, percent
+from minet.callbacks import (
+    CURVES,
+    KERNELS,
+    LOG,
+    WEIGHTS,
+    Checkpointer,
+    Curves,
+    JsonLog,
+    Progress,
+    percent,
+    short,
+)
 from minet.errors import MinetError
+from minet.finite import NotFiniteError
 from minet.modelfile import Model
 from minet.net import Net
-from minet.trainer import Result, Trainer
+from minet.settings import is_real
+from minet.trainer import Result, Trainer, check_data
+from minet.trainer import evaluate as test
 
 RUNS = Path("runs")
+NUMBERS = ("epoch", "step", "loss", "test_loss", "accuracy", "rate", "seconds", "images_per_second")
 
 
 def train(
@@ -61,7 +78,9 @@ def train(
         folder = _free(stem) if out is None else _empty(out)
         model, seed = modelfile.load(file_or_name, **settings or {}), seed or 0
     net = Net(model.net(), model.input_shape, model.batch, model.loss, backend, seed)
-    trainer = Trainer(net, model.solver(), *model.datasets(), model.epochs)
+    solver, datasets = model.solver(), model.datasets()
+    with model.named():
+        trainer = Trainer(net, solver, *datasets, model.epochs)
     trainer.callbacks = [
         Progress(),
         JsonLog(folder / LOG),
@@ -73,9 +92,13 @@ def train(
         trainer.epoch = facts["epoch"]
         if trainer.epoch >= trainer.epochs:
             raise MinetError(
-                f"{folder}: has all its {trainer.epochs} epochs", "--epochs sets how many in all"
+                f"{folder}: has {trainer.epoch} epochs already, of {trainer.epochs} in all",
+                f"--epochs {trainer.epoch + 1}, or more, goes on",
             )
         trainer.history = _history(folder / LOG, trainer.epoch)
+        if len(trainer.history) < trainer.epoch:
+            known = f"{len(trainer.history)} of the {trainer.epoch} epochs done"
+            print(f"{folder / LOG}: missing or damaged: log and curves go on with {known}")
     with _made(folder):
         print(_opening(model, trainer), flush=True)
         try:
@@ -88,13 +111,47 @@ def train(
     return result, folder
 
 
+def evaluate(
+    file_or_name: str | Path,
+    settings: dict[str, Any] | None = None,
+    *,
+    weights: Path | None = None,
+    backend: str = "auto",
+) -> str:
+    """Test a model's weights, by default those of its newest run, on its test set; what came of it."""
+    stem = modelfile.find(file_or_name).stem
+    file = latest(stem) if weights is None else Path(weights)
+    if (file / WEIGHTS).is_file():
+        file /= WEIGHTS
+    _, facts = checkpoint.read(file)
+    if facts.get("model", stem) != stem:
+        raise MinetError(f"{file}: the weights are of {facts['model']}, not of {stem}")
+    model = modelfile.load(file_or_name, **{**facts.get("settings", {}), **(settings or {})})
+    net = Net(model.net(), model.input_shape, model.batch, model.loss, backend)
+    checkpoint.load(file, net)
+    _, data = model.datasets()
+    with model.named():
+        check_data(data, net)
+    begin = time.perf_counter()
+    loss, accuracy = test(net, data)
+    seconds = time.perf_counter() - begin
+    if not math.isfinite(loss):
+        bad = [name for name, a in {**net.params, **net.persistent}.items() if not net.be.finite(a)]
+        why = f": {bad[0]} is not finite" if bad else ""
+        raise NotFiniteError(f"{file}: the loss on {data.name} is {loss}{why}", "train anew, at a lower rate")
+    count = f"{round(accuracy * len(data)):,} of {len(data):,}"
+    what = f"{percent(accuracy)} of {data.name} right ({count}), loss {short(loss)}"
+    return f"{what}, {seconds:.1f} s, with {file}"
+
+
 def latest(stem: str) -> Path:
     """The run folder of a model with the newest checkpoint."""
     found = [folder for folder in RUNS.glob("*") if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", folder.name)]
     found = [folder for folder in found if (folder / WEIGHTS).is_file()]
-    if not found:
-        raise MinetError(f"{RUNS / stem}: no run of {stem} with a {WEIGHTS}", f"minet train {stem}")
-    return max(found, key=lambda folder: (folder / WEIGHTS).stat().st_mtime_ns)
+    for folder in sorted(found, key=lambda folder: (folder / WEIGHTS).stat().st_mtime_ns, reverse=True):
+        if checkpoint.read(folder / WEIGHTS)[1].get("model") == stem:  # stem-2 may be a model's name as well
+            return folder
+    raise MinetError(f"{RUNS / stem}: no run of {stem} with a {WEIGHTS}", f"minet train {stem}")
 
 
 def _as_before(
@@ -102,7 +159,7 @@ def _as_before(
 ) -> tuple[Model, int]:
     """The model and the seed of a run to be resumed; only the number of epochs may change."""
     _, facts = checkpoint.read(weights)
-    if not {"model", "epoch", "settings"} <= set(facts):
+    if not {"model", "epoch", "settings", "batch", "seed", "step"} <= set(facts):
         raise MinetError(f"{weights}: is not the checkpoint of a run")
     before = {**facts["settings"], "batch": facts["batch"], "seed": facts["seed"], "model": facts["model"]}
     now = {"model": modelfile.find(file_or_name).stem, "seed": facts["seed"] if seed is None else seed}
@@ -125,7 +182,8 @@ def _history(log: Path, epochs: int) -> list[dict[str, Any]]:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         for line in log.read_text().splitlines():
             record = json.loads(line)
-            if record["epoch"] > epochs:
+            before = history[-1]["epoch"] if history else 0
+            if not before < record["epoch"] <= epochs or not all(is_real(record[name]) for name in NUMBERS):
                 break
             history.append(record)
     return history
@@ -182,7 +240,7 @@ def _ending(result: Result, folder: Path) -> str:
     last, speeds = result.history[-1], [record["images_per_second"] for record in result.history]
     rows = {
         "test accuracy": percent(last["accuracy"]),
-        "test loss": f"{last['test_loss']:.4f}",
+        "test loss": short(last["test_loss"]),
         "epochs": str(last["epoch"]),
         "time": f"{result.seconds:.1f} s",
         "speed": f"{statistics.median(speeds):,.0f} images/s",

@@ -14,6 +14,7 @@ from minet.errors import MinetError
 from minet.finite import NotFiniteError
 from minet.loss import correct
 from minet.net import Net
+from minet.settings import is_whole
 
 if TYPE_CHECKING:
     from minet.callbacks import Callback
@@ -83,8 +84,8 @@ class Trainer:
 
         if net.loss is None:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
-        if epochs < 1:
-            raise MinetError(f"epochs must be at least 1, got {epochs}")
+        if not is_whole(epochs) or epochs < 1:
+            raise MinetError(f"epochs must be a whole number of at least 1, got {epochs!r}")
         for data in (train, test):
             check_data(data, net)
         self.net, self.solver, self.test, self.epochs = net, solver, test, epochs
@@ -113,10 +114,7 @@ class Trainer:
         begin, losses = time.perf_counter(), 0.0
         for i, (x, labels) in enumerate(self.batches.epoch(self.epoch)):
             self.solver.epoch = self.epoch + i / len(self.batches)
-            with np.errstate(
-                over="ignore", invalid="ignore"
-            ):  # train_step finds what overflows, and says where
-                loss = self.net.train_step(x, labels, self.solver)
+            loss = self.net.train_step(x, labels, self.solver)
             losses += loss
             self._tell("on_batch", loss)
         seconds = time.perf_counter() - begin
@@ -147,22 +145,29 @@ def evaluate(net: Net, data: Dataset) -> tuple[float, float]:
     from minet.data import Batches
 
     losses, right = 0.0, 0
-    for x, labels in Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0):
-        real = labels >= 0  # -1 marks the images that fill up the last batch
-        y, labels = net.be.get(net.fprop(x))[..., real], labels[real]
-        losses += net.loss.loss_cpu(y, labels) * len(labels)
-        right += correct(y, labels)
+    with np.errstate(all="ignore"):  # what overflows shows in the loss
+        for x, labels in Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0):
+            real = labels >= 0  # -1 marks the images that fill up the last batch
+            y, labels = net.be.get(net.fprop(x))[..., real], labels[real]
+            losses += net.loss.loss_cpu(y, labels) * len(labels)
+            right += correct(y, labels)
     return losses / len(data), right / len(data)
 
 
 def check_data(data: Dataset, net: Net) -> None:
     """Raise DataError unless the net can take the images and give the labels."""
-    from minet.data import DataError
+    from minet.data import DataError, Dataset
 
+    if not isinstance(data, Dataset):
+        raise DataError(f"{data!r:.60} is not a Dataset", "data.Dataset(images, labels)")
     if data.image_shape != net.input_shape:
+        channels, height, width = net.input_shape
+        last = data.image_shape == (height, width, channels)
         raise DataError(
             f"{data.name}: its images are {data.image_shape}, the net takes {net.input_shape}",
-            f"input_shape = {data.image_shape}",
+            "channels come before height and width: images.transpose(0, 3, 1, 2)"
+            if last
+            else f"input_shape = {data.image_shape}",
         )
     try:
         net.loss.check(data.labels, net.output_shape, len(data))

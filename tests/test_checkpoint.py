@@ -179,8 +179,40 @@ def test_a_changed_fact_is_noticed(file):
 def test_missing_files_and_folders_are_told(tmp_path):
     with pytest.raises(CheckpointError, match=r"none: no such file"):
         checkpoint.read(tmp_path / "none")
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="is a folder"):
         checkpoint.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"settings": [1]}, {"settings": None}, {"epoch": "3"}, {"epoch": -1}, {"epoch": 1.0}, {"batch": True},
+        {"seed": None}, {"step": "x"}, {"model": 3},
+    ],
+)  # fmt: skip
+def test_facts_of_another_kind_are_refused(tmp_path, facts):
+    checkpoint.write(tmp_path / "w", {"a": np.zeros(2)}, facts)
+    with pytest.raises(CheckpointError, match=f"w: its {next(iter(facts))} is "):
+        checkpoint.read(tmp_path / "w")
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "3", "{", "[" * 100_000])
+def test_metadata_that_are_no_facts_are_refused(tmp_path, text):
+    save_file({"a": np.arange(3)}, tmp_path / "w", {"minet": text})
+    with pytest.raises(CheckpointError, match="w: its metadata are not minet's"):
+        checkpoint.read(tmp_path / "w")
+
+
+def test_the_same_content_makes_the_same_bytes(tmp_path):
+    arrays = {"b": np.zeros(2), "a": np.ones((3, 1), np.float32)}
+    settings = {"width": 3, "lr": 0.1, "factors": {10: 0.5, 2: 0.1}}
+    for i in range(20):  # safetensors keeps metadata in an order of its own
+        turn = reversed if i % 2 else list
+        facts = {"model": "m", "settings": dict(turn(settings.items())), "epoch": 2}
+        checkpoint.write(tmp_path / f"{i}", dict(turn(arrays.items())), dict(turn(facts.items())))
+    assert len({(tmp_path / f"{i}").read_bytes() for i in range(20)}) == 1
+    _, facts = checkpoint.read(tmp_path / "0")
+    assert facts["settings"]["factors"] == {"10": 0.5, "2": 0.1}
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_part(file, monkeypatch):

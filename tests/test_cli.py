@@ -175,11 +175,28 @@ def test_resume_takes_the_newest_run_and_more_epochs():
     assert not Path("runs/toy-3").exists()
 
 
-def test_resume_goes_on_even_if_the_log_is_lost_or_cut():
+@pytest.mark.parametrize("log", ['{"epoch": 1, "loss"', '{"epoch": 1}\n', "[3]\n", None])
+def test_resume_goes_on_even_if_the_log_is_lost_or_cut_and_says_so(log):
     done("train", "toy.py", "--epochs", 1, "--out", "out")
-    Path("out/log.jsonl").write_text('{"epoch": 1, "loss"')
-    done("train", "toy.py", "--epochs", 2, "--resume", "--out", "out")
+    Path("out/log.jsonl").unlink()
+    if log is not None:
+        Path("out/log.jsonl").write_text(log)
+    out = done("train", "toy.py", "--epochs", 2, "--resume", "--out", "out")
+    assert "out/log.jsonl: missing or damaged: log and curves go on with 0 of the 1 epochs done\n" in out
     assert [json.loads(line)["epoch"] for line in Path("out/log.jsonl").read_text().splitlines()] == [2]
+    out = done("train", "toy.py", "--epochs", 3, "--resume", "--out", "out")
+    assert "go on with 1 of the 2 epochs done\n" in out
+    assert [json.loads(line)["epoch"] for line in Path("out/log.jsonl").read_text().splitlines()] == [2, 3]
+
+
+def test_a_resumed_run_ends_in_the_same_file_byte_for_byte():
+    model = change(("schedule=Cosine(epochs)", "nesterov=True"))
+    settings = ("width=4", "lr=0.01", "--seed", 3)
+    done("train", model, "--epochs", 3, "--out", "whole", "--set", *settings)
+    done("train", model, "--set", "lr=0.01", "width=4", "--epochs", 1, "--seed", 3, "--out", "part")
+    done("train", model, "--resume", "--epochs", 3, "--out", "part")
+    assert "going on" not in done("eval", model, "--weights", "part")
+    assert Path("part/weights.safetensors").read_bytes() == Path("whole/weights.safetensors").read_bytes()
 
 
 def test_resume_refuses_what_would_be_another_run():
@@ -194,7 +211,9 @@ def test_resume_refuses_what_would_be_another_run():
     assert "out: cannot go on with model=other, it has model=toy" in refused(
         "train", change(name="other.py"), *resume[2:]
     )
-    assert "out: has all its 2 epochs" in refused("train", "toy.py", "--resume", "--out", "out")
+    again = ("train", "toy.py", "--resume", "--out", "out")
+    assert "out: has 2 epochs already, of 2 in all\n  hint: --epochs 3, or more" in refused(*again)
+    assert "out: has 2 epochs already, of 1 in all" in refused(*again, "--epochs", 1)
     done(*resume, "--set", "width=4", "--set", "lr=0.05", "--seed", 0, "--batch", 32)
 
 
@@ -230,7 +249,10 @@ NAN = "from minet.data import Dataset\nimport numpy as np\n"
         (["toy.py", "--epochs", 0], "toy.py: epochs must be a whole number of at least 1, got 0"),
         (["toy.py", "--epochs", -2], "toy.py: epochs must be a whole number of at least 1, got -2"),
         (["toy.py", "--batch", 0], "toy.py: batch must be a whole number of at least 1, got 0"),
-        (["toy.py", "--batch", 97], "digits train: a batch of 97 is larger than the data set of 96 images"),
+        (
+            ["toy.py", "--batch", 97],
+            "error: toy.py: digits train: a batch of 97 is larger than the data set of 96 images",
+        ),
         (["toy.py", "--seed", -1], "4294967295, got -1"),
         (["toy.py", "--backend", "gpu"], "there is no backend 'gpu'"),
         (
@@ -238,6 +260,7 @@ NAN = "from minet.data import Dataset\nimport numpy as np\n"
             "toy.py: has no setting 'widht'; its settings are: batch=32, epochs=2",
         ),
         (["toy.py", "--set", "width=x"], "toy.py: width must be of type int, as 8, got 'x' of type str"),
+        (["toy.py", "--set", "file_or_name=x"], "toy.py: has no setting 'file_or_name'"),
         (["toy.py", "--set", "width"], "--set width: is not NAME=VALUE"),
         (["toy.py", "--set", "lr=-1"], "toy.py:"),
         (["toy.py", "--set", "limit=0"], "limit=0 leaves no image"),
@@ -257,10 +280,16 @@ def test_mistakes_in_the_command_are_told(args, said):
         ([("def net(", "def net(:")], "changed.py:12: invalid syntax"),
         ([("loss = 32, 2, SoftmaxCrossEntropy()", "other = 32, 2, 0")], "changed.py: lacks loss"),
         ([("return Sequential(", "return (")], "changed.py: net() gave (Linear(8), "),
+        ([("schedule=Cosine(epochs)", "schedule=lambda epoch: None")],
+         "error: the schedule <lambda> (changed.py:17) gave None at epoch 0\n  hint: a schedule takes"),
+        ([("schedule=Cosine(epochs)", "schedule=lambda epoch: 1 / epoch")],
+         "error: the schedule <lambda> (changed.py:17) fails: ZeroDivisionError: "),
+        ([(", Linear(10))", ")")], "error: changed.py: digits train: label 8"),
         ([("    return SGD(", "    return 1 / 0, SGD(")], "changed.py:17: ZeroDivisionError: division"),
-        ([("input_shape = (1, 8, 8)", "input_shape = (1, 28, 28)")], "(1, 8, 8), the net takes (1, 28"),
-        ([("Linear(10)", "Linear(9)")], "digits train: label 9 at index"),
-        ([("PReLU(), Dropout", "*[PReLU()] * 2, Dropout")], "this object stands at 2 already"),
+        ([("input_shape = (1, 8, 8)", "input_shape = (1, 28, 28)")], 
+         "error: changed.py: digits train: its images are (1, 8, 8), the net takes (1, 28"),
+        ([("Linear(10)", "Linear(9)")], "error: changed.py: digits train: label 9 at index"),
+        ([("PReLU(), Dropout", "*[PReLU()] * 2, Dropout")], "this object stands at 2 and again at 3"),
         ([("PReLU(), ", "Concat(PReLU(), Identity()), Concat(Linear(3), AvgPool(2)), "),
           ("import BatchNorm", "import AvgPool, BatchNorm, Identity"), ("import Seq", "import Concat, Seq")],
          "3/1:AvgPool (changed.py:13), input (16, 1, 1)\n  window 2x2 does not fit H=1 with pad 0"),
@@ -374,6 +403,41 @@ def test_values_are_literals_or_else_strings(text, value):
     assert type(parsed([f"k={text}"])["k"]) is type(value)
 
 
+def test_settings_may_follow_one_another():
+    out = done("summary", "toy.py", "--set", "width=3", "rate=0", "limit=40")
+    assert out.endswith("width=3 rate=0.0 lr=0.05 limit=40 crop=1\n")
+    assert "width=3 rate=0.0" in done("summary", "toy.py", "width=3", "--set", "rate=0")
+    assert done("train", "toy.py", "--set", "width=3", "epochs=1").startswith("toy width=3 epochs=1: ")
+    assert " of 96), loss" in done("eval", "toy.py", "--set", "batch=7", "rate=0.1")
+    for command in ("train", "eval", "summary"):
+        result = minet(command, "toy.py", "--set", "width=3", "other.py")
+        assert result.exit_code == 2
+        assert "Usage: " in result.stderr
+        assert "'other.py' is not NAME=VALUE" in result.stderr
+
+
+def test_version():
+    import minet as package
+
+    assert done("--version") == f"minet {package.__version__}\n"
+
+
+@pytest.mark.parametrize("args", [["summary", "toy.py"], ["--help"], ["train", "toy.py"]])
+def test_standard_output_that_is_full_closed_or_gone_is_no_traceback(args):
+    run = f"{sys.executable} -m minet {' '.join(args)}"
+    for redirected, status, said in (
+        (f"{run} >/dev/full", 2, "error: standard output cannot be written to: No space left on device\n"),
+        (f"{run} >&-", 2, "error: standard output is closed\n"),
+        (f"set -o pipefail; {run} | true", 1, ""),
+    ):
+        got = subprocess.run(
+            ["bash", "-c", redirected], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (got.returncode, got.stderr) == (status, said), redirected
+    assert not Path("runs").exists()
+
+
 # -- eval, summary, check ---------------------------------------------------------------------------
 
 
@@ -397,9 +461,37 @@ def test_eval_without_weights_is_told():
 
 def test_eval_on_data_that_does_not_fit_is_told():
     done("train", "toy.py", "--out", "out")
-    wide = change(("input_shape = (1, 8, 8)", "input_shape = (1, 4, 16)"))
-    said = refused("eval", wide, "--weights", "out/weights.safetensors")
-    assert "digits test: its images are (1, 8, 8), the net takes (1, 4, 16)" in said
+    change(("input_shape = (1, 8, 8)", "input_shape = (1, 4, 16)"), name="toy.py")
+    said = refused("eval", "toy.py", "--weights", "out")
+    assert said.startswith("error: toy.py: digits test: its images are (1, 8, 8), the net takes (1, 4, 16)")
+
+
+def test_eval_takes_a_run_folder_and_refuses_others():
+    done("train", "toy.py", "--epochs", 1, "--out", "out")
+    assert done("eval", "toy.py", "--weights", "out").endswith("with out/weights.safetensors\n")
+    Path("none").mkdir()
+    assert "none: is a folder" in refused("eval", "toy.py", "--weights", "none")
+
+
+def test_eval_is_never_of_another_models_weights():
+    shutil.copy("toy.py", "toy-2.py")
+    done("train", "toy.py", "--epochs", 1)
+    done("train", "toy-2.py", "--epochs", 1, "--set", "width=3")  # the newest in a folder of toy's pattern
+    assert "with runs/toy/weights" in done("eval", "toy.py")
+    assert "with runs/toy-2/weights" in done("eval", "toy-2.py")
+    assert "runs/toy: no run" not in done("train", "toy.py", "--resume", "--epochs", 2)
+    other = change(("width", "maps"), name="other.py")
+    said = refused("eval", other, "--weights", "runs/toy-2")
+    assert "runs/toy-2/weights.safetensors: the weights are of toy-2, not of other" in said
+
+
+def test_eval_of_weights_that_are_not_finite_is_an_error():
+    done("train", "toy.py", "--epochs", 1, "--out", "out")
+    arrays, facts = checkpoint.read("out/weights.safetensors")
+    arrays["0/linear.w"][0] = np.nan
+    checkpoint.write("out/weights.safetensors", arrays, facts)
+    said = refused("eval", "toy.py", "--weights", "out")
+    assert "out/weights.safetensors: the loss on digits test is nan: 0/linear.w is not finite" in said
 
 
 def test_summary_shows_layers_and_settings():
@@ -465,8 +557,10 @@ def test_check_knows_minets_own_layers_by_stem_and_class():
     ("name", "said"),
     [
         ("none.py", "none.py: no such file"),
-        ("double.py", "Bare has no examples() to be checked on"),
-        ("double.py:Bare", "Bare has no examples() to be checked on"),
+        ("double.py", "double.py:19: Bare has no examples() to be checked on"),
+        ("double.py:Bare", "double.py:19: Bare has no examples() to be checked on"),
+        ("double.py:", "'double.py:' wants the name of a class after the colon, got ''"),
+        ("double.py:A:x", "'double.py:A:x' wants the name of a class after the colon, got 'A:x'"),
         (
             "double.py:Doubel",
             "double.py: has no layer Doubel; it has Base, Double, Bare\n  hint: did you mean Double?",
@@ -474,9 +568,9 @@ def test_check_knows_minets_own_layers_by_stem_and_class():
         ("empty.py", "empty.py: defines no layer"),
         ("broken.py", "broken.py:1: ZeroDivisionError"),
         ("PRelu", "there is no layer 'PRelu'; the layers are: "),
-        ("raises.py", "Raises.examples() fails: ValueError: no"),
-        ("nothing.py", "Nothing.examples() gives nothing"),
-        ("odd.py", "Odd.examples() fails: "),
+        ("raises.py", "raises.py:2: Raises.examples() fails: ValueError: no"),
+        ("nothing.py", "nothing.py:2: Nothing.examples() gives nothing"),
+        ("odd.py", "odd.py:2: Odd.examples() gives 3, not a pair of "),
         ("prelu --backend gpu", "there is no backend 'gpu'"),
     ],
 )
@@ -489,6 +583,50 @@ def test_check_tells_that_there_is_nothing_to_check(name, said):
     Path("nothing.py").write_text(head.format("Nothing", "return []"))
     Path("odd.py").write_text(head.format("Odd", "return [3]"))
     assert said in refused("check", *name.split())
+
+
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [
+        ("cls(2), (3, 4, 5)", "gives Wide(2) itself, not what makes it at each call"),
+        ("cls, (3, 4, 5)", "gives a maker that fails: TypeError: "),
+        ("cls(), (3, 4, 5)", "fails: TypeError: "),
+        ("(lambda: cls(-1)), (3, 4, 5)", "gives a maker that fails: LayerError: "),
+        ("(lambda: 3), (3, 4, 5)", "gives a maker of 3, not of a layer"),
+        ("(lambda: cls(2)), (3, 4)", "gives the shape (3, 4), not (C, H, W)"),
+        ("(lambda: cls(2)), (3, 4, 0)", "gives the shape (3, 4, 0), not (C, H, W)"),
+        ("(lambda: cls(2)), 7", "gives the shape 7, not (C, H, W)"),
+        ("lambda: cls(2)", "gives <function "),
+    ],
+)
+def test_check_tells_what_is_wrong_with_examples_before_it_begins(example, said):
+    Path("wide.py").write_text(
+        LAYER.split("class Bare")[0]
+        + f"""
+class Wide(Base):
+    def __init__(self, width):
+        if width < 0:
+            raise self.error("width must be positive")
+    @classmethod
+    def examples(cls):
+        yield {example}
+"""
+    )
+    told = refused("check", "wide.py")
+    assert "error: wide.py:20: Wide.examples() " + said in told
+    assert told.endswith("hint: @classmethod def examples(cls): yield lambda: cls(...), (3, 7, 6)\n")
+
+
+def test_check_ends_with_a_verdict_for_each_class():
+    Path("double.py").write_text(LAYER.replace("class Bare(Base)", "class Bare(Double)"))
+    *_, empty, double, bare = done("check", "double.py").splitlines()
+    assert empty == ""
+    counts = re.fullmatch(r"Double: (\d+) passed, 0 failed, (\d+) skipped", double)
+    assert int(counts[1]) > int(counts[2])
+    assert bare == double.replace("Double", "Bare")
+    Path("double.py").write_text(LAYER.split("class Bare")[0].replace("2 * dy", "3 * dy"))
+    last = minet("check", "double.py").stdout.splitlines()[-1]
+    assert int(re.fullmatch(r"Double: \d+ passed, (\d+) failed, \d+ skipped", last)[1]) >= 2
 
 
 def test_help_is_there_for_each_command():

@@ -114,9 +114,9 @@ def test_unknown_split(load):
         load("valid")
 
 
-@pytest.mark.parametrize("limit", [0, -3])
+@pytest.mark.parametrize("limit", [0, -3, "a", 2.5, True])
 def test_limit_must_leave_an_image(limit):
-    with pytest.raises(DataError, match=f"limit={limit} leaves no image"):
+    with pytest.raises(DataError, match=f"limit={limit!r} leaves no image"):
         digits(limit=limit)
 
 
@@ -235,7 +235,7 @@ def test_the_wrong_file_from_the_network_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", served)
     with pytest.raises(DataError, match="f68b3c2dcbeaaa9fbdd348bbdeb94873"):
         mnist("train")
-    assert list((tmp_path / "mnist").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -247,6 +247,19 @@ def test_no_network_tells_where_it_looked_and_what_it_tried(root, load, name):
     message = str(caught.value)
     for words in (name, "looked in: ", str(root), "tried: https://", "name resolution failed", "--data-dir"):
         assert words in message
+
+
+def test_a_failed_download_says_nothing_by_itself_and_leaves_no_folder(tmp_path, monkeypatch, capfd):
+    def fails(self, url, output_file, *args, **kwargs):
+        raise ConnectionError("name resolution failed")
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", fails)
+    monkeypatch.delenv("MINET_DATA", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    with pytest.raises(DataError, match="name resolution failed"):
+        mnist("train")
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_data_folder_the_users_cache_is_used(tmp_path, monkeypatch):

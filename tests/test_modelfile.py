@@ -107,6 +107,13 @@ def test_values_of_the_right_type_are_taken(write, setting, value, kept):
         ("width", None, "width must be of type int, as 4, got nothing (None)"),
         ("rate", "0,5", "rate must be of type float, as 0.5, got '0,5' of type str"),
         ("rate", False, "rate must be of type float, as 0.5, got False of type bool"),
+        (
+            "shared",
+            "true",
+            "shared must be of type bool, as False, got 'true' of type str\n  hint: write True",
+        ),
+        ("rate", "inf", "rate must be a number, as 0.5: inf is not a finite number"),
+        ("rate", "-NaN", "rate must be a number, as 0.5: -NaN is not a finite number"),
         ("shared", 1, "shared must be of type bool, as False, got 1 of type int"),
         ("name", 1, "name must be of type str, as 'x', got 1 of type int"),
         ("pads", 1, "pads must be of type tuple, as (1, 2), got 1 of type int"),
@@ -167,8 +174,8 @@ def test_parts_of_the_wrong_kind_are_refused(write, line, said):
         ("net", "pass", "net() gave nothing (None), not a layer", "is its return missing?"),
         (
             "net",
-            "return [PReLU()]",
-            "net() gave [PReLU()] of type list, not a layer",
+            "return (PReLU(),)",
+            "net() gave (PReLU(),) of type tuple, not a layer",
             "return Sequential(...)",
         ),
         ("net", "return PReLU", "net() gave <class 'minet.layers.prelu.PReLU'> of type", "return Sequential"),
@@ -191,6 +198,32 @@ def test_functions_that_give_the_wrong_kind_are_refused(write, part, body, said,
         getattr(model, part)()
     assert str(caught.value).startswith(f"model.py: {said}")
     assert f"hint: {hint}" in str(caught.value)
+
+
+def test_a_list_of_layers_stands_for_a_sequential(write):
+    model = modelfile.load(write(text=f"{GOOD}\ndef net(): return [PReLU(), [Dropout(0.5), PReLU()]]\n"))
+    expected = "Sequential(PReLU(), Sequential(Dropout(0.5), PReLU()))"
+    assert repr(model.net()).replace("[", "Sequential(").replace("]", ")") == expected
+    model = modelfile.load(write(text=f"{GOOD}\ndef net(): return [PReLU(), 3]\n"))
+    with pytest.raises(MinetError, match=r"Sequential.*\n.* 3"):
+        model.net()
+
+
+def test_each_function_gets_a_setting_in_its_own_type(write):
+    change = ("    return data", "    datasets.got = (width, epochs)\n    return data")
+    more = ("limit=100", "limit=100, width=3.5, epochs=1.0")
+    model = modelfile.load(write(more, change), width=4, epochs=2)
+    assert (model.settings, model.epochs) == ({"width": 4, "epochs": 2}, 2)
+    model.net(), model.datasets()
+    functions = model._functions["net"].__globals__
+    got = (functions["net"].got[0], *functions["datasets"].got)
+    assert (got, [type(value) for value in got]) == ((4, 4.0, 2.0), [int, float, float])
+
+
+def test_what_is_no_path_is_refused():
+    for wrong in (None, 3, b"digits", ["digits"]):
+        with pytest.raises(ModelFileError, match="a model is given as a path or by name, not as"):
+            modelfile.load(wrong)
 
 
 def test_a_broken_file_is_told_with_its_line(write):

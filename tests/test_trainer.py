@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 from minet import MinetError, Net, Sequential, checkpoint, modelfile, runs
-from minet.callbacks import LAST_GOOD, LOG, WEIGHTS, Callback, Checkpointer, JsonLog, Progress, percent
+from minet.callbacks import (
+    COLUMNS,
+    LAST_GOOD,
+    LOG,
+    WEIGHTS,
+    Callback,
+    Checkpointer,
+    JsonLog,
+    Progress,
+    percent,
+    short,
+)
 from minet.checkpoint import CheckpointError
 from minet.data import Batches, DataError, Dataset, digits
 from minet.finite import NotFiniteError
@@ -251,6 +262,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_parameters_before
     assert checkpoint.read(tmp_path / WEIGHTS)[1]["step"] == 12
 
 
+def test_data_that_turns_out_not_finite_is_told_by_its_sample():
+    run = float_trainer(epochs=1, batch=8, limit=8, crop=0)
+    images = run.batches.dataset.images
+    images[5, 0, 3, 2] = np.inf
+    place = int(np.flatnonzero(run.batches._plan(0).order == 5)[0])
+    with pytest.raises(
+        NotFiniteError,
+        match=rf"the data is not finite, first in sample {place} of the batch\n  hint: look for it with",
+    ):
+        run.fit()
+
+
 def test_parameters_that_are_not_finite_themselves_are_not_kept(tmp_path):
     with pytest.raises(NotFiniteError, match=r"the parameter 4/linear\.w is not finite") as caught:
         trainer(Checkpointer(tmp_path), Poison(2, "weights"), epochs=3).fit()
@@ -280,7 +303,18 @@ def net(units=10, shape=(1, 8, 8), batch=32, loss=True):
         (
             lambda: Trainer(net(), SGD(0.1), digits(), digits("test"), 0),
             MinetError,
-            "epochs must be at least 1",
+            "epochs must be a whole number of at least 1, got 0",
+        ),
+        (
+            lambda: Trainer(net(), SGD(0.1), digits(), digits("test"), "2"),
+            MinetError,
+            "epochs must be a whole number of at least 1, got '2'",
+        ),
+        (lambda: Trainer(net(), SGD(0.1), digits(), None, 1), DataError, "None is not a Dataset"),
+        (
+            lambda: Trainer(net(), SGD(0.1), Dataset(np.zeros((40, 8, 8, 1)), [0] * 40), digits("test"), 1),
+            DataError,
+            r"its images are \(8, 8, 1\), .*\n  hint: channels come before height and width",
         ),
         (lambda: Trainer(net(loss=False), SGD(0.1), digits(), digits("test"), 1), MinetError, "has no loss"),
         (
@@ -318,6 +352,13 @@ def lines_of(terminal):
     return output.getvalue()
 
 
+def test_a_large_loss_keeps_its_column():
+    assert [short(loss) for loss in (0.5, 9999.1234, 12345.6, 3.4e38)] == [
+        "0.5000", "9999.1234", "1.235e+04", "3.400e+38",
+    ]  # fmt: skip
+    assert all(len(short(-loss)) < min(COLUMNS["loss"], COLUMNS["test loss"]) + 1 for loss in (9999.0, 1e30))
+
+
 def test_progress_is_plain_lines_where_there_is_no_terminal():
     lines = lines_of(terminal=False).splitlines()
     assert lines[0].split() == ["epoch", "loss", "test", "loss", "accuracy", "rate", "time", "images/s"]
@@ -337,6 +378,7 @@ def test_progress_is_a_bar_too_on_a_terminal():
         "\x1b[?25h",
     ):  # the cursor off, and on again
         assert text in output
+    assert "epoch 3" not in output
 
 
 def test_accuracies_are_said_in_percent():

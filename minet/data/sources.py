@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import shutil
 import tarfile
 import zlib
@@ -14,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from minet.data.dataset import DataError, Dataset
 from minet.data.files import Bytes, read_cifar10, read_idx_pair
+from minet.settings import is_whole
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST_FILES = {  # images and labels of each split, with the MD5 sums of the gzipped files
@@ -166,8 +169,8 @@ def _check_split(name: str, split: str) -> None:
 
 
 def _dataset(name: str, images: Bytes, labels: Bytes, limit: int | None, **settings: Any) -> Dataset:
-    if limit is not None and limit < 1:
-        raise DataError(f"{name}: limit={limit} leaves no image", "give 1 at least, or None for all")
+    if limit is not None and (not is_whole(limit) or limit < 1):
+        raise DataError(f"{name}: limit={limit!r} leaves no image", "give 1 at least, or None for all")
     return Dataset(images[:limit], labels[:limit], classes=10, name=name, **settings)
 
 
@@ -193,10 +196,16 @@ def _download(url: str, md5: str, into: Path, looked: list[Path]) -> Path:
     """Fetch a file, known by its hash, that is in none of the folders `looked`."""
     import pooch
 
-    name = url.rpartition("/")[2]
+    pooch.get_logger().setLevel("WARNING")  # else it says on standard error what the error below says better
+    name, new = url.rpartition("/")[2], [path for path in (into, *into.parents) if not path.exists()]
+    if sys.stderr.isatty():  # minutes may pass
+        print(f"downloading {url} to {into}", file=sys.stderr)
     try:
         return Path(pooch.retrieve(url, f"md5:{md5}", fname=name, path=into))
     except (OSError, ValueError) as error:  # the network or the disk; the hash
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.rmdir()  # which refuses a folder that holds something
         raise DataError(
             f"{name} is not here and could not be downloaded\n"
             f"  looked in: {', '.join(map(str, looked))}\n"
