@@ -19,9 +19,12 @@ kernel = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath=MAT
 parallel_kernel = partial(kernel, parallel=True)
 
 
+SHARED = ("__init__.py", "philox.py", "tile.py", "window.py")  # what kernels inline
+
+
 def forget_stale(folder: Path) -> None:
     """Drop compiled kernels that are older than the code they share, of which Numba's cache knows nothing."""
-    newest = max((folder / name).stat().st_mtime for name in ("__init__.py", "philox.py", "tile.py", "window.py"))
+    newest = max((folder / name).stat().st_mtime for name in SHARED)
     with contextlib.suppress(OSError):
         for index in (folder / "__pycache__").glob("*.nbi"):
             if index.stat().st_mtime < newest:

@@ -2,9 +2,7 @@
 
 import os
 
-from minet.kernels import forget_stale
-
-SHARED = ("__init__.py", "philox.py", "tile.py", "window.py")
+from minet.kernels import SHARED, forget_stale
 
 
 def test_a_change_in_shared_code_drops_compiled_kernels(tmp_path):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import shutil
+import sys
 import tarfile
 import zlib
 from pathlib import Path
