@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ def main() -> None:
     contender, variant, number, folder = sys.argv[1:5]
     case = CASES[int(number)]
     module = importlib.import_module(f"benchmarks.contender_{contender}")
-    before = _peak_mib()
+    before = _status_mib("VmRSS")
     phases, results = module.build(case, variant)
     _say({"phases": list(phases)})
     for line in sys.stdin:
@@ -32,7 +32,7 @@ def main() -> None:
         elif word == "time":
             _say({"seconds": _measure(phases[phase])})
         elif word == "memory":
-            _say({"mib": _peak_mib() - before})
+            _say({"mib": _status_mib("VmHWM") - before})
 
 
 def _measure(call: Any) -> float:
@@ -46,8 +46,11 @@ def _measure(call: Any) -> float:
     return float(np.median(seconds))
 
 
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _status_mib(name: str) -> float:
+    """A size from the kernel's account of this process: VmRSS is resident memory, VmHWM its peak."""
+    # Not getrusage: its peak starts from that of the process that this one was forked from.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name + ":"))
 
 
 def _say(answer: dict[str, Any]) -> None:
