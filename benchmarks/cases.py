@@ -46,6 +46,11 @@ def _max(shape: tuple[int, int, int, int], **settings: Any) -> Case:
                 "MaxPool", shape, settings)  # fmt: skip
 
 
+def _conv(shape: tuple[int, int, int, int], maps: int, window: int) -> Case:
+    name = f"Conv {window}x{window} to {maps} {'x'.join(map(str, shape))}"
+    return Case(name, "Conv", shape, {"maps": maps, "window": window, "pad": window // 2})
+
+
 CASES = [
     _gaussian((64, 32, 32, 128), window=3, stride=2, pad=1),
     _gaussian((64, 32, 32, 128), window=5, stride=1, pad=2, kernels=3),
@@ -55,6 +60,9 @@ CASES = [
     _max((64, 32, 32, 128), window=3, stride=2, pad=1),
     _max((128, 16, 16, 128), window=3, stride=2, pad=1),
     _max((64, 32, 32, 128), window=2, stride=2),
+    _conv((64, 16, 16, 128), 32, 1),
+    _conv((64, 16, 16, 128), 64, 3),
+    _conv((64, 16, 16, 128), 64, 5),
     Case("step gaussian_inception 3x32x32x128", "gaussian_inception", (3, 32, 32, 128)),
 ]
 

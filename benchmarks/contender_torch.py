@@ -16,6 +16,8 @@ from benchmarks.cases import Case, inputs
 from benchmarks.contender_minet import Phases, Results, net_of
 from minet.layer import Layer
 
+NAMES = {"weight": "w", "bias": "b"}  # of parameters here, and in minet
+
 
 class GaussianPool(torch.nn.Module):
     """Kernel-minor inside (channel c's kernels are neighbours), as conv2d's groups want it."""
@@ -146,7 +148,7 @@ def build(case: Case, variant: str) -> tuple[Phases, Results]:
 
     def results_of_layer() -> dict[str, np.ndarray]:
         both()
-        grads = {name: p.grad.numpy() for name, p in module.named_parameters()}
+        grads = {NAMES.get(name, name): p.grad.numpy() for name, p in module.named_parameters()}
         return {"y": chwn(fprop())[back], "dx": chwn(x.grad), **grads}
 
     return {"fprop": fprop, "fprop+bprop": both}, results_of_layer
