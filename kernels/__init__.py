@@ -8,7 +8,7 @@ from pathlib import Path
 from numba import njit
 
 # Idle OpenMP threads sleep instead of spinning: spinning ones keep the cores from the thread that reads data,
-# and from BLAS: products in NumPy between kernels took ten times as long. Read when Numba starts its threads.
+# and from BLAS, where a layer multiplies in NumPy. Read when Numba starts its threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # contract: fused multiply-add; reassoc: sums along N in SIMD lanes; nsz, arcp: cheap and harmless. Not nnan

@@ -32,7 +32,7 @@ def inverse_power(x, c, start, size, alpha, power, k, s, p):
     one = s.dtype.type(1)
     for m in range(s.size):
         s[m] = k + alpha * s[m]
-    if power == 0.75:  # the usual one; a general power costs some ten times as much
+    if power == 0.75:  # the usual one; a general power costs far more
         for m in range(s.size):
             root = np.sqrt(s[m])
             p[m] = one / (root * np.sqrt(root))

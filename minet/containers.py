@@ -127,9 +127,11 @@ class Concat(Container):
                 f"branches disagree in (H, W): {_listed(self.layers, shapes)}",
                 "let strides and pads bring every branch to one height and width",
             )
-        ends = [sum(shape[0] for shape in shapes[: i + 1]) for i in range(len(shapes))]
-        self._slices = [slice(end - shape[0], end) for end, shape in zip(ends, shapes, strict=True)]
-        return (ends[-1], *shapes[0][1:])
+        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+    def on_bind(self) -> None:
+        maps = [branch.bound_shapes[1][0] for branch in self.layers]
+        self._slices = [slice(sum(maps[:i]), sum(maps[: i + 1])) for i in range(len(maps))]
 
     def fprop(self, x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
         for branch, part in zip(self.layers, self._slices, strict=True):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from minet.containers import Sequential
-from minet.layer import Layer, Shape
-
-RESERVED = {"p", "g", "s", "be", "clock", "key", "path", "train", "bound", "placed"}
+from minet.layer import SET_BY_NET, Layer, Shape
 
 
 def place_all(graph: Layer) -> None:
@@ -21,7 +19,7 @@ def place_all(graph: Layer) -> None:
             raise layer.error(f"this object stands at {first} and again at {path}: a layer binds once", share)
         if layer.bound:
             raise layer.error("this object is bound in another net: a layer binds once", share)
-        if not layer.placed and (own := RESERVED & layer.__dict__.keys()):
+        if not layer.placed and (own := set(SET_BY_NET) & layer.__dict__.keys()):
             raise layer.error(f"self.{min(own)} is for the net to set", "give the setting another name")
         seen[layer] = path
         for i, child in enumerate(layer.children):

@@ -16,6 +16,7 @@ from minet.settings import is_whole
 
 Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = Any  # ndarray on the cpu, the backend's own array elsewhere
+SET_BY_NET = ("p", "g", "s", "be", "clock", "bound_shapes", "key", "path", "train", "bound", "placed")
 Init: TypeAlias = Callable[[Shape, np.random.Generator], np.ndarray]
 
 
@@ -133,7 +134,8 @@ class Layer:
 
     1. ``fprop_cpu(x, y, beta, train)`` and ``bprop_cpu(x, dy, dx, beta)`` in NumPy.
     2. The hot loops move to a Numba function in ``kernels/<stem>.py``, or beside your own file.
-    3. ``<stem>.cu`` beside the class's file, or in ``kernels/``, makes it native on a GPU.
+    3. ``<stem>.cu`` beside the class's file, or in ``kernels/``, makes it native on a GPU, once a version of
+       minet has a GPU backend.
 
     Layers made of backend calls only override ``fprop`` and ``bprop`` and run on every backend.
     """
@@ -143,6 +145,7 @@ class Layer:
     s: Named
     be: Any
     clock: Any
+    bound_shapes: tuple[Shape, Shape]  # of one sample: input and output
     key: tuple[int, int] = (0, 0)
     path: str = ""
     train: bool = False
@@ -227,9 +230,8 @@ class Layer:
         """``out_shape`` with the shapes checked and an error that says where it happened."""
         try:
             if not is_shape(in_shape):
-                raise self.error(
-                    "input shape must be three whole positive sizes (C, H, W)", "leave out the batch size"
-                )
+                found = "input shape must be three whole positive sizes (C, H, W)"
+                raise self.error(found, "leave out the batch size")
             out = self.out_shape(in_shape)
             if not isinstance(out, tuple) or not is_shape(out):
                 raise self.error(
@@ -251,7 +253,7 @@ class Layer:
     def clone(self) -> Layer:
         """An unbound layer of the same settings."""
         other = copy.copy(self)
-        for name in ("p", "g", "s", "be", "clock", "key", "path", "train", "bound", "placed", "tied"):
+        for name in (*SET_BY_NET, "tied"):
             other.__dict__.pop(name, None)
         return other
 

@@ -102,6 +102,7 @@ class Net:
         keys = {layer: rng.layer_key(self.seed, layer.full_path) for layer in self.graph.walk()}
         for layer, key in keys.items():
             layer.be, layer.clock, layer.key = self.be, self.clock, key
+            layer.bound_shapes = self.shapes[layer]
             layer.p, layer.g, layer.s = Named(), Named(), Named()
         declared = [
             (layer, name, param)
@@ -233,8 +234,9 @@ class Net:
             raise self._step_back(f"the loss is {loss}", *first_not_finite(self))
         self.bprop(self.dy)
         if not self.be.finite(self.flat_grads):
-            bad = next((s.path for s in self.slots if not self.be.finite(s.grad)), "their sum")
-            raise self._step_back(f"the gradient of {bad} is not finite", "", "lower the learning rate")
+            bad = (f"the gradient of {s.path} is" for s in self.slots if not self.be.finite(s.grad))
+            found = next(bad, "the sum of the gradients is")
+            raise self._step_back(f"{found} not finite", "", "lower the learning rate")
         solver.update(self)
         self.clock.step += 1
         return loss

@@ -134,9 +134,10 @@ def _set_params(net: Net, params: dict[str, Any]) -> None:
             raise MinetError(
                 f"there is no parameter {name!r}", f"the parameters are: {', '.join(known) or 'none'}"
             )
-        if np.shape(value) != known[name].shape:
-            raise MinetError(f"{name} has shape {known[name].shape}, got {np.shape(value)}")
-        net.be.copy(np.asarray(value, net.be.dtype), known[name])
+        value = np.asarray(value, net.be.dtype)
+        if value.shape not in ((), known[name].shape):
+            raise MinetError(f"{name} has shape {known[name].shape}, got {value.shape}")
+        net.be.copy(np.array(np.broadcast_to(value, known[name].shape)), known[name])
 
 
 def _destination(net: Net, shape: Shape, first: np.ndarray | None, name: str) -> Any:

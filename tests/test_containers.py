@@ -10,7 +10,7 @@ from zoo import Centre, Noise, Tallest, Toy
 
 from minet import Concat, Layer, LayerError, Net, Sequential, State, Sum, update
 from minet.backends.cpu import CPU
-from minet.layers import Identity
+from minet.layers import Conv, Identity
 from minet.testing import check_layer, layer_checks, run
 
 test_sequential = layer_checks(Sequential)
@@ -411,3 +411,11 @@ def test_a_twin_of_another_shape():
         LayerError, match=r"shares a of shape \(2, 1, 1, 1\) with 0:Toy .*, needs \(4, 1, 1, 1\)"
     ):
         Net([layer, Times(copies=2), layer.twin()], (2, 3, 4), 1)
+
+
+def test_a_question_about_shapes_leaves_a_bound_graph_alone():
+    net = Net(Concat(Identity(), Conv(2, 1)), (3, 4, 4), 2)
+    x = np.ones((3, 4, 4, 2), "float32")
+    y = net.fprop(x).copy()
+    assert net.graph.out_shape((5, 4, 4)) == (7, 4, 4)
+    np.testing.assert_array_equal(net.fprop(x), y)

@@ -620,3 +620,28 @@ def test_bad_batches_are_refused(settings, told):
 def test_a_start_outside_the_epoch_is_refused(start):
     with pytest.raises(DataError, match=f"cannot start from batch {start}\n  hint: an epoch has 5 batches"):
         list(Batches(small(), 4).epoch(0, start))
+
+
+def test_a_cifar10_batch_that_is_shorter_than_the_others(root):
+    for i in range(1, 6):
+        (root / f"data_batch_{i}.bin").write_bytes(records(2 if i == 3 else 4))
+    with pytest.raises(DataError, match=r"data_batch_3.bin: holds 2 images, others 4"):
+        cifar10("train")
+
+
+def test_mnist_of_the_official_size_has_the_official_content(root, monkeypatch):
+    from hashlib import md5
+
+    from minet.data import sources
+
+    images, labels = np.zeros((3, 28, 28), np.uint8), np.arange(3, dtype=np.uint8)
+    sums = [md5(idx(array), usedforsecurity=False).hexdigest() for array in (images, labels)]
+    monkeypatch.setitem(sources.MNIST_CONTENT, "train", (3, *sums))
+    write_mnist(root, idx(images), idx(labels))
+    assert len(mnist("train")) == 3
+    images[1, 2, 3] = 1
+    write_mnist(root, idx(images), idx(labels))
+    with pytest.raises(
+        DataError, match=r"train-images.*: has the shape of the official file, \(3, 28, 28\), but"
+    ):
+        mnist("train")

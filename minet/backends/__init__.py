@@ -12,10 +12,13 @@ from minet.errors import MinetError
 __all__ = ["NAMES", "Backend", "get", "missing"]
 
 NAMES = ("auto", "cpu")
+PLANNED = ("cuda", "emu")  # CUDA kernels on a GPU, and the same on an emulator
 
 
 def missing(name: str) -> str:
     """Why the backend `name` cannot be used here; empty if it can."""
+    if name in PLANNED:
+        return f"the backend {name!r} is not part of this version"
     return "" if name in NAMES else f"there is no backend {name!r}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sys
@@ -28,6 +29,10 @@ MNIST_FILES = {  # images and labels of each split, with the MD5 sums of the gzi
         ("t10k-images-idx3-ubyte", "9fb629c4189551a2d022fa330f9573f3"),
         ("t10k-labels-idx1-ubyte", "ec29112dd5afa0611ce80d1b7f02629c"),
     ),
+}
+MNIST_CONTENT = {  # how many images the official files hold, and the MD5 sums of the files unpacked
+    "train": (60_000, "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624"),
+    "test": (10_000, "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
 }
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
@@ -115,6 +120,10 @@ def mnist(
         for name, md5 in MNIST_FILES[split]
     ]
     images, labels = read_idx_pair(paths[0], paths[1], 10)
+    count, *sums = MNIST_CONTENT[split]
+    if images.shape == (count, 28, 28):
+        for path, array, md5 in zip(paths, (images, labels), sums, strict=True):
+            _check_content(path, array, md5)
     return _dataset(f"mnist {split}", images, labels, limit, mean=mean, std=std, flip=flip, crop=crop)
 
 
@@ -159,8 +168,26 @@ def cifar10(
         _unpack_cifar10(archive)
         paths = [archive.parent / CIFAR10_FOLDER / name for name in CIFAR10_FILES[split]]
     parts = [read_cifar10(path) for path in paths]
+    counts = [len(labels) for _, labels in parts]
+    if len(set(counts)) > 1:
+        raise DataError(
+            f"{paths[counts.index(min(counts))]}: holds {min(counts):,} images, others {max(counts):,}",
+            "batches are of one size: the file is incomplete, delete it and fetch it again",
+        )
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return _dataset(f"cifar10 {split}", images, labels, limit, mean=mean, std=std, flip=flip, crop=crop)
+
+
+def _check_content(path: Path, array: Bytes, md5: str) -> None:
+    """Raise unless an array is that of the IDX file with this MD5 sum."""
+    header = bytes((0, 0, 8, array.ndim)) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    digest = hashlib.md5(header, usedforsecurity=False)
+    digest.update(array.data)
+    if digest.hexdigest() != md5:
+        raise DataError(
+            f"{path}: has the shape of the official file, {array.shape}, but not its content",
+            "fetch it again; for other images of this shape make a minet.data.Dataset",
+        )
 
 
 def _check_split(name: str, split: str) -> None:

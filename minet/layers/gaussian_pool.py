@@ -34,8 +34,9 @@ class GaussianPool(Layer):
         J, the number of Gaussians on each channel.
     mean, sigma : float, (y, x), array (J, 2) or array (C, J, 2), optional
         First values in pixels: means from the window's centre, down and right, and standard deviations of at
-        least 0.3. By default a lone kernel is centred, its sigma a quarter of the window; several have sigmas
-        from an eighth to a half of it, and means a sixteenth of it off the centre in different directions.
+        least 0.3; a pair is one (y, x) for all kernels. By default a lone kernel is centred, its sigma a
+        quarter of the window; several have sigmas from an eighth to a half of it, and means a sixteenth of it
+        off the centre in different directions.
     learn : bool, or some of {"mean", "sigma"}
         What the solver may change. The rest stays in checkpoints, with lr 0 and a gradient of 0.
     per_channel : bool
