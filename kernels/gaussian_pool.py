@@ -13,12 +13,31 @@ Source:   a diagonal Gaussian over a rectangle factorises. Ay and Ax know all ab
           nothing here does; `Band` in minet/layers/gaussian_pool.py tells how they are stored.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
 from . import kernel, parallel_kernel
 
 LINE = 64  # bytes of a cache line
+
+
+class Band(NamedTuple):
+    """A band matrix as the kernels read it, in several sets that differ in weights alone.
+
+    Row k has `taps[k]` weights, on the columns from `first[k]` on; those of set s are ``w[at[k]:, s]``. From
+    row k on, `run[k]` rows have the same weights, each one column further on than the row before.
+
+    It stands here because Numba's cache names the types of arguments by their module, which must be the
+    same for all who use the cache.
+    """
+
+    first: np.ndarray
+    taps: np.ndarray
+    at: np.ndarray
+    run: np.ndarray
+    w: np.ndarray
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -43,7 +44,7 @@ def classes(text: str) -> list[type[Layer]]:
             f"{text!r} wants the name of a class after the colon, got {name!r}",
             f"{file}:MyLayer, or {file} for all that it has",
         )
-    module = run_file(Path(file))
+    module = _imported(Path(file)) or run_file(Path(file))
     defined = {cls.__name__: cls for cls in _layers(module)}
     if not defined:
         raise MinetError(f"{file}: defines no layer", "class MyLayer(Layer): ...")
@@ -56,6 +57,15 @@ def classes(text: str) -> list[type[Layer]]:
             f"{file}: has no layer {name}; it has {', '.join(defined)}", close(name, list(defined))
         )
     return [defined[name]]
+
+
+def _imported(path: Path) -> ModuleType | None:
+    """The module of a file that belongs to minet: run a second time, its classes would be other ones."""
+    from minet import layers
+
+    if path.is_file() and path.resolve().parent == Path(layers.__path__[0]).resolve():
+        return importlib.import_module(f"minet.layers.{path.stem}")
+    return None
 
 
 def _own(name: str) -> list[type[Layer]]:

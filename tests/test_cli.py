@@ -644,3 +644,12 @@ def test_help_does_not_import_what_is_slow():
     loaded = set(run.stdout.split("\n")[-2].split())
     assert "minet.cli" in loaded
     assert not loaded & {"numba", "matplotlib", "rich.progress", "safetensors", "pooch", "minet.layers.prelu"}
+
+
+def test_a_file_of_minets_own_is_the_module_that_is_imported():
+    import minet.layers
+    from minet.layerfile import classes
+
+    for stem in minet.layers.stems():
+        (cls,) = classes(f"{minet.layers.__path__[0]}/{stem}.py")
+        assert getattr(minet.layers, cls.__name__) is cls

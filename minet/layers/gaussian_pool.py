@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -225,20 +225,6 @@ class Weights:
         return slopes
 
 
-class Band(NamedTuple):
-    """A band matrix as the kernels read it, in several sets that differ in weights alone.
-
-    Row k has `taps[k]` weights, on the columns from `first[k]` on; those of set s are ``w[at[k]:, s]``. From
-    row k on, `run[k]` rows have the same weights, each one column further on than the row before.
-    """
-
-    first: np.ndarray
-    taps: np.ndarray
-    at: np.ndarray
-    run: np.ndarray
-    w: np.ndarray
-
-
 class Axis:
     """Windows along one axis: which inputs each output sees, and by which outputs each input is seen."""
 
@@ -265,14 +251,18 @@ class Axis:
         row = row.reshape(-1)
         self._transposed = low, seen, row * len(nth), runs(row, low)
 
-    def band(self, w: np.ndarray, dtype: Any) -> Band:
-        """The band matrix of weights (rows, window, sets)."""
+    def band(self, w: np.ndarray, dtype: Any) -> Any:
+        """The Band of weights (rows, window, sets)."""
+        from minet.kernels.gaussian_pool import Band
+
         table = np.zeros((len(w), w.shape[1] + SPARE, w.shape[2]), dtype)
         table[:, : w.shape[1]] = w
         return Band(*self._band, table.reshape(-1, w.shape[2]))
 
-    def transposed(self, w: np.ndarray, dtype: Any) -> Band:
+    def transposed(self, w: np.ndarray, dtype: Any) -> Any:
         """The transpose of that matrix."""
+        from minet.kernels.gaussian_pool import Band
+
         table = np.zeros((w[..., 0].size + 1, w.shape[2]), dtype)
         table[:-1] = w.reshape(-1, w.shape[2])
         return Band(*self._transposed, table[self._index.reshape(-1)])

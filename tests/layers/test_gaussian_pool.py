@@ -261,3 +261,11 @@ def test_misfits():
         layer.configure((5, 6, 6))
     with pytest.raises(LayerError, match="the one set that channels share"):
         GaussianPool(3, mean=np.zeros((4, 1, 2)), per_channel=False).configure((4, 6, 6))
+
+
+def test_what_kernels_get_is_of_a_type_that_their_cache_finds_again():
+    from minet.layers.gaussian_pool import Axis
+
+    axis, w = Axis(7, 3, 2, 1), np.ones((3, 3, 1))
+    for band in (axis.band(w, "float32"), axis.transposed(w, "float32")):
+        assert type(band).__module__ == "minet.kernels.gaussian_pool"
