@@ -42,7 +42,7 @@ class Band(NamedTuple):
 
 @kernel
 def scratch(size, like):
-    """Uninitialised memory that starts on a cache line: SIMD loads that straddle two take twice as long."""
+    """Uninitialised memory that starts on a cache line: SIMD loads that straddle two take longer."""
     raw = np.empty(size + LINE, like.dtype)
     start = (-raw.ctypes.data) % LINE // raw.itemsize
     return raw[start : start + size]

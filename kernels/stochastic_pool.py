@@ -97,6 +97,21 @@ def stochastic_pool_fprop(x, y, picked, window, stride, pad, beta, key, step):
                 y[c, p, q, n] = value[n] if beta == 0 else beta * y[c, p, q, n] + value[n]
 
 
+@kernel()
+def sums(x, c, h0, h1, w0, w1, total, square):
+    """Of the positive values of a window, for each n, and of their squares."""
+    N = x.shape[3]
+    for n in range(N):
+        total[n] = 0
+        square[n] = 0
+    for h in range(h0, h1):
+        for w in range(w0, w1):
+            for n in range(N):
+                a = positive(x[c, h, w, n])
+                total[n] += a
+                square[n] += a * a
+
+
 @parallel_kernel()
 def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
     """y <- beta*y + sum of a^2 / sum of a."""
@@ -109,15 +124,7 @@ def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
         h0, h1 = span(p, window[0], stride[0], pad[0], H)
         for q in range(Q):
             w0, w1 = span(q, window[1], stride[1], pad[1], W)
-            for n in range(N):
-                total[n] = 0
-                square[n] = 0
-            for h in range(h0, h1):
-                for w in range(w0, w1):
-                    for n in range(N):
-                        a = positive(x[c, h, w, n])
-                        total[n] += a
-                        square[n] += a * a
+            sums(x, c, h0, h1, w0, w1, total, square)
             for n in range(N):
                 mean = square[n] / total[n] if total[n] > 0 else total[n]
                 y[c, p, q, n] = mean if beta == 0 else beta * y[c, p, q, n] + mean
@@ -140,15 +147,7 @@ def stochastic_pool_mean_bprop(x, dy, dx, window, stride, pad, beta):
             h0, h1 = span(p, window[0], stride[0], pad[0], H)
             for q in range(Q):
                 w0, w1 = span(q, window[1], stride[1], pad[1], W)
-                for n in range(N):
-                    total[n] = 0
-                    mean[n] = 0
-                for h in range(h0, h1):
-                    for w in range(w0, w1):
-                        for n in range(N):
-                            a = positive(x[c, h, w, n])
-                            total[n] += a
-                            mean[n] += a * a
+                sums(x, c, h0, h1, w0, w1, total, mean)
                 for n in range(N):
                     mean[n] /= total[n]  # 0 / 0 belongs to a window with no a > 0, where it is not used
                 for h in range(h0, h1):

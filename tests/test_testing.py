@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import numba
 import numpy as np
 import pytest
 import zoo
@@ -33,8 +32,6 @@ def numbers(*shape):
 
 @pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
 def test_a_broken_layer_is_caught_by_name(cls):
-    if cls is zoo.SumsByThread and numba.config.NUMBA_NUM_THREADS == 1:
-        pytest.skip("one thread is all there is")
     report = check_layer(*example(cls))
     assert not report.ok
     assert {check.name for check in report.failed} == {cls.breaks, *cls.also}, str(report)
