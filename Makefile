@@ -2,16 +2,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint types clean
+.PHONY: help demo test test-gpu cuda bench lint types clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
 demo: .venv/ready ## train a small net on handwritten digits, in seconds
 	$(BIN)/minet train digits
 
 test: .venv/ready ## run all tests
 	$(BIN)/python -m pytest
+
+test-gpu: cuda ## run the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu
+
+cuda: .venv/cuda ## add PyCUDA, built with the toolkit on PATH or in /usr/local/cuda
+
+bench: .venv/bench ## time minet beside PyTorch on this machine
+	$(BIN)/minet bench --json bench.json --plot bench.png
 
 lint: .venv/ready ## check style
 	$(BIN)/ruff check .
@@ -29,4 +37,12 @@ clean: ## remove the environment, caches, builds and runs
 		{ echo 'minet needs Python 3.11 or newer: make PYTHON=python3.11 ...' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv/cuda: .venv/ready
+	PATH="/usr/local/cuda/bin:$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cuda]'
+	@touch $@
+
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

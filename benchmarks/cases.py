@@ -1,16 +1,19 @@
-"""What is timed: layers on shapes that matter, and the training step of a model."""
+"""What is timed: layers on shapes that matter, the training steps of two models, and their inference."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
+
+Sizes: TypeAlias = tuple[int, int, int, int]  # (C, H, W, N)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A layer with its settings on an input (C, H, W) and a batch N, or a model file's training step.
+    """A layer with its settings on an input, or a model's training step or inference.
 
     Attributes
     ----------
@@ -22,49 +25,112 @@ class Case:
         (C, H, W, N).
     settings : dict
         The class's arguments, or the model's settings.
+    infer : bool
+        Of a model: evaluation, not a training step.
     """
 
     name: str
     layer: str
-    shape: tuple[int, int, int, int]
+    shape: Sizes
     settings: dict[str, Any] = field(default_factory=dict)
+    infer: bool = False
 
     @property
     def is_model(self) -> bool:
         return self.layer[0].islower()
 
+    def phases_on(self, backend: str) -> tuple[str, ...]:
+        """What is timed: of a layer on a card, bprop by itself too."""
+        if self.is_model:
+            return ("inference",) if self.infer else ("step",)
+        return ("fprop", "fprop+bprop") if backend == "cpu" else ("fprop", "bprop", "fprop+bprop")
 
-def _gaussian(shape: tuple[int, int, int, int], **settings: Any) -> Case:
-    window, stride, kernels = settings["window"], settings["stride"], settings.get("kernels", 1)
-    name = f"GaussianPool {window}x{window} s{stride} k{kernels} {'x'.join(map(str, shape))}"
-    return Case(name, "GaussianPool", shape, settings)
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
-
-def _max(shape: tuple[int, int, int, int], **settings: Any) -> Case:
-    size = "x".join(map(str, shape))
-    return Case(f"MaxPool {settings['window']}x{settings['window']} s{settings['stride']} {size}",
-                "MaxPool", shape, settings)  # fmt: skip
-
-
-def _conv(shape: tuple[int, int, int, int], maps: int, window: int) -> Case:
-    name = f"Conv {window}x{window} to {maps} {'x'.join(map(str, shape))}"
-    return Case(name, "Conv", shape, {"maps": maps, "window": window, "pad": window // 2})
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Case:
+        return cls(**{**values, "shape": tuple(values["shape"])})
 
 
-CASES = [
-    _gaussian((64, 32, 32, 128), window=3, stride=2, pad=1),
-    _gaussian((64, 32, 32, 128), window=5, stride=1, pad=2, kernels=3),
-    _gaussian((64, 32, 32, 128), window=11, stride=2, pad=5),
-    _gaussian((64, 16, 16, 128), window=5, stride=1, pad=2, kernels=3),
-    _gaussian((128, 16, 16, 128), window=5, stride=1, pad=2, kernels=3),
-    _max((64, 32, 32, 128), window=3, stride=2, pad=1),
-    _max((128, 16, 16, 128), window=3, stride=2, pad=1),
-    _max((64, 32, 32, 128), window=2, stride=2),
-    _conv((64, 16, 16, 128), 32, 1),
-    _conv((64, 16, 16, 128), 64, 3),
-    _conv((64, 16, 16, 128), 64, 5),
-    Case("step gaussian_inception 3x32x32x128", "gaussian_inception", (3, 32, 32, 128)),
+def layer(name: str, shape: Sizes, **settings: Any) -> Case:
+    """A layer's case; windows of pooling layers are padded to be centred if they are odd."""
+    said = []
+    if "window" in settings:
+        window = settings["window"]
+        said.append(f"{window}x{window}")
+        if window % 2:
+            settings["pad"] = window // 2
+    said += [f"s{settings['stride']}"] if "stride" in settings else []
+    said += [f"k{settings['kernels']}"] if "kernels" in settings else []
+    said += [f"to {settings['maps']}"] if "maps" in settings else []
+    said += ["zero edge"] if settings.get("edge") == "zero" else []
+    return Case(" ".join([name, *said, "x".join(map(str, shape))]), name, shape, settings)
+
+
+def model(name: str, batch: int, infer: bool = False) -> Case:
+    """The training step of a model on images of 3x32x32, or its inference."""
+    phase = "inference" if infer else "step"
+    return Case(f"{name} {phase} 3x32x32x{batch}", name, (3, 32, 32, batch), infer=infer)
+
+
+LARGE, MIDDLE, SMALL = (64, 32, 32, 128), (128, 16, 16, 128), (96, 8, 8, 128)
+WIDE, WIDER, ONE = (32, 64, 64, 32), (16, 128, 128, 16), (64, 32, 32, 1)
+SHAPES = (LARGE, MIDDLE, SMALL, WIDE, WIDER, ONE)
+WINDOWS, STRIDES, KERNELS = (2, 3, 5, 7, 11), (1, 2), (1, 3)
+
+MODELS = [
+    model("gaussian_inception", 128),
+    model("cifar10_zeiler", 128),
+    model("gaussian_inception", 1, infer=True),
+    model("cifar10_zeiler", 1, infer=True),
 ]
+
+DEFAULT = [
+    layer("GaussianPool", LARGE, window=3, stride=2, kernels=1),
+    layer("GaussianPool", LARGE, window=5, stride=1, kernels=3),
+    layer("GaussianPool", LARGE, window=5, stride=2, kernels=1, edge="zero"),
+    layer("GaussianPool", LARGE, window=11, stride=2, kernels=1),
+    layer("GaussianPool", LARGE, window=11, stride=2, kernels=3),
+    layer("GaussianPool", MIDDLE, window=5, stride=1, kernels=3),
+    layer("GaussianPool", WIDER, window=7, stride=2, kernels=1),
+    layer("GaussianPool", ONE, window=5, stride=1, kernels=3),
+    layer("MaxPool", LARGE, window=3, stride=2),
+    layer("MaxPool", MIDDLE, window=2, stride=2),
+    layer("AvgPool", LARGE, window=3, stride=2),
+    layer("AvgPool", LARGE, window=11, stride=2),
+    layer("StochasticPool", LARGE, window=3, stride=2),
+    layer("PReLU", LARGE),
+    layer("ReLU", LARGE),
+    layer("BatchNorm", LARGE),
+    layer("LRN", LARGE),
+    layer("Conv", MIDDLE, window=1, maps=64),
+    layer("Conv", MIDDLE, window=3, maps=128),
+    layer("Conv", SMALL, window=5, maps=96),
+    *MODELS,
+]
+
+
+def product() -> Iterator[Case]:
+    """Every layer on every shape, with every window, stride and number of kernels that fits."""
+    for shape in SHAPES:
+        for window in (w for w in WINDOWS if w <= shape[1]):
+            for stride in STRIDES:
+                for kernels in KERNELS:
+                    yield layer("GaussianPool", shape, window=window, stride=stride, kernels=kernels)
+                yield layer("GaussianPool", shape, window=window, stride=stride, kernels=1, edge="zero")
+                for name in ("MaxPool", "AvgPool", "StochasticPool"):
+                    yield layer(name, shape, window=window, stride=stride)
+        for name in ("PReLU", "ReLU", "BatchNorm", "LRN"):
+            yield layer(name, shape)
+        for window in (1, 3, 5):
+            yield layer("Conv", shape, window=window, maps=shape[0])
+
+
+def chosen(words: list[str], everything: bool = False) -> list[Case]:
+    """The usual cases, or the whole product, whose names contain one of the words; without words all."""
+    cases = {case.name: case for case in [*DEFAULT, *(product() if everything else ())]}
+    return [case for name, case in cases.items() if not words or any(word in name for word in words)]
 
 
 def inputs(case: Case, out_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,54 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
+import numba  # noqa: F401 - before memory is counted
 import numpy as np
 
 import minet.layers
-from benchmarks.cases import Case, inputs
 from minet import Net, modelfile
 
-Phases: TypeAlias = dict[str, Callable[[], Any]]
-Results: TypeAlias = Callable[[], dict[str, np.ndarray]]
+from .cases import Case, inputs
+from .counts import bytes_moved, operations
+from .watches import Built, HostWatch, pycuda_watch
+
+DRAWS = ("StochasticPool", "Dropout")  # layers whose training mode is random
 
 
-def net_of(case: Case) -> tuple[Net, Any]:
+def net_of(case: Case, backend: str = "cpu") -> tuple[Net, Any]:
     """The case's net with its first parameters, which every contender takes over, and its solver if any."""
     if case.is_model:
         model = modelfile.load(case.layer, **case.settings)
-        return Net(model.net(), case.shape[:3], case.shape[3], loss=model.loss), model.solver()
-    return Net(getattr(minet.layers, case.layer)(**case.settings), case.shape[:3], case.shape[3]), None
+        net = Net(model.net(), case.shape[:3], case.shape[3], loss=model.loss, backend=backend)
+        return net, model.solver()
+    layer = getattr(minet.layers, case.layer)(**case.settings)
+    return Net(layer, case.shape[:3], case.shape[3], backend=backend), None
 
 
-def build(case: Case, variant: str) -> tuple[Phases, Results]:
-    """The phases to time, by name, and a function that gives the results to compare."""
-    net, solver = net_of(case)
-    x, target = inputs(case, net.output_shape)
+def build(case: Case, variant: str, backend: str) -> Built:
+    """The case on that backend; `variant` is not used."""
+    watch: Any = HostWatch()
+    net, solver = net_of(case, backend)
+    be = net.be
+    if be.name == "cuda":
+        watch = pycuda_watch(be)
+    x_host, target = inputs(case, net.output_shape)
+    x = be.array(x_host)
+    facts = {
+        "bytes": {phase: bytes_moved(net, phase) for phase in case.phases_on(backend)},
+        "operations": {phase: operations(net, phase) for phase in case.phases_on(backend)},
+        "planned_mib": net.nbytes / 2**20,
+        "device": getattr(be, "device_name", ""),
+    }
     if case.is_model:
+        phases = {
+            "step": lambda: net.train_step(x, target, solver),
+            "inference": lambda: net.fprop(x, train=False),
+        }
 
-        def gradients() -> dict[str, np.ndarray]:
-            net.train_step(x, target, _Still())
-            return {"y": np.array(net.y)} | {path: np.array(grad) for path, grad in net.grads.items()}
+        def results() -> dict[str, np.ndarray]:
+            """In evaluation, as there are no draws in it."""
+            net.fprop(x, train=False)
+            arrays = {"y": np.array(be.get(net.y))}
+            if case.infer:
+                return arrays
+            be.run(net.loss, "loss", net.y, target, net.dy)
+            net.bprop(net.dy)
+            return arrays | gradients(net)
 
-        return {"step": lambda: net.train_step(x, target, solver)}, gradients
-    dx = net.be.empty(x.shape)
+        return Built(phases, results, watch, facts)
 
-    def both() -> None:
-        net.fprop(x, train=True)
-        net.bprop(target, dx)
+    dy, dx = be.array(target), be.empty(x.shape)
 
-    def results() -> dict[str, np.ndarray]:
-        both()
-        grads = {path.rpartition(".")[2]: np.array(grad) for path, grad in net.grads.items()}
-        return {"y": np.array(net.y), "dx": np.array(dx), **grads}
+    def both(train: bool = True) -> None:
+        net.fprop(x, train=train)
+        net.bprop(dy, dx)
 
-    return {"fprop": lambda: net.fprop(x, train=True), "fprop+bprop": both}, results
+    def results_of_layer() -> dict[str, np.ndarray]:
+        draws = case.layer in DRAWS
+        both(train=not draws)
+        arrays = {"y": np.array(be.get(net.y)), "dx": np.array(be.get(dx)), **gradients(net)}
+        if draws:
+            both()  # so that the state is the training mode's from now on
+            arrays["drawn"] = np.array(be.get(net.y))
+        return arrays
+
+    phases_of_layer = {
+        "fprop": lambda: net.fprop(x, train=True),
+        "bprop": lambda: net.bprop(dy, dx),
+        "fprop+bprop": both,
+    }
+    return Built(phases_of_layer, results_of_layer, watch, facts)
 
 
-class _Still:
-    """A solver that leaves the parameters alone, to look at a step's gradients."""
-
-    def update(self, net: Net) -> None:
-        pass
+def gradients(net: Net) -> dict[str, np.ndarray]:
+    return {path: np.array(net.be.get(grad)) for path, grad in net.grads.items()}

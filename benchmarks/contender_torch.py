@@ -1,154 +1,107 @@
-"""PyTorch as a contender, "nchw" or "channels_last": the same mathematics, from the same parameters.
-
-GaussianPool is a depthwise conv2d whose weights are made from mean and log_sigma, divided by the same
-convolution of an image of ones, which renormalises the edges exactly as minet does.
-"""
+"""PyTorch as a contender: in either memory format, with separable Gaussians, compiled; cpu or card."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.cases import Case, inputs
-from benchmarks.contender_minet import Phases, Results, net_of
-from minet.layer import Layer
-
-NAMES = {"weight": "w", "bias": "b"}  # of parameters here, and in minet
-
-
-class GaussianPool(torch.nn.Module):
-    """Kernel-minor inside (channel c's kernels are neighbours), as conv2d's groups want it."""
-
-    def __init__(self, window: Any, stride: Any, pad: Any, mean: np.ndarray, log_sigma: np.ndarray) -> None:
-        super().__init__()
-        self.window, self.stride, self.pad = window, stride, pad
-        self.mean = torch.nn.Parameter(torch.from_numpy(mean.copy()))
-        self.log_sigma = torch.nn.Parameter(torch.from_numpy(log_sigma.copy()))
-        for axis, size in enumerate(window):
-            self.register_buffer(f"offset{axis}", torch.arange(size) - (size - 1) / 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        channels = x.shape[1]
-        rows = []
-        for axis in (0, 1):
-            at = getattr(self, f"offset{axis}") - self.mean[..., axis, None]
-            rows.append(torch.softmax(-0.5 * (at / self.log_sigma[..., axis, None].exp()) ** 2, -1))
-        w = (rows[0][..., :, None] * rows[1][..., None, :]).reshape(-1, 1, *self.window)
-        y = F.conv2d(x, w, stride=self.stride, padding=self.pad, groups=channels)
-        ones = torch.ones(1, channels, *x.shape[2:], dtype=x.dtype)
-        return y / F.conv2d(ones, w, stride=self.stride, padding=self.pad, groups=channels)
+from .cases import Case, inputs
+from .contender_minet import DRAWS, net_of
+from .twins import StochasticPool, Translation
+from .watches import Built, HostWatch, torch_watch
 
 
-def _kernel_minor(kernels: int, channels: int) -> np.ndarray:
-    """Where minet's channel j*C + c stands in c*J + j order."""
-    return np.arange(kernels * channels).reshape(kernels, channels).T.reshape(-1)
-
-
-def translate(layer: Layer, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
-    """A module for a bound minet layer, and the order of its output: minet's number of each channel."""
-    name = type(layer).__name__
-    if name in ("Sequential", "Concat"):
-        parts, orders, start = [], [], 0
-        for child in layer.children:
-            part, out = translate(child, order)
-            parts.append(part)
-            if name == "Sequential":
-                order = out
-            else:
-                orders.append(out + start)
-                start += len(out)
-        if name == "Sequential":
-            return torch.nn.Sequential(*parts), order
-        return Branches(parts), np.concatenate(orders)
-    if name == "Conv":
-        w, b = np.array(layer.p.w), np.array(layer.p.b)
-        conv = torch.nn.Conv2d(w.shape[1], w.shape[0], w.shape[2:], layer.window.stride, layer.window.pad)
-        conv.weight.data, conv.bias.data = torch.from_numpy(w[:, order]), torch.from_numpy(b)
-        return conv, np.arange(len(w))
-    if name == "GaussianPool":
-        win, kernels = layer.window, layer.p.mean.shape[1]
-        mean, log_sigma = (np.array(layer.p[n])[order] for n in ("mean", "log_sigma"))
-        pool = GaussianPool(win.size, win.stride, win.pad, mean, log_sigma)
-        minor = np.concatenate([order + j * len(order) for j in range(kernels)])
-        return pool, minor[_kernel_minor(kernels, len(order))]
-    if name == "MaxPool":
-        return torch.nn.MaxPool2d(layer.window.size, layer.window.stride, layer.window.pad), order
-    if name == "PReLU":
-        prelu = torch.nn.PReLU(len(order))
-        prelu.weight.data = torch.from_numpy(np.array(layer.p.a)[order])
-        return prelu, order
-    if name == "Linear":
-        w = np.array(layer.p.w).reshape(len(layer.p.w), len(order), -1)[:, order].reshape(len(layer.p.w), -1)
-        linear = torch.nn.Linear(w.shape[1], w.shape[0])
-        linear.weight.data, linear.bias.data = torch.from_numpy(w), torch.from_numpy(np.array(layer.p.b))
-        return torch.nn.Sequential(torch.nn.Flatten(), linear), np.arange(len(w))
-    raise NotImplementedError(f"no PyTorch twin for {name}")
-
-
-class Branches(torch.nn.Module):
-    def __init__(self, parts: list[torch.nn.Module]) -> None:
-        super().__init__()
-        self.parts = torch.nn.ModuleList(parts)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([part(x) for part in self.parts], 1)
-
-
-def build(case: Case, variant: str) -> tuple[Phases, Results]:
-    """The phases to time, by name, and a function that gives the results to compare, in minet's layout."""
-    torch.set_num_threads(2)
+def build(case: Case, variant: str, backend: str) -> Built:
+    """The case in a variant: words of nchw, channels_last, separable and compiled, joined by "+"."""
+    kinds = set(variant.split("+"))
+    device = "cuda" if backend == "cuda" else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"PyTorch {torch.__version__} sees no card")
+    torch.backends.cudnn.allow_tf32 = False  # minet computes in float32
+    if "compiled" in kinds:
+        importlib.import_module("torch._inductor.compile_fx")  # before memory is counted
+    watch: Any = torch_watch(torch) if device == "cuda" else HostWatch()
     net, _ = net_of(case)
-    order = np.arange(case.shape[0])
-    module, order = translate(net.graph, order)
-    memory = torch.channels_last if variant == "channels_last" else torch.contiguous_format
-    module = module.to(memory_format=memory)
-    back = np.argsort(order)
+    twin = Translation(net.graph, case.shape[0], "separable" in kinds)
+    memory = torch.contiguous_format if "nchw" in kinds else torch.channels_last
+    module: Any = twin.module.to(device).to(memory_format=memory)
+    run = torch.compile(module) if "compiled" in kinds else module
+    back = np.argsort(twin.order)
     x_np, target_np = inputs(case, net.output_shape)
+    del net
 
     def tensor(chwn: np.ndarray) -> torch.Tensor:
         nchw = torch.from_numpy(np.ascontiguousarray(chwn.transpose(3, 0, 1, 2)))
-        return nchw.contiguous(memory_format=memory)
+        return nchw.contiguous(memory_format=memory).to(device)
 
     def chwn(t: torch.Tensor) -> np.ndarray:
-        return t.detach().numpy().transpose(1, 2, 3, 0)
+        return t.detach().cpu().numpy().transpose(1, 2, 3, 0)
 
     x = tensor(x_np)
     if case.is_model:
-        labels = torch.from_numpy(target_np)
+        labels = torch.from_numpy(target_np).to(device)
         solver = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-
-        def gradients() -> None:
-            solver.zero_grad()
-            F.cross_entropy(module(x), labels).backward()
+        random = any(isinstance(part, StochasticPool) for part in module.modules())
+        module.train(not case.infer)
 
         def step() -> None:
-            gradients()
+            solver.zero_grad()
+            F.cross_entropy(run(x), labels).backward()
             solver.step()
 
+        def inference() -> Any:
+            with torch.inference_mode():
+                return run(x)
+
         def results() -> dict[str, np.ndarray]:
-            gradients()
-            first = next(m for m in module.modules() if isinstance(m, torch.nn.Conv2d))
-            w = first.weight.grad.numpy()
-            return {"y": module(x).detach().numpy().T[:, None, None, :], "0/conv.w": np.array(w)}
+            """In evaluation, if there are draws in training."""
+            module.train(not case.infer and not random)
+            if case.infer:
+                return {"y": inference().cpu().numpy().T[:, None, None, :]}
+            solver.zero_grad()
+            y = run(x)
+            F.cross_entropy(y, labels).backward()
+            module.train()
+            return {"y": y.detach().cpu().numpy().T[:, None, None, :], **twin.gradients()}
 
-        return {"step": step}, results
+        return Built({"step": step, "inference": inference}, results, watch)
+
+    module.train()
     x.requires_grad_(True)
-    target = tensor(target_np[order])
+    target = tensor(target_np[twin.order])
+    held: list[torch.Tensor] = []
 
-    def fprop() -> torch.Tensor:
-        return module(x)
-
-    def both() -> None:
+    def clear() -> None:
         x.grad = None
         module.zero_grad()
-        fprop().backward(target)
+
+    def both() -> torch.Tensor:
+        clear()
+        y = run(x)
+        y.backward(target)
+        return y
+
+    def bprop() -> None:
+        clear()
+        if not held:
+            held.append(run(x))
+        held[0].backward(target, retain_graph=True)
 
     def results_of_layer() -> dict[str, np.ndarray]:
-        both()
-        grads = {NAMES.get(name, name): p.grad.numpy() for name, p in module.named_parameters()}
-        return {"y": chwn(fprop())[back], "dx": chwn(x.grad), **grads}
+        module.train(case.layer not in DRAWS)
+        y = both()
+        assert x.grad is not None
+        arrays = {"y": chwn(y)[back], "dx": chwn(x.grad), **twin.gradients()}
+        module.train()
+        if case.layer in DRAWS:
+            arrays["drawn"] = chwn(both())[back]
+        return arrays
 
-    return {"fprop": fprop, "fprop+bprop": both}, results_of_layer
+    phases = {"fprop": lambda: run(x), "fprop+bprop": both}
+    if "compiled" not in kinds:  # a compiled graph cannot be gone through twice
+        phases["bprop"] = bprop
+    return Built(phases, results_of_layer, watch)

@@ -4,58 +4,54 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
-import time
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
-from benchmarks.cases import CASES
-
-LEAST = 0.3  # seconds that one measurement lasts at least
-
-
-def main() -> None:
-    contender, variant, number, folder = sys.argv[1:5]
-    case = CASES[int(number)]
-    module = importlib.import_module(f"benchmarks.contender_{contender}")
-    before = _status_mib("VmRSS")
-    phases, results = module.build(case, variant)
-    _say({"phases": list(phases)})
-    for line in sys.stdin:
-        word, _, phase = line.strip().partition(" ")
-        if word == "results":
-            arrays = results()
-            np.savez(f"{folder}/{contender}-{variant}.npz", **arrays)
-            _say({"arrays": list(arrays)})
-        elif word == "time":
-            _say({"seconds": _measure(phases[phase])})
-        elif word == "memory":
-            _say({"mib": _status_mib("VmHWM") - before})
+from .cases import Case
+from .watches import Built, measure
 
 
-def _measure(call: Any) -> float:
-    """Seconds of one call, the median of as many as fill LEAST seconds (3 at least), after one to warm up."""
-    call()
-    seconds: list[float] = []
-    while len(seconds) < 3 or sum(seconds) < LEAST:
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
+def main(arguments: list[str]) -> None:
+    module, variant, backend, case, file = arguments
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        built = importlib.import_module(f".{module}", __package__).build(
+            Case.from_dict(json.loads(case)), variant, backend
+        )
+        say(answers, {"phases": list(built.phases), **built.facts})
+        for line in sys.stdin:
+            word, _, phase = line.strip().partition(" ")
+            say(answers, answer(built, word, phase, file))
+    except Exception as error:  # told, and not fatal to the others
+        text = str(error).strip() or "no message"
+        say(answers, {"error": f"{type(error).__name__}: {text.splitlines()[0]}"})
 
 
-def _status_mib(name: str) -> float:
-    """A size from the kernel's account of this process: VmRSS is resident memory, VmHWM its peak."""
-    # Not getrusage: its peak starts from that of the process that this one was forked from.
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name + ":"))
+def answer(built: Built, word: str, phase: str, file: str) -> dict[str, Any]:
+    """What the contender has to say."""
+    if word == "results":
+        arrays = built.results()
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        return {"arrays": list(arrays)}
+    if word == "time":
+        if phase == "step":
+            built.phases[phase]()
+            built.watch.forget_peak()
+        queued = phase not in ("step", "inference")
+        return {"seconds": measure(built.watch, built.phases[phase], queued)}
+    if word == "memory":
+        return {"mib": built.watch.peak_mib()}
+    raise ValueError(f"does not know {word!r}")
 
 
-def _say(answer: dict[str, Any]) -> None:
-    print(json.dumps(answer), flush=True)
+def say(answers: TextIO, what: dict[str, Any]) -> None:
+    print(json.dumps(what), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

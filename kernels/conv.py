@@ -31,9 +31,17 @@ def outputs(size, windows, taps, stride, pad, dilation):
     return np.where((at % stride == 0) & (window >= 0) & (window < windows), window, -1)
 
 
+@cache
+def shifts(make, size, stride, pad, dilation):
+    """Where along a row each tap sees its window, if all windows agree in that: their stride is 1."""
+    first = np.arange(size) * dilation - pad
+    return (first if make is inputs else -first) if stride == 1 else first[:0]
+
+
 def tables(make, x, y, geometry):
     """For rows and for columns; the geometry is size, stride, pad and dilation of the window."""
-    return [make(*sizes) for sizes in zip(x.shape[1:3], y.shape[1:3], *geometry, strict=True)]
+    both = [make(*sizes) for sizes in zip(x.shape[1:3], y.shape[1:3], *geometry, strict=True)]
+    return *both, shifts(make, *(numbers[1] for numbers in geometry))
 
 
 def image(x):

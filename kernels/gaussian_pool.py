@@ -9,11 +9,12 @@ Parallel: fprop over (c, p), bprop over c, and over blocks of h where channels a
           dx element has one owner; each (block, c, j) has sums of its own for dA, which the caller adds up.
 Bytes:    fprop reads 4 for each x and writes 4 for each y; bprop reads 4 for each x and dy and writes 4 for
           each dx, whatever J. E of one channel or block, (J, P, W, N), stays in L2 between its uses.
-Source:   a diagonal Gaussian over a rectangle factorises. Ay and Ax know all about edges and normalisation,
-          nothing here does; `Band` in minet/layers/gaussian_pool.py tells how they are stored.
+Source:   a diagonal Gaussian over a rectangle factorises. `Weights` knows all about edges and normalisation,
+          the kernels nothing; `Band` tells how Ay and Ax are stored.
 """
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
@@ -21,6 +22,8 @@ from numba import prange
 from . import kernel, parallel_kernel
 
 LINE = 64  # bytes of a cache line
+SPARE = 4  # zeros after each row of weights: the kernels take several taps at a time
+TINY = float(np.finfo(np.float32).tiny)  # weights below it are 0: processors are slow at denormal numbers
 
 
 class Band(NamedTuple):
@@ -38,6 +41,91 @@ class Band(NamedTuple):
     at: np.ndarray
     run: np.ndarray
     w: np.ndarray
+
+
+class Weights:
+    """Gaussian weights ``w`` (rows, window, sets) along one axis, in float64, from parameters (sets,)."""
+
+    def __init__(
+        self, axis: "Axis", mean: np.ndarray, log_sigma: np.ndarray, normalize: str, edge: str
+    ) -> None:
+        self.normalize, inside = normalize, axis.inside[..., None]
+        self.distance, self.precision = axis.offset[:, None] - mean, np.exp(-2 * log_sigma)
+        counted = inside if edge == "exact" else np.ones_like(inside)
+        share = np.where(counted, -0.5 * self.precision * self.distance**2, -np.inf)
+        if normalize != "none":
+            share -= share.max(1, keepdims=True)  # however far the mean, one exponential of a row is 1
+        np.exp(share, out=share)
+        if normalize != "none":
+            share /= share.sum(1, keepdims=True)
+        self.share, w = share, np.sqrt(share) if normalize == "l2" else share
+        self.w = np.where(inside & (w > TINY), w, 0.0)
+
+    def slopes(self, dw: np.ndarray) -> dict[str, np.ndarray]:
+        """The slopes of a loss in mean and in log sigma (sets,), from those in the weights."""
+        dw, slopes = dw * self.w, {}
+        for name, moment in (("mean", self.distance), ("sigma", self.distance**2)):
+            total = (dw * moment).sum(1)
+            if self.normalize != "none":
+                total -= dw.sum(1) * (self.share * moment).sum(1)
+            slopes[name] = total.sum(0) * self.precision * (0.5 if self.normalize == "l2" else 1.0)
+        return slopes
+
+
+class Axis:
+    """Windows along one axis: which inputs each output sees, and by which outputs each input is seen."""
+
+    def __init__(self, size: int, window: int, stride: int, pad: int) -> None:
+        outputs = (size + 2 * pad - window) // stride + 1
+        start = np.arange(outputs) * stride - pad
+        first, end = np.maximum(start, 0), np.minimum(start + window, size)
+        tap = np.arange(window)
+        self.offset = tap - (window - 1) / 2
+        # Outputs that see the same part of their window share a row of weights.
+        parts = np.stack([first - start, end - start], axis=1)
+        parts, row = np.unique(parts, axis=0, return_inverse=True)
+        row = row.reshape(-1)  # NumPy 2.0 gives a column
+        self.inside = (parts[:, :1] <= tap) & (tap < parts[:, 1:])
+        self._band = first, end - first, row * (window + SPARE) + first - start, runs(row, first)
+        # Input h is seen by `seen` outputs from low on, with the weights at `index`; there is a 0 at -1.
+        h = np.arange(size)
+        low = np.maximum(-((window - 1 - h - pad) // stride), 0)
+        seen = np.maximum(np.minimum((h + pad) // stride + 1, outputs) - low, 0)
+        nth = np.arange(seen.max() + SPARE)
+        p = np.minimum(low[:, None] + nth, outputs - 1)
+        index = np.where(nth < seen[:, None], row[p] * window + h[:, None] + pad - p * stride, -1)
+        self._index, row = np.unique(index, axis=0, return_inverse=True)
+        row = row.reshape(-1)
+        self._transposed = low, seen, row * len(nth), runs(row, low)
+
+    def band(self, w: np.ndarray, dtype: Any) -> Any:
+        """The Band of weights (rows, window, sets)."""
+        table = np.zeros((len(w), w.shape[1] + SPARE, w.shape[2]), dtype)
+        table[:, : w.shape[1]] = w
+        return Band(*self._band, table.reshape(-1, w.shape[2]))
+
+    def transposed(self, w: np.ndarray, dtype: Any) -> Any:
+        """The transpose of that matrix."""
+        table = np.zeros((w[..., 0].size + 1, w.shape[2]), dtype)
+        table[:-1] = w.reshape(-1, w.shape[2])
+        return Band(*self._transposed, table[self._index.reshape(-1)])
+
+    def weights(self, table: np.ndarray) -> np.ndarray:
+        """What a table like that of `band` holds for the weights (rows, window, sets)."""
+        rows, window = self.inside.shape
+        return table.reshape(rows, window + SPARE, -1)[:, :window]
+
+
+axis_of = lru_cache(maxsize=1024)(Axis)
+
+
+def runs(row: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """For each k the number of rows, from k on, of the same weights, each one column further on."""
+    run = np.ones_like(first)
+    for k in range(len(run) - 2, -1, -1):
+        if row[k] == row[k + 1] and first[k] + 1 == first[k + 1]:
+            run[k] += run[k + 1]
+    return run
 
 
 @kernel

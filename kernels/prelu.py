@@ -1,7 +1,7 @@
 """PReLU: y = x if x > 0 else a*x; dx = dy if x > 0 else a*dy; da = sum of dy*x over x <= 0.
 
 Order:    rows x[c] of H*W*N elements, in blocks of fixed size; a has one slope for each row, or one for all.
-Parallel: over (c, block). da is summed in each block, in SIMD lanes, then over the blocks in float64.
+Parallel: over (c, block). da is summed in pieces of a block, in SIMD lanes, then in float64.
 Bytes:    8 an element in float32 forward, 12 backward, and 4 more at a beta other than 0.
 Source:   He et al., "Delving deep into rectifiers", ICCV 2015, section 2.1, arXiv 1502.01852.
 """
@@ -12,6 +12,7 @@ from numba import prange
 from . import parallel_kernel
 
 BLOCK = 1 << 13  # elements; one for all machines, so that bits repeat
+PIECE = 1 << 9
 
 
 @parallel_kernel()
@@ -35,7 +36,7 @@ def prelu_bprop(x, dy, dx, a, da, beta):
     C, M = x.shape
     zero, beta = x.dtype.type(0), x.dtype.type(beta)
     blocks = (M + BLOCK - 1) // BLOCK
-    sums = np.empty((C, blocks), x.dtype)
+    sums = np.empty((C, blocks), np.float64)
     for index in prange(C * blocks):
         c, block = divmod(np.intp(index), blocks)
         part = slice(block * BLOCK, min((block + 1) * BLOCK, M))
@@ -45,9 +46,12 @@ def prelu_bprop(x, dy, dx, a, da, beta):
             for m in range(into.size):
                 value = delta[m] if into[m] > 0 else slope * delta[m]
                 out[m] = value if beta == 0 else beta * out[m] + value
-        total = zero
-        for m in range(into.size):
-            total += zero if into[m] > 0 else delta[m] * into[m]
+        total = np.float64(0)
+        for start in range(0, into.size, PIECE):  # one long sum would lose digits, on narrow SIMD units most
+            part = zero
+            for m in range(start, min(start + PIECE, into.size)):
+                part += zero if into[m] > 0 else delta[m] * into[m]
+            total += part
         sums[c, block] = total
     # A shared slope gathers the channels before it is rounded, like the blocks.
     for k in range(a.size):

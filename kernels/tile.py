@@ -129,24 +129,26 @@ def add_outer(typing, tile, a, ai, step, last, b, bi):
 
 
 @intrinsic
-def add_lanes(typing, tile, a, ai, a_step, a_last, b, bi, b_step, b_last):
-    """``tile[k, l, :] + a[ai + k*a_step + ...] * b[bi + l*b_step + ...]``, lane by lane."""
+def add_lanes(typing, tile, a, ai, a_step, a_last, b, where, bi):
+    """``tile[k, l, :] + a[ai + k*a_step + ...] * b[where[l] + bi + ...]``, lane by lane."""
 
     def code(context, builder, sig, args):
-        tile, a, ai, a_step, a_last, b, bi, b_step, b_last = args
+        tile, a, ai, a_step, a_last, b, where, bi = args
         kind = vector(sig.args[0])
+        rights = []
+        for k in range(SIDE):
+            at = builder.load(pointer(context, builder, sig.args[6], where, bi.type(k)))
+            rights.append(load(builder, kind, pointer(context, builder, sig.args[5], b, builder.add(at, bi))))
 
-        def rows(which, array, start, step, last):
+        def lefts():
             for k in range(SIDE):
-                at = builder.add(start, row(builder, k, last, step))
-                yield load(builder, kind, pointer(context, builder, sig.args[which], array, at))
+                at = builder.add(ai, row(builder, k, a_last, a_step))
+                yield load(builder, kind, pointer(context, builder, sig.args[1], a, at))
 
-        rights = list(rows(5, b, bi, b_step, b_last))
-        lefts = rows(1, a, ai, a_step, a_last)
-        return add_products(builder, tile, [(left, right) for left in lefts for right in rights])
+        return add_products(builder, tile, [(left, right) for left in lefts() for right in rights])
 
     n = types.intp
-    return tile(tile, a, n, n, n, b, n, n, n), code
+    return tile(tile, a, n, n, n, b, where, n), code
 
 
 @intrinsic
@@ -213,21 +215,28 @@ def merge_tile(typing, tile, beta, out, oi, step):
 
 
 @intrinsic
-def add_sums(typing, tile, out, oi, step):
-    """``out[oi + k*step + l] += sum of the lanes of tile[k, l]``."""
+def add_sums(typing, tile, out, oi):
+    """``out[oi + k*SIDE + l] += sum of the lanes of tile[k, l]``.
+
+    Pairs of vectors become one, of the sums of neighbouring lanes, until a lane is a whole sum.
+    """
 
     def code(context, builder, sig, args):
-        tile, out, oi, step = args
+        tile, out, oi = args
         kind = vector(sig.args[0])
-        name = f"llvm.vector.reduce.fadd.v{kind.count}f{8 * BYTES // kind.count}"
-        signature = ir.FunctionType(kind.element, [kind.element, kind])
-        total = cgutils.get_or_insert_function(builder.module, signature, name)
+        index = ir.VectorType(ir.IntType(32), kind.count)
+        even, odd = (ir.Constant(index, [2 * n + first for n in range(kind.count)]) for first in (0, 1))
+        vectors = [builder.extract_value(tile, n) for n in range(SIDE * SIDE)]
+        for _ in range(kind.count.bit_length() - 1):
+            vectors += vectors[-1:] if len(vectors) % 2 else []
+            vectors = [
+                builder.fadd(builder.shuffle_vector(a, b, even), builder.shuffle_vector(a, b, odd))
+                for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+            ]
         for n in range(SIDE * SIDE):
-            at = builder.add(oi, builder.add(builder.mul(step, step.type(n // SIDE)), step.type(n % SIDE)))
-            to = pointer(context, builder, sig.args[1], out, at)
-            args = (kind.element(-0.0), builder.extract_value(tile, n))
-            lanes = builder.call(total, args, fastmath=("reassoc",))  # in pairs, not one after another
-            builder.store(builder.fadd(builder.load(to), lanes), to)
+            to = pointer(context, builder, sig.args[1], out, builder.add(oi, oi.type(n)))
+            lane = builder.extract_element(vectors[n // kind.count], ir.IntType(32)(n % kind.count))
+            builder.store(builder.fadd(builder.load(to), lane), to)
         return context.get_dummy_value()
 
-    return types.void(tile, out, types.intp, types.intp), code
+    return types.void(tile, out, types.intp), code

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 if not (Path(__file__).parent / "kernels").is_dir():
-    # A checkout keeps kernels/ and models/ beside minet/; an installed package has them inside.
+    # A checkout keeps kernels/, models/ and benchmarks/ beside minet/; an installed package has them inside.
     __path__.append(str(Path(__file__).parents[1]))
 
 from minet.containers import Concat, Sequential, Sum

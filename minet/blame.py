@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from minet.errors import MinetError
 from minet.layer import Layer, LayerError
@@ -38,6 +39,18 @@ def guilty(trace: TracebackType | None) -> tuple[Layer | None, str]:
         if isinstance(owner, Layer):
             found = (owner, frame.f_code.co_name)
     return found
+
+
+def at_work() -> Layer | None:
+    """The innermost layer whose method is running."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        # Methods only: to look at a function's variables keeps them alive until it returns.
+        method = frame.f_code.co_varnames[:1] == ("self",)
+        if method and isinstance(owner := frame.f_locals["self"], Layer):
+            return owner
+        frame = frame.f_back
+    return None
 
 
 def place(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The command line: train, eval, summary, check. What a command needs is imported when it runs."""
+"""The command line: train, eval, check and so on. What a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from minet.cli_bench import bench
 from minet.errors import MinetError
 
 app = typer.Typer(
@@ -27,7 +29,9 @@ app = typer.Typer(
 FileOrName = Annotated[
     str, typer.Argument(metavar="FILE_OR_NAME", help="A model file, or a model's name: digits.")
 ]
-BackendName = Annotated[str, typer.Option("--backend", metavar="auto|cpu", help="What computes.")]
+BackendName = Annotated[str, typer.Option("--backend", metavar="auto|cpu|cuda|emu", help="What computes.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse layers that have no kernel on the backend.")]
+Sync = Annotated[bool, typer.Option("--sync", help="Wait for each kernel, to know which one fails.")]
 Batch = Annotated[int | None, typer.Option(help="Images in a step.")]
 Settings = Annotated[
     list[str] | None,
@@ -102,6 +106,8 @@ def train(
         bool, typer.Option("--resume", help="Go on from the checkpoint in --out, or the model's newest.")
     ] = False,
     data_dir: DataDir = None,
+    strict: Strict = False,
+    sync: Sync = False,
     debug: Debug = False,
 ) -> None:
     """Train a model; log, weights and pictures go to runs/MODEL.
@@ -113,7 +119,8 @@ def train(
 
         use_data(data_dir)
         chosen = parsed([*(settings or []), *(words or [])], batch=batch, epochs=epochs)
-        runs.train(model, chosen, backend=backend, seed=seed, out=out, resume=resume)
+        device = computing(backend, strict, sync)
+        runs.train(model, chosen, backend=device, seed=seed, out=out, resume=resume)
 
 
 @app.command("eval")
@@ -127,6 +134,8 @@ def evaluate(
     batch: Batch = None,
     settings: Settings = None,
     data_dir: DataDir = None,
+    strict: Strict = False,
+    sync: Sync = False,
     debug: Debug = False,
 ) -> None:
     """Test trained weights on the model's test set."""
@@ -135,7 +144,8 @@ def evaluate(
 
         use_data(data_dir)
         chosen = parsed([*(settings or []), *(words or [])], batch=batch)
-        typer.echo(runs.evaluate(model, chosen, weights=weights, backend=backend))
+        device = computing(backend, strict, sync)
+        typer.echo(runs.evaluate(model, chosen, weights=weights, backend=device))
 
 
 @app.command()
@@ -144,15 +154,16 @@ def summary(
     words: Words = None,
     batch: Batch = None,
     settings: Settings = None,
+    backend: BackendName = "cpu",
     debug: Debug = False,
 ) -> None:
-    """Show a model's layers, shapes and settings."""
+    """Show a model's layers, shapes and settings, and for cuda and emu which layers have no kernel."""
     with told(debug):
         from minet import modelfile
         from minet.net import Net
 
         loaded = modelfile.load(model, **parsed([*(settings or []), *(words or [])], batch=batch))
-        typer.echo(Net(loaded.net(), loaded.input_shape, loaded.batch, loaded.loss).summary())
+        typer.echo(Net(loaded.net(), loaded.input_shape, loaded.batch, loaded.loss, backend).summary())
         known = {**loaded.known, **loaded.settings}
         typer.echo("settings: " + " ".join(f"{name}={value}" for name, value in known.items()))
 
@@ -166,22 +177,33 @@ def check(
         ),
     ],
     backend: BackendName = "cpu",
+    strict: Strict = False,
+    sync: Sync = False,
+    sanitize: Annotated[
+        bool, typer.Option("--sanitize", help="With --backend emu: under AddressSanitizer and UBSan.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Hold layers to the layer contract, on their examples().
 
-    Exit status: 0 if every check passes, 1 if one fails, 2 if there is nothing to check.
+    Exit status: 0 if every check passes, 1 if one fails, 2 if there is nothing to check, or a sanitizer found
+    something.
     """
     with told(debug):
         from minet import backends, layerfile
         from minet.testing import check_layer
 
-        backends.get(backend)
+        if sanitize:
+            from minet import sanitize as sanitizers
+
+            raise typer.Exit(sanitizers.again(file, backend, strict, debug))
+        device = computing(backend, strict, sync)
+        name = backends.get(device).name
         counts = {}
         for cls, examples in [(cls, layerfile.examples_of(cls)) for cls in layerfile.classes(file)]:
             counts[cls.__name__] = Counter[str]()
             for make, in_shape in examples:
-                report = check_layer(make, in_shape, backend=backend)
+                report = check_layer(make, in_shape, backend=name if device == backend else device)
                 typer.echo(f"{report}\n")
                 counts[cls.__name__] += report.counts
         for name, count in counts.items():
@@ -189,11 +211,38 @@ def check(
     raise typer.Exit(1 if any(count["FAIL"] for count in counts.values()) else 0)
 
 
+@app.command()
+def doctor(
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="cpu|cuda|emu", help="The backend that has to work.")
+    ] = "cpu",
+    debug: Debug = False,
+) -> None:
+    """Show what of this machine works, and the command that mends what does not.
+
+    Exit status: 0 if the backend works, 2 if not. A GPU that is not there is no error, unless asked for.
+    """
+    with told(debug):
+        from minet import doctor
+
+        found = doctor.look()
+        whys = doctor.verdicts(found)
+        if backend not in whys:
+            raise MinetError(f"there is no backend {backend!r}", f"the backends are: {', '.join(whys)}")
+        typer.echo(doctor.report(found, whys))
+    raise typer.Exit(2 if whys[backend] else 0)
+
+
+app.command()(bench)
+
+
 @contextlib.contextmanager
 def told(debug: bool) -> Iterator[None]:
-    """Tell an error in one message, with exit status 2, and an interruption with 130."""
+    """Tell an error in one message, with exit status 2, an interruption with 130; a warning in one line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = warned  # type: ignore[assignment]
+            yield
     except MinetError as error:
         if debug:
             raise
@@ -207,6 +256,18 @@ def told(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None
+
+
+def warned(message: Warning | str, *_: Any) -> None:
+    """A warning on one line."""
+    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+
+def computing(name: str, strict: bool, sync: bool) -> Any:
+    """The backend, by its name as long as it has no options."""
+    from minet import backends
+
+    return backends.get(name, strict=strict, sync=sync) if strict or sync else name
 
 
 def pairs(words: list[str] | None) -> list[str] | None:

@@ -12,12 +12,11 @@ import numpy as np
 
 from minet.gradients import check_gradients
 from minet.layer import LayerError
-from minet.rig import CHECKS, Case, CheckFailed, Rig, Skip, check, expect, expect_all, values
+from minet.rig import CHECKS, MODES, Case, CheckFailed, Rig, Skip, check, expect, expect_all, values
 
 __all__ = ["CHECKS"]
 
 BETAS = (0.0, 0.5, 1.0, -0.7)
-MODES = (True, False)  # training, evaluation
 GUARD = 77.0
 
 
@@ -173,7 +172,7 @@ def determinism(case: Case) -> None:
     used.both()
     used.x = x
     expect_all(used.both(), plain, "something is carried over from the batch before", 0.0)
-    if case.backend == "cpu":
+    if case.backend_name == "cpu":
         import numba
 
         threads = numba.get_num_threads()
@@ -272,29 +271,10 @@ def bad_shapes(case: Case) -> None:
 @check
 def float32(case: Case) -> None:
     """float32 agrees with float64, so that what the gradient check proved holds for training."""
-    if case.backend != "cpu":
+    if case.backend_name != "cpu":
         raise Skip("only the cpu has float64")
     exact = {name: value.astype(np.float32) for name, value in Rig(case, "float64").both().items()}
     expect_all(Rig(case).both(), exact, "a sum or an exponential loses float32's digits", 1e-4, 1e-6)
 
 
-@check
-def parity_emu(case: Case) -> None:
-    """The CUDA kernels on the emulator agree with the cpu."""
-    _parity(case, "emu")
-
-
-@check
-def parity_cuda(case: Case) -> None:
-    """The CUDA kernels on the GPU agree with the cpu."""
-    _parity(case, "cuda")
-
-
-def _parity(case: Case, backend: str) -> None:
-    from minet import backends
-
-    if why := backends.missing(backend):
-        raise Skip(why)
-    there = Rig(Case(case.make, case.in_shape, case.batch, backend)).both()
-    here = Rig(Case(case.make, case.in_shape, case.batch, "cpu")).both()
-    expect_all(there, here, f"the kernel on {backend} computes something else than the cpu's", 1e-4)
+import minet.parity  # noqa: E402, F401 - the last of the checks, in their place in the order

@@ -134,8 +134,12 @@ class Layer:
 
     1. ``fprop_cpu(x, y, beta, train)`` and ``bprop_cpu(x, dy, dx, beta)`` in NumPy.
     2. The hot loops move to a Numba function in ``kernels/<stem>.py``, or beside your own file.
-    3. ``<stem>.cu`` beside the class's file, or in ``kernels/``, makes it native on a GPU, once a version of
-       minet has a GPU backend.
+    3. ``<stem>.cu`` beside the class's file (for minet's own: in ``kernels/``), with kernels ``<stem>_fprop``
+       and ``<stem>_bprop``, makes it native on a GPU. A kernel's parameters are given what their names say:
+       ``x y dy dx``, parameters (``a``) and their gradients (``da``), state, the sizes ``C H W K P Q N``,
+       ``beta``, ``train``, the draw's ``key0 key1 step``. What needs more than one launch, or a grid of its
+       own, overrides ``fprop_gpu`` / ``bprop_gpu``, with the same arguments, and calls ``self.be.launch``.
+       Without a kernel the layer computes on the host, and its arrays travel there and back.
 
     Layers made of backend calls only override ``fprop`` and ``bprop`` and run on every backend.
     """
@@ -175,6 +179,10 @@ class Layer:
 
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
         """Other memory, by name."""
+        return {}
+
+    def constants(self) -> dict[str, Any]:
+        """What the layer's CUDA kernels are compiled with, by the names of macros: a window, flags."""
         return {}
 
     @classmethod

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from minet.errors import MinetError
-from minet.layer import Shape
+from minet.layer import Array, Shape
+
+SHARES = 1 << 13  # of a sum of squares on a GPU, each with a thread of its own
 
 
 class Loss(ABC):
     """The mean loss over a batch. Subclass it and write both methods.
 
-    `y` is the net's output ``(K, P, Q, N)``, `labels` whatever the loss compares it with.
+    `y` is the net's output ``(K, P, Q, N)``, `labels` whatever the loss compares it with. A loss with a
+    ``loss_gpu(be, y, labels, dy)`` too, on the backend's own arrays but for the labels, is native on a GPU.
     """
 
     @abstractmethod
@@ -76,6 +80,16 @@ class SoftmaxCrossEntropy(Loss):
             dy[...] = (p / len(samples)).reshape(dy.shape)
         return float(np.mean(np.log(total) - at_label))
 
+    def loss_gpu(self, be: Any, y: Array, labels: np.ndarray, dy: Array | None = None) -> float:
+        K, N = y.shape[0], y.shape[3]
+        losses = be.empty((N,), "float64")
+        values = {"y": y, "labels": be.array(labels, "int32"), "loss": losses, "dy": dy, "K": K, "N": N}
+        be.call_own("softmax_cross_entropy", "softmax_cross_entropy_loss", values, N)
+        loss = float(np.mean(be.get(losses)))
+        if dy is not None and not np.isfinite(loss):
+            be.fill(dy, np.nan)
+        return loss
+
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
@@ -101,6 +115,20 @@ class MeanSquaredError(Loss):
             if dy is not None:
                 np.multiply(difference, 2 / y.size, out=dy, casting="same_kind")
             return float(np.mean(np.square(difference, dtype=np.float64)))
+
+    def loss_gpu(self, be: Any, y: Array, labels: np.ndarray, dy: Array | None = None) -> float:
+        shares = min(SHARES, y.size)
+        sums = be.empty((shares,), "float64")
+        values = {
+            "y": y,
+            "target": be.array(labels),
+            "loss": sums,
+            "shares": shares,
+            "dy": dy,
+            "size": y.size,
+        }
+        be.call_own("mean_squared_error", "mean_squared_error_loss", values, shares)
+        return float(np.sum(be.get(sums)) / y.size)
 
 
 def correct(y: np.ndarray, labels: np.ndarray) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 MAKERS = {"minet.layer", "minet.containers", "minet.net"}
-KIT = {"minet.rig", "minet.testing", "minet.conformance"}
+KIT = {"minet.rig", "minet.testing", "minet.conformance", "minet.parity"}
 
 
 def stem_of(name: str) -> str:

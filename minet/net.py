@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,26 @@ from minet.blame import blaming
 from minet.containers import Sequential
 from minet.errors import MinetError
 from minet.finite import NotFiniteError, first_not_finite
-from minet.graph import place_all, shapes_of, with_depth
-from minet.layer import Array, Layer, LayerError, Named, Shape, State
+from minet.graph import place_all, shapes_of
+from minet.layer import Array, Layer, LayerError, Named, Shape
 from minet.loss import Loss
 from minet.memory import (
+    Derived,
     Slot,
+    all_states,
+    bind_states,
+    check_room,
+    checked_batch,
     concrete,
     declared_params,
-    declared_states,
     first_value,
     place,
     room,
-    scratch_sizes,
+    shape_of,
     tied,
+    told_bound,
+    unbind_states,
 )
-from minet.settings import is_whole
 
 
 class Net:
@@ -43,8 +48,8 @@ class Net:
         N, the number of samples in a step.
     loss : Loss, optional
         Needed by `train_step`.
-    backend : str
-        "cpu", or "auto" for the best there is.
+    backend : str or Backend
+        "cpu", "cuda", "emu", or "auto" for the best there is (`minet.backends.get`).
     seed : int
         32 bits; decides initial values and, with the step, every random draw.
     dtype : str
@@ -71,11 +76,11 @@ class Net:
         input_shape: Shape,
         batch: int,
         loss: Any = None,
-        backend: str = "cpu",
+        backend: str | backends.Backend = "cpu",
         seed: int = 0,
         dtype: str = "float32",
     ) -> None:
-        self.batch = _checked_batch(batch)
+        self.batch = checked_batch(batch)
         if not isinstance(graph, Layer):
             graph = Sequential(*(graph if isinstance(graph, Iterable) else [graph]))
         self.graph: Layer = graph
@@ -86,6 +91,11 @@ class Net:
         place_all(self.graph)
         self.be = backends.get(backend, dtype)
         self.clock = rng.Clock()
+        self.x: Array = None
+        self.y: Array = None
+        self.dy: Array = None
+        self._of_batch: list[Array] = []  # the memory that depends on the batch size
+        self._derived: list[Derived] = []
         with blaming():
             self.output_shape = self.graph.configure(self.input_shape)
             self.shapes = shapes_of(self.graph, self.input_shape)
@@ -104,6 +114,7 @@ class Net:
             layer.be, layer.clock, layer.key = self.be, self.clock, key
             layer.bound_shapes = self.shapes[layer]
             layer.p, layer.g, layer.s = Named(), Named(), Named()
+        check_room(self.be, self.graph, self.shapes, self.batch, copies=3 if self.loss else 2)
         declared = [
             (layer, name, param)
             for layer in keys
@@ -130,7 +141,7 @@ class Net:
 
     def _bind_persistent(self) -> None:
         """Allocate persistent state, and as much again for `train_step` to take a step back."""
-        kept = [(layer, name, state) for layer, name, state in self._states() if state.persistent]
+        kept = [found for found in all_states(self.graph, self.shapes) if found[2].persistent]
         size = sum(room(*concrete(state, 0, self.be.dtype)) for *_, state in kept)
         self._flat, self._before = self.be.zeros((size,), "uint8"), self.be.zeros((size,), "uint8")
         self.persistent: dict[str, Array] = {}
@@ -144,41 +155,27 @@ class Net:
 
     def resize(self, batch: int) -> None:
         """Bind to another batch size: new activations, the same parameters and running statistics."""
-        self.batch = _checked_batch(batch)
-        self.x: Array | None = None
-        self.y = self.be.zeros((*self.output_shape, self.batch))
-        self.dy = self.be.zeros(self.y.shape)
-        sizes = scratch_sizes(self.graph, self.shapes, self.batch, self.be.dtype)
-        self._scratch = [self.be.empty((size,), "uint8") for size in sizes]
-        for depth, layer in with_depth(self.graph):
-            arrays, start = {}, 0
-            for name, state in declared_states(layer, *self.shapes[layer]).items():
-                shape, dtype = concrete(state, self.batch, self.be.dtype)
-                if state.persistent:
-                    arrays[name] = layer.s[name]
-                elif state.scratch:
-                    arrays[name], start = place(self._scratch[depth], start, shape, dtype)
-                else:
-                    arrays[name] = self.be.empty(shape, dtype)
-                    self.be.fill(arrays[name], state.init)
-            layer.s = Named(arrays)
+        batch = checked_batch(batch)
+        held = sum(array.nbytes for array in self._of_batch)
+        check_room(self.be, self.graph, self.shapes, batch, held=held)
+        self.batch = batch
+        self.x = self.y = self.dy = None  # gone before there are new ones: the device need not hold both
+        self._of_batch = []
+        unbind_states(self.graph, self.shapes, self._derived)
+        self._of_batch += bind_states(self.be, self.graph, self.shapes, batch)
+        self.y, self.dy = (self.be.zeros((*self.output_shape, batch)) for _ in range(2))
+        self._of_batch += [self.y, self.dy]
         with blaming():
-            for layer in self.graph.walk():
-                layer.on_bind()
-
-    def _states(self) -> Iterator[tuple[Layer, str, State]]:
-        for layer in self.graph.walk():
-            for name, state in declared_states(layer, *self.shapes[layer]).items():
-                yield layer, name, state
+            self._derived = told_bound(self.graph, type(self.y))
 
     # -- computation ----------------------------------------------------------------------------
 
     def fprop(self, x: Array, train: bool = False) -> Array:
         """The output ``(K, P, Q, N)`` for x ``(C, H, W, N)``, in the net's own memory until the next call."""
         expected = (*self.input_shape, self.batch)
-        if np.shape(x) != expected:
+        if shape_of(x) != expected:
             raise LayerError(
-                f"the net takes x of shape (C, H, W, N) = {expected}, got {np.shape(x)}",
+                f"the net takes x of shape (C, H, W, N) = {expected}, got {shape_of(x)}",
                 "images in NCHW order go through predict(), or np.ascontiguousarray(x.transpose(1, 2, 3, 0))",
             )
         self.x = self.be.array(x)
@@ -271,9 +268,8 @@ class Net:
             if not layer.children:
                 count = sum(value.size for value in layer.p.values())
                 shape = "x".join(map(str, self.shapes[layer][1]))
-                rows.append(
-                    (layer.path, repr(layer), shape, "shared" if layer.tied and count else f"{count:,}")
-                )
+                name = repr(layer) if self.be.native(layer) else f"{layer!r} *"
+                rows.append((layer.path, name, shape, "shared" if layer.tied and count else f"{count:,}"))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip()
@@ -283,17 +279,12 @@ class Net:
         total = sum(slot.value.size for slot in self.slots)
         size, mib = "x".join(map(str, self.input_shape)), self.nbytes / 2**20
         where = f"batch {self.batch}, {self.be.dtype}, {mib:.1f} MiB on {self.be.name}"
+        if any(row[1].endswith(" *") for row in rows):
+            lines += ["", f"* no kernel: computes on the host, its arrays leave {self.be.name} at each call"]
         return "\n".join([*lines, "", f"{total:,} parameters, input {size}, {where}"])
 
     @property
     def nbytes(self) -> int:
         """Bytes of all the memory that the net owns."""
-        owned = [self.y, self.dy, self.flat_params, self.flat_grads, self._flat, self._before, *self._scratch]
-        mine = [layer.s[name] for layer, name, s in self._states() if not s.scratch and not s.persistent]
-        return sum(array.nbytes for array in owned + mine)
-
-
-def _checked_batch(batch: int) -> int:
-    if not is_whole(batch) or batch < 1:
-        raise MinetError(f"batch must be a whole number of at least 1, got {batch!r}")
-    return int(batch)
+        owned = [self.flat_params, self.flat_grads, self._flat, self._before, *self._of_batch]
+        return sum(array.nbytes for array in owned)

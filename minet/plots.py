@@ -93,7 +93,7 @@ def curves(path: Path, history: list[dict[str, Any]], name: str) -> None:
             axes.set_xlabel("epoch", loc="right")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
             axes.grid(axis="x", visible=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def gaussian_kernels(path: Path, before: list[Kernels], after: list[Kernels], name: str) -> None:
@@ -120,7 +120,7 @@ def gaussian_kernels(path: Path, before: list[Kernels], after: list[Kernels], na
                     axes.set_xlabel(f"{c}", fontsize=7, labelpad=1, color="#666666")
                 else:
                     axes.axis("off")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _window(axes: Any, window: tuple[int, int]) -> None:
@@ -158,7 +158,8 @@ def _label_ends(axes: Any, x: int, ends: dict[str, tuple[float, str]]) -> None:
         lowest = height
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG, in one go."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     write_whole(path, picture.getvalue())

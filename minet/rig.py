@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from minet import rng
+from minet.backends import Backend
 from minet.layer import Layer, Shape
 from minet.net import Net
 
+MODES = (True, False)  # training, evaluation
 ROUNDING = {"float32": 3e-5, "float64": 1e-11}  # relative to the largest value of an array
 
 
@@ -28,12 +30,16 @@ class Skip(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """What to check: a maker of layers, an input shape, a batch size, a backend."""
+    """What to check: a maker of layers, an input shape, a batch size, a backend by name or itself."""
 
     make: Callable[[], Layer]
     in_shape: Shape
     batch: int
-    backend: str
+    backend: str | Backend
+
+    @property
+    def backend_name(self) -> str:
+        return self.backend if isinstance(self.backend, str) else self.backend.name
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {}
@@ -62,7 +68,8 @@ class Rig:
         layer = case.make()
         if layer.bound:
             raise CheckFailed("make() gave the same object again", "it must make a new layer at each call")
-        self.net = Net(layer, case.in_shape, batch, backend=case.backend, seed=seed, dtype=dtype)
+        backend = case.backend if dtype == "float32" else case.backend_name
+        self.net = Net(layer, case.in_shape, batch, backend=backend, seed=seed, dtype=dtype)
         self.graph, self.be = self.net.graph, self.net.be
         for slot in self.net.slots:
             # Away from symmetric first values, such as a bias of 0, at which mistakes hide.

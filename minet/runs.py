@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from minet import checkpoint, modelfile
+from minet.backends import Backend
 from minet.callbacks import (
     CURVES,
     KERNELS,
@@ -45,7 +46,7 @@ def train(
     file_or_name: str | Path,
     settings: dict[str, Any] | None = None,
     *,
-    backend: str = "auto",
+    backend: str | Backend = "auto",
     seed: int | None = None,
     out: Path | None = None,
     resume: bool = False,
@@ -116,7 +117,7 @@ def evaluate(
     settings: dict[str, Any] | None = None,
     *,
     weights: Path | None = None,
-    backend: str = "auto",
+    backend: str | Backend = "auto",
 ) -> str:
     """Test a model's weights, by default those of its newest run, on its test set; what came of it."""
     stem = modelfile.find(file_or_name).stem

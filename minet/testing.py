@@ -12,6 +12,7 @@ know the formula. Beside it a layer wants hand-computed values and an independen
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from typing import Any
 import numpy as np
 
 from minet import backends
+from minet.backends import Backend
+from minet.backends.compiled import CompileError
+from minet.backends.host import HostWarning, check_kernels
 from minet.blame import blaming, place
 from minet.conformance import CHECKS
 from minet.containers import Sequential
@@ -62,7 +66,7 @@ def run(
     train: bool = True,
     seed: int = 0,
     step: int = 0,
-    backend: str = "cpu",
+    backend: str | Backend = "cpu",
     dtype: str | None = None,
 ) -> Run:
     """One fprop, and one bprop if `dy` is given, of a layer or container on NumPy arrays in CHWN.
@@ -182,31 +186,43 @@ class Report:
             found, _, rest = check.detail.partition("\n")
             if found and check.status == "FAIL":
                 before = told.setdefault(found, check.name)
-                found = found if before == check.name else f"the same as in {before}"
+                if before != check.name:
+                    found, rest = f"the same as in {before}", rest.rpartition("\n")[2]
             detail = "\n".join(filter(None, (found, rest))).replace("\n", "\n" + " " * (width + 9))
             lines.append(f"  {check.status}  {check.name:<{width}}  {detail}".rstrip())
         return "\n".join(lines)
 
 
 def run_check(
-    name: str, make: Callable[[], Layer], in_shape: Shape, *, batch: int = 3, backend: str = "cpu"
+    name: str, make: Callable[[], Layer], in_shape: Shape, *, batch: int = 3, backend: str | Backend = "cpu"
 ) -> Check:
-    """One named check of the layer that `make()` gives; anything that it raises is a failure of the layer."""
+    """One named check of the layer that `make()` gives; anything that it raises is a failure of the layer.
+
+    Raises
+    ------
+    CompileError
+        If a kernel does not compile.
+    """
     try:
-        CHECKS[name](Case(make, tuple(in_shape), batch, backend))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HostWarning)  # for a layer without a kernel that is no failure
+            CHECKS[name](Case(make, tuple(in_shape), batch, backend))
     except Skip as why:
         return Check(name, "SKIP", str(why))
+    except CompileError:
+        raise  # there is nothing to check
     except CheckFailed as failure:
         return Check(name, "FAIL", str(failure))
     except Exception as error:  # a layer's own mistake of any kind is what the kit looks for
-        found = f"{type(error).__name__} at {place(error)}: {error}"
+        known = isinstance(error, MinetError)  # which says itself where it comes from
+        found = str(error) if known else f"{type(error).__name__} at {place(error)}: {error}"
         promise = (CHECKS[name].__doc__ or "").partition("\n")[0]
         return Check(name, "FAIL", f"{found}\nthe promise: {promise}")
     return Check(name, "PASS")
 
 
 def check_layer(
-    make: Callable[[], Layer], in_shape: Shape, *, batch: int = 3, backend: str = "cpu"
+    make: Callable[[], Layer], in_shape: Shape, *, batch: int = 3, backend: str | Backend = "cpu"
 ) -> Report:
     """Every check of the kit.
 
@@ -217,7 +233,7 @@ def check_layer(
     in_shape : tuple of int
         ``(C, H, W)``; best with H != W, and windows that neither equal their stride nor the image.
     batch : int
-    backend : str
+    backend : str or Backend
     """
     layer = make() if callable(make) else make
     if not callable(make) or not isinstance(layer, Layer):
@@ -226,9 +242,11 @@ def check_layer(
         raise MinetError(f"check_layer wants what makes a layer; {found}", hint)
     if not is_shape(in_shape) or not is_whole(batch) or batch < 1:
         raise layer.error(f"cannot be checked on {in_shape!r}, batch {batch!r}", "in_shape is (C, H, W)")
-    if why := backends.missing(backend):
+    name = backend if isinstance(backend, str) else backend.name
+    if isinstance(backend, str) and (why := backends.missing(backend)):
         raise MinetError(why)
-    title = f"{layer!r} on {tuple(in_shape)}, batch {batch}, {backend}"
+    check_kernels(backend, layer)
+    title = f"{layer!r} on {tuple(in_shape)}, batch {batch}, {name}"
     return Report(title, [run_check(name, make, in_shape, batch=batch, backend=backend) for name in CHECKS])
 
 

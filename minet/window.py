@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minet.layer import Layer, Shape
 from minet.settings import is_whole
+
+C_NAMES = {"uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned"}
 
 
 class Window(NamedTuple):
@@ -28,10 +32,26 @@ class Window(NamedTuple):
             )
         return cls(size, size if stride is None else pair(layer, "stride", stride), pads)
 
+    def outputs(self, axis: int, size: int) -> int:
+        """How many windows there are along an axis (0 vertical, 1 horizontal) of that size."""
+        r, s, p, d = (numbers[axis] for numbers in self)
+        return (size + 2 * p - d * (r - 1) - 1) // s + 1
+
+    @property
+    def tap_dtype(self) -> str:
+        """The smallest type that holds a place r*S + s in the window, R*S for none, and one more."""
+        return str(np.min_scalar_type(self.size[0] * self.size[1] + 1).name)
+
+    def constants(self) -> dict[str, Any]:
+        """The window as a CUDA kernel's compile-time constants: R S, SY SX, PY PX, DY DX, and TAP_T."""
+        names = ("R", "S", "SY", "SX", "PY", "PX", "DY", "DX")
+        numbers = (number for both in self for number in both)
+        return dict(zip(names, numbers, strict=True)) | {"TAP_T": C_NAMES[self.tap_dtype]}
+
     def out_hw(self, layer: Layer, in_shape: Shape) -> tuple[int, int]:
         """Output height and width (P, Q), rounded down, or the layer's error if the window does not fit."""
         out = []
-        for axis, size, r, s, p, d in zip("HW", in_shape[1:], *self, strict=True):
+        for axis, size, r, p, d in zip("HW", in_shape[1:], self.size, self.pad, self.dilation, strict=True):
             reach = d * (r - 1) + 1
             if reach > size + 2 * p:
                 spread = f" spread by dilation {d}" if d > 1 else ""
@@ -39,7 +59,7 @@ class Window(NamedTuple):
                     f"window {self.size[0]}x{self.size[1]}{spread} does not fit {axis}={size} with pad {p}",
                     "raise pad or shrink window",
                 )
-            out.append((size + 2 * p - reach) // s + 1)
+            out.append(self.outputs("HW".index(axis), size))
         return out[0], out[1]
 
 

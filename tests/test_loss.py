@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from minet import MinetError, Net
+from minet import MinetError, Net, backends
 from minet.init import Gaussian
 from minet.layers import Linear
 from minet.loss import MeanSquaredError, SoftmaxCrossEntropy, correct
@@ -127,6 +127,76 @@ def test_mean_squared_error_of_huge_outputs():
 def test_mean_squared_error_errors(targets, message):
     with pytest.raises(MinetError, match=message):
         MeanSquaredError().check(targets, (3, 1, 1), 4)
+
+
+# -- on a GPU: against the cpu's ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def be(gpu_backend):
+    return backends.get(gpu_backend)
+
+
+def on(be, loss, y, labels):
+    """The loss and dy as a kernel computes them, from y in float32 and a dy of NaN."""
+    assert be.how(type(loss), "loss")[0] == "method"
+    y = be.array(np.array(y, np.float32))
+    dy = be.array(np.full(y.shape, np.nan, np.float32))
+    value = be.run(loss, "loss", y, labels, dy)
+    assert be.run(loss, "loss", y, labels) == value or math.isnan(value)  # without a dy
+    return value, be.get(dy)
+
+
+@pytest.mark.parametrize("batch", [1, 33, 300])
+@pytest.mark.parametrize("classes", [1, 10, 67])
+def test_cross_entropy_on_a_gpu(be, classes, batch):
+    rng = np.random.default_rng([classes, batch])
+    y = (5 * rng.standard_normal((classes, 1, 1, batch))).astype(np.float32)
+    labels = rng.integers(classes, size=batch)
+    expected = np.empty_like(y)
+    loss = SoftmaxCrossEntropy().loss_cpu(y, labels, expected)
+    got, dy = on(be, SoftmaxCrossEntropy(), y, labels)
+    assert got == pytest.approx(loss, rel=1e-6, abs=1e-6)
+    np.testing.assert_allclose(dy, expected, rtol=1e-5, atol=1e-6 / batch)
+
+
+@pytest.mark.parametrize("size", [1e4, 3e38])
+def test_cross_entropy_of_huge_logits_on_a_gpu(be, size):
+    y = logits([[size, -size], [-size, -size]])
+    loss, dy = on(be, SoftmaxCrossEntropy(), y, np.array([0, 1]))
+    assert loss == pytest.approx(math.log(2) / 2)
+    np.testing.assert_allclose(dy, logits([[0, 0.25], [0, -0.25]]))
+    assert on(be, SoftmaxCrossEntropy(), y, np.array([1, 1]))[0] == pytest.approx(size, rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_cross_entropy_of_a_logit_that_is_not_finite_on_a_gpu(be, bad, place):
+    y = np.zeros((3, 1, 1, 40))
+    y[place, ..., 33] = bad
+    loss, dy = on(be, SoftmaxCrossEntropy(), y, np.zeros(40, int))
+    assert math.isnan(loss) and np.isnan(dy).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 2, 7), (5, 13, 11, 37)])  # the last: more than SHARES
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+def test_mean_squared_error_on_a_gpu(be, shape, dtype):
+    rng = np.random.default_rng(shape)
+    y, targets = rng.standard_normal(shape).astype(np.float32), rng.uniform(0, 9, shape).astype(dtype)
+    expected = np.empty_like(y)
+    loss = MeanSquaredError().loss_cpu(y, targets, expected)
+    got, dy = on(be, MeanSquaredError(), y, targets)
+    assert got == pytest.approx(loss, rel=1e-6)
+    np.testing.assert_allclose(dy, expected, rtol=1e-5, atol=1e-6 / y.size)
+
+
+def test_mean_squared_error_of_huge_outputs_on_a_gpu(be):
+    y = logits([[1e20, 0]])
+    assert on(be, MeanSquaredError(), y, np.zeros_like(y))[0] == pytest.approx(5e39)
+    assert on(be, MeanSquaredError(), 3 * y, np.full_like(y, np.inf))[0] == math.inf
+
+
+# -- the count ----------------------------------------------------------------------------------------
 
 
 def test_correct():

@@ -29,7 +29,7 @@ def run(*command, cwd, path=""):
 def checkout(tmp_path_factory):
     """A copy of what is built from, so that nothing is left in the working tree."""
     copy = tmp_path_factory.mktemp("checkout")
-    for name in ("minet", "kernels", "models"):
+    for name in ("minet", "kernels", "models", "benchmarks"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md"):
         shutil.copy(ROOT / name, copy)
@@ -67,7 +67,8 @@ def test_the_wheel_holds_all_that_the_checkout_holds(wheel):
         "minet/kernels/README.md",
     } <= inside
     expected = set()
-    for folder, target in (("minet", "minet"), ("kernels", "minet/kernels"), ("models", "minet/models")):
+    for folder in ("minet", "kernels", "models", "benchmarks"):
+        target = folder if folder == "minet" else f"minet/{folder}"
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 expected.add(f"{target}/{path.relative_to(ROOT / folder).as_posix()}")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 import zoo
+import zoo_cuda
 from zoo import BROKEN, RIGHT, Centre, Noise, Tallest, Toy
 
-from minet import Concat, Layer, MinetError, Param, Sequential, State, Sum
+from minet import Concat, Layer, MinetError, Param, Sequential, State, Sum, backends
+from minet.backends.host import HostWarning
 from minet.conformance import CHECKS
 from minet.layerfile import classes, examples
 from minet.layers import BatchNorm, Conv, Identity
 from minet.rig import CheckFailed, expect, values
 from minet.testing import Check, Report, check_layer, layer_checks, run, run_check
 
-PARITY = {"parity_emu", "parity_cuda"}
+PARITY = {"thread_order", "parity_emu", "parity_cuda"}  # skipped where there is no kernel, no g++, no GPU
+needs_gxx = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
 
 
 def example(cls):
@@ -46,16 +50,52 @@ def test_a_failure_explains_itself(cls):
         assert re.search(told, found), check.detail
 
 
-@pytest.mark.parametrize("name", sorted(set(CHECKS) - PARITY))
+@needs_gxx
+@pytest.mark.parametrize("cls", zoo_cuda.BROKEN, ids=lambda cls: cls.__name__)
+def test_a_broken_kernel_is_caught_by_name(cls):
+    report = check_layer(*example(cls), backend=cls.on)
+    (failed,) = report.failed
+    assert failed.name == cls.breaks, str(report)
+    said = r"[\w.]+(\[.*\])?: expected .+, got .+\nlikely cause: .{20}"
+    assert re.match(said, failed.detail), failed.detail
+
+
+@needs_gxx
+@pytest.mark.parametrize("cls", zoo_cuda.RIGHT, ids=lambda cls: cls.__name__)
+def test_a_right_kernel_passes_everything(cls):
+    report = check_layer(*example(cls), backend="emu")
+    assert report.ok, str(report)
+    skipped = {check.name for check in report.checks if check.status == "SKIP"}
+    assert skipped == {"gradient", "gradient_eval", "float32", "parity_cuda"} - _on_this_machine()
+    assert check_layer(*example(cls), backend=backends.get("emu", order="reversed")).ok
+
+
+def _on_this_machine():
+    return set() if backends.missing("cuda") else {"parity_cuda"}
+
+
+@needs_gxx
+def test_a_layer_without_a_kernel_is_checked_on_the_host_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = check_layer(*example(Centre), backend="emu")
+    assert report.ok, str(report)
+    why = {check.name: check.detail for check in report.checks if check.status == "SKIP"}
+    assert why["thread_order"] == why["parity_emu"] == "Centre has no kernel: it computes on the host"
+    with pytest.warns(HostWarning, match=r"^Centre .* has no kernel: it computes on the host"):
+        run(Centre(), numbers(2, 3, 4, 5), backend="emu", dtype="float32")
+
+
+@pytest.mark.parametrize("name", sorted(set(CHECKS) - {"parity_cuda"}))  # parity_emu on another device
 def test_every_check_has_its_broken_layer(name):
-    assert any(cls.breaks == name for cls in BROKEN)
+    assert any(cls.breaks == name for cls in [*BROKEN, *zoo_cuda.BROKEN])
 
 
 def test_the_zoo_breaks_what_it_says():
-    for cls in BROKEN:
+    for cls in [*BROKEN, *zoo_cuda.BROKEN]:
         assert {cls.breaks, *cls.also} <= set(CHECKS) and cls.breaks not in cls.also
     assert len(BROKEN) > len(CHECKS)
-    assert all(cls.__doc__ for cls in BROKEN)
+    assert all(cls.__doc__ for cls in [*BROKEN, *zoo_cuda.BROKEN])
 
 
 def test_the_zoo_is_a_file_to_check_on_the_command_line():

@@ -11,27 +11,61 @@ from minet.errors import MinetError
 
 __all__ = ["NAMES", "Backend", "get", "missing"]
 
-NAMES = ("auto", "cpu")
-PLANNED = ("cuda", "emu")  # CUDA kernels on a GPU, and the same on an emulator
+NAMES = ("auto", "cpu", "cuda", "emu")  # emu runs cuda's kernels on the cpu, to test them
 
 
 def missing(name: str) -> str:
     """Why the backend `name` cannot be used here; empty if it can."""
-    if name in PLANNED:
-        return f"the backend {name!r} is not part of this version"
+    if name == "emu":
+        from minet.backends import emulator
+
+        return emulator.missing()
+    if name == "cuda":
+        from minet.backends import toolkit
+
+        return toolkit.missing()
     return "" if name in NAMES else f"there is no backend {name!r}"
 
 
-def get(name: str, dtype: Any = "float32") -> Backend:
-    """The backend called `name`, computing in `dtype`: float32 or float64, by name or as NumPy's type."""
+def get(name: str | Backend, dtype: Any = "float32", **options: Any) -> Backend:
+    """A backend by its name, computing in `dtype`: float32 or, on the cpu, float64.
+
+    Parameters
+    ----------
+    name : str or Backend
+        "cpu"; "cuda"; "emu"; "auto" for cuda where it is, else cpu. A backend is given back as it is.
+    dtype : str or dtype
+    **options
+        Of the GPU backends: ``strict=True`` refuses layers without a kernel, ``sync=True`` waits for each
+        kernel; of cuda, ``tf32`` (`minet.backends.cuda.CUDA`); of the emulator, ``order`` and ``checked``
+        (`minet.backends.emulator.Emulator`).
+    """
+    if isinstance(name, Backend):
+        return name
     try:
         kind = np.dtype(dtype).name
     except TypeError:
         kind = ""
     if kind not in ("float32", "float64"):
         raise MinetError(f"dtype must be float32 or float64, got {dtype!r}")
+    if name == "auto":
+        name = "cuda" if kind == "float32" and not missing("cuda") and not _no_blas() else "cpu"
+    if name == "cuda":
+        from minet.backends.cuda import CUDA
+
+        return CUDA(kind, **options)
     if why := missing(name):
-        raise MinetError(why, f"the backends are: {', '.join(NAMES)}")
+        raise MinetError(why, "" if name in NAMES else f"the backends are: {', '.join(NAMES)}")
+    if name == "emu":
+        from minet.backends.emulator import Emulator
+
+        return Emulator(kind, **options)
     from minet.backends.cpu import CPU
 
     return CPU(kind)
+
+
+def _no_blas() -> str:
+    from minet.backends import blas
+
+    return blas.missing()

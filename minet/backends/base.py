@@ -47,6 +47,10 @@ class Backend(ABC):
     def copy(self, src: Array, dst: Array) -> None:
         """``dst <- src``, from a native or a NumPy array."""
 
+    def free_memory(self) -> int | None:
+        """Bytes that can still be allocated; None where nobody knows before it is tried."""
+        return None
+
     @abstractmethod
     def fill(self, array: Array, value: float) -> None:
         """Set every element."""
@@ -98,6 +102,10 @@ class Backend(ABC):
         ``w <- w - lr * v``, or with `nesterov` ``w <- w - lr * (g' + momentum*v)``; then w is clipped to
         `bounds`. The gradient is left as it was.
         """
+
+    def native(self, layer: Any) -> bool:
+        """Whether a layer computes on this device in both directions, not on the host in its place."""
+        return True
 
     @abstractmethod
     def run(self, layer: Any, phase: str, *args: Any) -> Any:

@@ -14,10 +14,8 @@ from minet.layer import Array, Layer, LayerError, Shape, update
 LINE = 64  # bytes of a cache line; arrays start on one, so that SIMD loads never straddle two
 
 
-class CPU(Backend):
-    """Arrays are NumPy's; a layer's code is its `fprop_cpu` and `bprop_cpu`."""
-
-    name = "cpu"
+class HostMemory(Backend):
+    """Arrays are NumPy's: the memory of the cpu, and of the emulator."""
 
     def empty(self, shape: Shape, dtype: Any = None) -> np.ndarray:
         dtype = np.dtype(dtype or self.dtype)
@@ -43,16 +41,22 @@ class CPU(Backend):
     def fill(self, array: np.ndarray, value: float) -> None:
         array.fill(value)
 
-    def finite(self, array: np.ndarray) -> bool:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return math.isfinite(float(array.sum()))
-
     def gemm(
         self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0, trans: str = "nn"
     ) -> None:
         from minet.kernels.gemm import gemm
 
         gemm(a, b, out, alpha, beta, trans)
+
+
+class CPU(HostMemory):
+    """A layer's code is its `fprop_cpu` and `bprop_cpu`."""
+
+    name = "cpu"
+
+    def finite(self, array: np.ndarray) -> bool:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return math.isfinite(float(array.sum()))
 
     def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> None:
         update(y, x if alpha == 1 else alpha * x, beta)

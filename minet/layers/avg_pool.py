@@ -51,6 +51,9 @@ class AvgPool(Layer):
     def out_shape(self, in_shape: Shape) -> Shape:
         return (in_shape[0], *self.window_on(in_shape).out_hw(self, in_shape))
 
+    def constants(self) -> dict[str, Any]:
+        return self.window_on(self.bound_shapes[0]).constants()
+
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.kernels.avg_pool import avg_pool_fprop
 

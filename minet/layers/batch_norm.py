@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from minet.layer import Array, Layer, Param, Shape, State
 from minet.settings import is_real
+
+# On a GPU a channel's sums are added up in shares of CHUNK elements or more, each by a block of threads.
+CHUNK, SHARES, THREADS = 1 << 11, 128, 256
 
 
 class BatchNorm(Layer):
@@ -57,12 +61,15 @@ class BatchNorm(Layer):
 
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
         one_each = in_shape[:1]
-        return {
+        states = {
             "mean": State(one_each, per_sample=False),
             "inv_std": State(one_each, per_sample=False),
             "running_mean": State(one_each, per_sample=False, persistent=True),
             "running_var": State(one_each, per_sample=False, persistent=True, init=1.0),
         }
+        if self.be.name != "cpu":
+            states["sums"] = State((3, *one_each, SHARES), per_sample=False, scratch=True)
+        return states
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.kernels.batch_norm import batch_norm_fprop, batch_norm_statistics
@@ -83,6 +90,31 @@ class BatchNorm(Layer):
         x, dy, dx = (a if a is None else a.reshape(len(x), -1) for a in (x, dy, dx))
         s, g = self.s, self.g
         batch_norm_bprop(x, dy, dx, self.p.gamma, s.mean, s.inv_std, g.gamma, g.beta, self.train, beta)
+
+    # -- on a GPU ---------------------------------------------------------------------------------
+
+    def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        shares = self._shares(x)
+        if train:
+            self._launch("sums", x, shares)
+            self._launch("squares", x, shares)
+        settings = {"momentum": self.momentum, "eps": self.eps, "train": train}
+        self._launch("statistics", x, 1, shares=shares, **settings)
+        self._launch("fprop", x, shares, y=y, shift=self.p.beta, beta=beta)
+
+    def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        shares = self._shares(x)
+        self._launch("slopes", x, shares, dy=dy)
+        blocks = 1 if dx is None else shares
+        self._launch("bprop", x, blocks, dy=dy, dx=dx, shares=shares, dshift=self.g.beta, beta=beta)
+
+    def _shares(self, x: Array) -> int:
+        return max(1, min(SHARES, x[0].size // CHUNK))
+
+    def _launch(self, kernel: str, x: Array, blocks: int, **values: Any) -> None:
+        """Launch a kernel of batch_norm.cu on a row of blocks for each channel."""
+        size, block = blocks * THREADS, (THREADS, 1, 1)
+        self.be.launch(self, f"batch_norm_{kernel}", size, len(x), block=block, x=x, **values)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

@@ -67,6 +67,22 @@ class Dropout(Layer):
         else:
             self.be.axpby(1.0, dy, beta, dx)
 
+    def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        if train:
+            fours = -(-x.size // 4)  # a thread draws four words at a time
+            values = {"threshold": self.threshold, "scale": self.scale, "beta": beta}
+            self.be.launch(self, "dropout_fprop", fours, x=x, y=y, **values)
+        else:
+            self.be.axpby(1.0, x, beta, y)
+
+    def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is None:
+            return
+        if self.train:
+            self.be.launch(self, "dropout_bprop", dx.size, dy=dy, dx=dx, scale=self.scale, beta=beta)
+        else:
+            self.be.axpby(1.0, dy, beta, dx)
+
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
         yield lambda: Dropout(0.5), (3, 7, 6)

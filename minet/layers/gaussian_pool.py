@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from minet.layer import Array, Layer, Param, Shape
+from minet.layer import Array, Layer, Param, Shape, State
 from minet.window import Window
 
 SMALLEST = 0.3  # px; under a narrower window the gradient of the mean vanishes
-SPARE = 4  # zeros after each row of weights: the kernels take several taps at a time
-TINY = float(np.finfo(np.float32).tiny)  # weights below it are 0: processors are slow at denormal numbers
+GRID = 512  # blocks on a GPU, at least, if the image has rows enough
 LEARNT = {"mean": "mean", "sigma": "log_sigma"}  # parameters, by the names of their settings
 
 
@@ -167,14 +165,92 @@ class GaussianPool(Layer):
                 slope = slopes[name].reshape(C, self.kernels)
                 self.g[LEARNT[name]][..., i] += slope if self.per_channel else slope.sum(0)
 
-    def _axes(self, x: Array) -> list[tuple[Axis, Weights]]:
+    def _axes(self, x: Array) -> list[tuple[Any, Any]]:
         """Geometry and weights along the vertical and the horizontal axis."""
+        from minet.kernels.gaussian_pool import Weights, axis_of
+
         both, sets = [], (len(x), self.kernels)
         for i, numbers in enumerate(zip(x.shape[1:3], *self.window[:3], strict=True)):
             axis, params = axis_of(*numbers), (self.p.mean[..., i], self.p.log_sigma[..., i])
             mean, log_sigma = (np.broadcast_to(p, sets).astype(np.float64).reshape(-1) for p in params)
             both.append((axis, Weights(axis, mean, log_sigma, self.normalize, self.edge)))
         return both
+
+    # -- on a GPU: tables of weights, then one pass over the images ------------------------------------
+
+    def constants(self) -> dict[str, Any]:
+        return self.window.constants() | {
+            "KERNELS": self.kernels,
+            "LEARN": int(bool(self.learn)),
+            "NORMALIZE": self.normalize.upper(),
+            "EXACT": int(self.edge == "exact"),
+            "TILE": self._tile(),
+        }
+
+    def _tile(self) -> int:
+        """Columns for a block: what shared memory holds twice, and few where a thread needs registers."""
+        (R, S), (SY, SX), *_ = self.window
+        tile = 16 if self.kernels * (S + -(-R // SY)) + 2 * R <= 60 else 8
+        while tile > 1 and max((tile - 1) * SX + S, (tile + S) // SX + 2) > 180:
+            tile //= 2
+        return tile
+
+    def _grid(self, C: int, length: int, width: int, N: int) -> tuple[int, int, int]:
+        """Blocks: for tiles of columns and of samples, for channels, for bands where those are few."""
+        across = -(-N // 32) * -(-width // self._tile())
+        bands = max(1, min(-(-GRID // (across * C)), length // (2 * self.window.size[0])))
+        return across, C, bands
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        if self.be.name == "cpu":
+            return {}
+        (C, H, W), (_, P, Q) = in_shape, out_shape
+        sets, (R, S) = (C if self.per_channel else 1) * self.kernels, self.window.size
+        state = {
+            "rows": State((sets, P, 3, -(-R // 4) * 4), per_sample=False),
+            "cols": State((sets, Q, 3, -(-S // 4) * 4), per_sample=False),
+        }
+        if self.learn:  # one sum of each block; N samples take at most N blocks
+            blocks = math.prod(self._grid(C, H, W, 1))
+            state["sums"] = State((4 * self.kernels * blocks,), scratch=True)
+        return state
+
+    def _tables(self, x: Array, y: Array) -> dict[str, Any]:
+        (_, H, W, _), (_, P, Q, _) = x.shape, y.shape
+        sets = len(self.s.rows)
+        self.be.launch(self, "gaussian_pool_weights", sets * (P + Q), x=x, sets=sets, H=H, W=W, P=P, Q=Q)
+        return {"shared_sets": not self.per_channel}
+
+    def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        C, (_, P, Q, N) = len(x), y.shape
+        grid, block = self._grid(C, P, Q, N), (32, self._tile(), 1)
+        values = {**self._tables(x, y), "bands": grid[2]}
+        self.be.launch(
+            self, "gaussian_pool_fprop", y.size, grid=grid, block=block, x=x, y=y, beta=beta, **values
+        )
+
+    def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is None and not self.learn:
+            return
+        C, H, W, N = x.shape
+        grid, block = self._grid(C, H, W, N), (32, self._tile(), 1)
+        sums = self.s.sums.reshape(-1)[: 4 * self.kernels * math.prod(grid)] if self.learn else None
+        values = {
+            **self._tables(x, dy),
+            "bands": grid[2],
+            "sums": sums,
+            "x": x,
+            "dy": dy,
+            "dx": dx,
+            "beta": beta,
+        }
+        self.be.launch(self, "gaussian_pool_bprop", x.size, grid=grid, block=block, **values)
+        if sums is not None:
+            half = sums.size // 2
+            for name, part in (("mean", sums[:half]), ("sigma", sums[half:])):
+                if name in self.learn:
+                    grad = self.g[LEARNT[name]]
+                    self.be.sum_rows(part.reshape(grad.size, -1), grad.reshape(-1), beta=1.0)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
@@ -196,90 +272,3 @@ def spread(kernels: int, window: tuple[int, int]) -> tuple[np.ndarray, np.ndarra
         mean = size / 16 * np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
         sigma = size / 8 * 4 ** (j / (kernels - 1))
     return mean, np.maximum(sigma, SMALLEST)
-
-
-class Weights:
-    """Gaussian weights ``w`` (rows, window, sets) along one axis, in float64, from parameters (sets,)."""
-
-    def __init__(self, axis: Axis, mean: Array, log_sigma: Array, normalize: str, edge: str) -> None:
-        self.normalize, inside = normalize, axis.inside[..., None]
-        self.distance, self.precision = axis.offset[:, None] - mean, np.exp(-2 * log_sigma)
-        counted = inside if edge == "exact" else np.ones_like(inside)
-        share = np.where(counted, -0.5 * self.precision * self.distance**2, -np.inf)
-        if normalize != "none":
-            share -= share.max(1, keepdims=True)  # however far the mean, one exponential of a row is 1
-        np.exp(share, out=share)
-        if normalize != "none":
-            share /= share.sum(1, keepdims=True)
-        self.share, w = share, np.sqrt(share) if normalize == "l2" else share
-        self.w = np.where(inside & (w > TINY), w, 0.0)
-
-    def slopes(self, dw: np.ndarray) -> dict[str, np.ndarray]:
-        """The slopes of a loss in mean and in log sigma (sets,), from those in the weights."""
-        dw, slopes = dw * self.w, {}
-        for name, moment in (("mean", self.distance), ("sigma", self.distance**2)):
-            total = (dw * moment).sum(1)
-            if self.normalize != "none":
-                total -= dw.sum(1) * (self.share * moment).sum(1)
-            slopes[name] = total.sum(0) * self.precision * (0.5 if self.normalize == "l2" else 1.0)
-        return slopes
-
-
-class Axis:
-    """Windows along one axis: which inputs each output sees, and by which outputs each input is seen."""
-
-    def __init__(self, size: int, window: int, stride: int, pad: int) -> None:
-        outputs = (size + 2 * pad - window) // stride + 1
-        start = np.arange(outputs) * stride - pad
-        first, end = np.maximum(start, 0), np.minimum(start + window, size)
-        tap = np.arange(window)
-        self.offset = tap - (window - 1) / 2
-        # Outputs that see the same part of their window share a row of weights.
-        parts = np.stack([first - start, end - start], axis=1)
-        parts, row = np.unique(parts, axis=0, return_inverse=True)
-        row = row.reshape(-1)  # NumPy 2.0 gives a column
-        self.inside = (parts[:, :1] <= tap) & (tap < parts[:, 1:])
-        self._band = first, end - first, row * (window + SPARE) + first - start, runs(row, first)
-        # Input h is seen by `seen` outputs from low on, with the weights at `index`; there is a 0 at -1.
-        h = np.arange(size)
-        low = np.maximum(-((window - 1 - h - pad) // stride), 0)
-        seen = np.maximum(np.minimum((h + pad) // stride + 1, outputs) - low, 0)
-        nth = np.arange(seen.max() + SPARE)
-        p = np.minimum(low[:, None] + nth, outputs - 1)
-        index = np.where(nth < seen[:, None], row[p] * window + h[:, None] + pad - p * stride, -1)
-        self._index, row = np.unique(index, axis=0, return_inverse=True)
-        row = row.reshape(-1)
-        self._transposed = low, seen, row * len(nth), runs(row, low)
-
-    def band(self, w: np.ndarray, dtype: Any) -> Any:
-        """The Band of weights (rows, window, sets)."""
-        from minet.kernels.gaussian_pool import Band
-
-        table = np.zeros((len(w), w.shape[1] + SPARE, w.shape[2]), dtype)
-        table[:, : w.shape[1]] = w
-        return Band(*self._band, table.reshape(-1, w.shape[2]))
-
-    def transposed(self, w: np.ndarray, dtype: Any) -> Any:
-        """The transpose of that matrix."""
-        from minet.kernels.gaussian_pool import Band
-
-        table = np.zeros((w[..., 0].size + 1, w.shape[2]), dtype)
-        table[:-1] = w.reshape(-1, w.shape[2])
-        return Band(*self._transposed, table[self._index.reshape(-1)])
-
-    def weights(self, table: np.ndarray) -> np.ndarray:
-        """What a table like that of `band` holds for the weights (rows, window, sets)."""
-        rows, window = self.inside.shape
-        return table.reshape(rows, window + SPARE, -1)[:, :window]
-
-
-axis_of = lru_cache(maxsize=1024)(Axis)
-
-
-def runs(row: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """For each k the number of rows, from k on, of the same weights, each one column further on."""
-    run = np.ones_like(first)
-    for k in range(len(run) - 2, -1, -1):
-        if row[k] == row[k + 1] and first[k] + 1 == first[k + 1]:
-            run[k] += run[k + 1]
-    return run

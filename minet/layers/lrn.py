@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from minet.layer import Array, Layer, Shape
 from minet.settings import is_real, is_whole
+
+THREADS = 1 << 18  # that a GPU should have, by slabs of maps where there are too few columns
 
 
 class LRN(Layer):
@@ -66,6 +69,24 @@ class LRN(Layer):
         if dx is not None:
             x, dy, dx = (a.reshape(len(a), -1) for a in (x, dy, dx))
             lrn_bprop(x, dy, dx, self.size, self.alpha, self.beta, self.k, beta)
+
+    # -- on a GPU ---------------------------------------------------------------------------------
+
+    def constants(self) -> dict[str, Any]:
+        return {"SIZE": self.size, "THREE_QUARTERS": self.beta == 0.75}
+
+    def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        self._launch("lrn_fprop", x, y=y, beta=beta)
+
+    def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is not None:
+            self._launch("lrn_bprop", x, dy=dy, dx=dx, beta=beta)
+
+    def _launch(self, name: str, x: Array, **values: Any) -> None:
+        columns = x[0].size
+        slabs = max(1, min(THREADS // columns, len(x) // (4 * self.size)))
+        values |= {"alpha": self.alpha / self.size, "power": self.beta, "k": self.k, "slabs": slabs}
+        self.be.launch(self, name, columns, slabs, x=x, **values)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

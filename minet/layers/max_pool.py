@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from minet.layer import Array, Layer, Shape, State
 from minet.window import Window
 
@@ -42,8 +40,10 @@ class MaxPool(Layer):
         return (in_shape[0], *self.window.out_hw(self, in_shape))
 
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        R, S = self.window.size
-        return {"argmax": State(out_shape, np.min_scalar_type(R * S + 1).name)}
+        return {"argmax": State(out_shape, self.window.tap_dtype)}
+
+    def constants(self) -> dict[str, Any]:
+        return self.window.constants()
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.kernels.max_pool import max_pool_fprop

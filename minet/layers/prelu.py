@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minet.layer import Array, Init, Layer, Param, Shape
+from minet.layer import Array, Init, Layer, Param, Shape, State
+
+BLOCKS = 32  # of threads for a channel at most, each with a sum of its own
 
 
 class PReLU(Layer):
@@ -62,6 +65,30 @@ class PReLU(Layer):
 
         x, dy, dx = (a if a is None else a.reshape(len(x), -1) for a in (x, dy, dx))
         prelu_bprop(x, dy, dx, self.p.a, self.g.a, beta)
+
+    # -- on a GPU ---------------------------------------------------------------------------------
+
+    def constants(self) -> dict[str, Any]:
+        return {"SLOPES": self.p.a.size}
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        if self.be.name == "cpu":
+            return {}
+        return {"sums": State((in_shape[0], BLOCKS), per_sample=False, scratch=True)}
+
+    def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        C, H, W, N = x.shape
+        self.be.launch(self, "prelu_fprop", H * W * N, C, x=x, y=y, beta=beta)
+
+    def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        C, H, W, N = x.shape
+        blocks = max(1, min(BLOCKS, H * W * N >> 12))
+        sums = self.s.sums.reshape(-1)[: C * blocks]
+        grid, block = (blocks, min(C, 1 << 15), 1), (256, 1, 1)
+        self.be.launch(
+            self, "prelu_bprop", x.size, grid=grid, block=block, x=x, dy=dy, dx=dx, sums=sums, beta=beta
+        )
+        self.be.sum_rows(sums.reshape(self.p.a.size, -1), self.g.a, beta=1.0)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from minet.layer import Array, Layer, Shape, State
 from minet.window import Window
 
@@ -54,8 +52,10 @@ class StochasticPool(Layer):
         return (in_shape[0], *self.window.out_hw(self, in_shape))
 
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        R, S = self.window.size
-        return {"picked": State(out_shape, np.min_scalar_type(R * S + 1).name)}
+        return {"picked": State(out_shape, self.window.tap_dtype)}
+
+    def constants(self) -> dict[str, Any]:
+        return self.window.constants()
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.kernels import stochastic_pool as kernels
@@ -75,6 +75,17 @@ class StochasticPool(Layer):
             kernels.stochastic_pool_bprop(dy, dx, self.s.picked, *self.window[:3], beta)
         else:
             kernels.stochastic_pool_mean_bprop(x, dy, dx, *self.window[:3], beta)
+
+    def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        name = "stochastic_pool_fprop" if train else "stochastic_pool_mean_fprop"
+        size, rows = y.shape[2] * y.shape[3], y.shape[0] * y.shape[1]
+        self.be.launch(self, name, size, rows, x=x, y=y, beta=beta)
+
+    def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is not None:
+            name = "stochastic_pool_bprop" if self.train else "stochastic_pool_mean_bprop"
+            size, rows = x.shape[2] * x.shape[3], x.shape[0] * x.shape[1]
+            self.be.launch(self, name, size, rows, x=x, dy=dy, dx=dx, beta=beta)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

@@ -64,16 +64,41 @@ def test_oracle(dtype):
         np.testing.assert_allclose(out.state.running_var[c], 0.7 + 0.3 * row.var(ddof=1), **tolerance)
 
 
-def test_a_mean_far_from_zero_costs_no_digits():
+def test_a_mean_far_from_zero_costs_no_digits(backend):
     x = (4096 + np.arange(1000) / 256).astype(np.float32).reshape(1, 10, 10, 10)  # exact in float32
     expected = x.astype(float) - x.mean(dtype=float)
     expected /= expected.std()
-    np.testing.assert_allclose(run(BatchNorm(eps=1e-9), x).y, expected, atol=1e-3)
+    np.testing.assert_allclose(run(BatchNorm(eps=1e-9), x, backend=backend).y, expected, atol=1e-3)
 
 
-def test_a_single_element_has_no_spread():
-    x = np.array([5.0, -3.0]).reshape(2, 1, 1, 1)
-    out = run(BatchNorm(momentum=0.5), x, np.ones_like(x), params={"beta": [1.0, 2.0]})
+def test_a_mean_between_two_floats_does_not_add_to_the_variance(backend):
+    x = np.full((1, 4, 8, 16), 2.0**20, np.float32)
+    x[..., ::2] += 0.125  # the next float
+    found = run(BatchNorm(eps=1e-9), x, backend=backend).state.inv_std
+    np.testing.assert_allclose(found, [16], rtol=1e-5)  # the standard deviation is 1/16
+
+
+@pytest.mark.parametrize("size", [(3, 5, 8, 41), (2, 9, 16, 61), (2, 32, 33, 9)])  # one share, four, four
+@pytest.mark.parametrize("train", [True, False])
+def test_sums_in_shares(backend, size, train):
+    rng = np.random.default_rng(size)
+    x, dy, y0 = rng.standard_normal((3, *size)).astype(np.float32)
+    x += 100  # their mean is what a wrong share shows in
+    given = {"params": {"gamma": rng.standard_normal(size[0]), "beta": rng.standard_normal(size[0])}}
+    given |= {"beta_y": 0.5, "y0": y0, "beta_dx": -0.7, "dx0": x, "train": train}
+    exact = run(BatchNorm(), *(a.astype(float) for a in (x, dy)), **given)
+    got = run(BatchNorm(), x, dy, backend=backend, **given)
+    for name in ("running_mean", "running_var", "mean", "inv_std"):
+        np.testing.assert_allclose(got.state[name], exact.state[name], rtol=1e-5, err_msg=name)
+    for name in ("y", "dx"):
+        np.testing.assert_allclose(getattr(got, name), getattr(exact, name), rtol=1e-4, atol=2e-4)
+    for name in ("gamma", "beta"):
+        np.testing.assert_allclose(got.grads[name], exact.grads[name], rtol=1e-4, atol=1e-2)
+
+
+def test_a_single_element_has_no_spread(backend):
+    x = np.array([5.0, -3.0], np.float32).reshape(2, 1, 1, 1)
+    out = run(BatchNorm(momentum=0.5), x, np.ones_like(x), params={"beta": [1.0, 2.0]}, backend=backend)
     np.testing.assert_array_equal(out.y.ravel(), [1, 2])
     np.testing.assert_array_equal(out.dx.ravel(), [0, 0])
     np.testing.assert_array_equal(out.state.running_mean, [2.5, -1.5])
@@ -81,9 +106,9 @@ def test_a_single_element_has_no_spread():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
-def test_a_batch_that_is_not_finite_leaves_the_running_statistics(bad):
+def test_a_batch_that_is_not_finite_leaves_the_running_statistics(bad, backend):
     x = np.array([[0.0, 2.0], [bad, 1.0]], np.float32).reshape(2, 1, 1, 2)  # 1e30: only its square overflows
-    out = run(BatchNorm(momentum=0.5), x)
+    out = run(BatchNorm(momentum=0.5), x, backend=backend)
     np.testing.assert_allclose(out.state.running_mean, [0.5, 0])
     np.testing.assert_allclose(out.state.running_var, [1.5, 1])
 

@@ -264,7 +264,7 @@ def test_misfits():
 
 
 def test_what_kernels_get_is_of_a_type_that_their_cache_finds_again():
-    from minet.layers.gaussian_pool import Axis
+    from minet.kernels.gaussian_pool import Axis
 
     axis, w = Axis(7, 3, 2, 1), np.ones((3, 3, 1))
     for band in (axis.band(w, "float32"), axis.transposed(w, "float32")):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minet import LayerError
-from minet.layers import LRN
+from minet.layers import LRN, lrn
 from minet.testing import layer_checks, run
 
 test_conformance = layer_checks(LRN)
@@ -31,13 +31,21 @@ def test_the_usual_exponent_by_hand():
     np.testing.assert_allclose(out.dx, maps(1 / 8 - 2 * 0.75 * 9 / 128))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("size", "power"), [(1, 0.75), (3, 0.75), (4, 0.6), (5, 0.75), (9, -1.5)])
-def test_oracle(size, power, dtype):
+def test_oracle_in_float64(size, power):
+    check_oracle(size, power, np.float64, "cpu")
+
+
+@pytest.mark.parametrize(("size", "power"), [(1, 0.75), (3, 0.75), (4, 0.6), (5, 0.75), (9, -1.5)])
+def test_oracle(size, power, backend):
+    check_oracle(size, power, np.float32, backend)
+
+
+def check_oracle(size, power, dtype, backend):
     alpha, k = 1.3, 0.7
     rng = np.random.default_rng(0)
     x, dy = rng.standard_normal((2, 6, 5, 3, 19)).astype(dtype)  # 285 columns: a whole tile and a part
-    out = run(LRN(size, alpha, power, k), x, dy)
+    out = run(LRN(size, alpha, power, k), x, dy, backend=backend)
     y, dx = np.zeros(x.shape), np.zeros(x.shape)
     for i in range(6):
         window = [j for j in range(6) if -(size // 2) <= j - i <= (size - 1) // 2]
@@ -51,8 +59,19 @@ def test_oracle(size, power, dtype):
     np.testing.assert_allclose(out.dx, dx, **tolerance)
 
 
-def test_nan_is_not_hidden():
-    assert np.isnan(run(LRN(), maps(np.nan, 1)).y).all()
+@pytest.mark.parametrize("size", [1, 3, 4, 5])
+def test_slabs_of_maps_change_no_bit(size, gpu_backend, monkeypatch):
+    x, dy = np.random.default_rng(0).standard_normal((2, 41, 3, 5, 7)).astype(np.float32)
+    given = {"beta_y": 0.5, "y0": dy, "beta_dx": -0.5, "dx0": x, "backend": gpu_backend}
+    many = run(LRN(size, alpha=2), x, dy, **given)
+    monkeypatch.setattr(lrn, "THREADS", 1)
+    one = run(LRN(size, alpha=2), x, dy, **given)
+    np.testing.assert_array_equal(many.y, one.y)
+    np.testing.assert_array_equal(many.dx, one.dx)
+
+
+def test_nan_is_not_hidden(backend):
+    assert np.isnan(run(LRN(), maps(np.nan, 1).astype(np.float32), backend=backend).y).all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""Registers and memory of every CUDA kernel: `python -m benchmarks.registers [WORD ...]`.
+
+Which kernels are compiled with which constants is not listed anywhere: the layers' examples, GaussianPool's
+standard windows and a training step of every model run on a backend that computes nothing and notes what it
+is asked for. nvcc then compiles each geometry for one architecture, a file's largest for all of them, and its
+smallest with 64-bit indices too: everything for all would take several times as long. A WORD selects rows
+that contain it. No GPU is needed. Exit status 1: some kernel spills registers, keeps arrays in local memory,
+or draws a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minet import Net, modelfile
+from minet.backends import compiled, source
+from minet.backends.cpu import HostMemory
+from minet.backends.gpu import GPU
+from minet.backends.source import Source
+from minet.backends.toolkit import OPTIONS
+from minet.layers import GaussianPool, all_layers
+from minet.nvidia import nvcc
+
+ARCHITECTURES = (75, 80, 90, 100)
+ONE = 90  # for which every geometry is compiled
+WINDOWS, STRIDES, KERNELS = (3, 5, 7, 11, 15), (1, 2), (1, 3)  # of GaussianPool
+TELL = ("--resource-usage", "-Xptxas", "-warn-spills,-warn-lmem-usage")
+
+
+class Noting(HostMemory, GPU):
+    """Launches nothing, and notes each source with the constants that it would be compiled with."""
+
+    name = "noting"
+
+    def __init__(self) -> None:
+        super().__init__(strict=True)
+        self.noted: dict[Build, Source] = {}
+
+    def load(self, code: Source, constants: dict[str, Any]) -> None:
+        self.noted[Build(code.path, tuple(sorted(constants.items())))] = code
+
+    def start(self, *args: Any) -> None:
+        pass
+
+    def address(self, array: Any) -> int:
+        return 0
+
+    def empty(self, shape: Any, dtype: Any = None) -> np.ndarray:
+        return np.zeros(shape, dtype or self.dtype)  # what no kernel writes must not stop a training step
+
+    def gemm(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Build:
+    """A .cu file and the constants that it is compiled with."""
+
+    path: Path
+    constants: tuple[tuple[str, Any], ...]
+
+    @property
+    def size(self) -> int:
+        """To choose a file's largest by."""
+        return sum(int(value) for _, value in self.constants if isinstance(value, (int, np.integer)))
+
+    def __str__(self) -> str:
+        said = " ".join(f"{name}={int(v) if isinstance(v, bool) else v}" for name, v in self.constants)
+        return f"{self.path.name} {said}".rstrip()
+
+
+@dataclass
+class Row:
+    """One kernel of a build: registers by architecture, bytes of shared and of local memory, warnings."""
+
+    build: Build
+    kernel: str
+    registers: dict[int, int] = field(default_factory=dict)
+    shared: int = 0
+    local: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def fits(self) -> bool:
+        return not self.local and not self.warnings
+
+    def __str__(self) -> str:
+        counts = "".join(f"{self.registers.get(arch, ''):>5}" for arch in ARCHITECTURES)
+        bad = [f"{self.local} bytes of local memory"] if self.local else []
+        return f"{counts}{self.shared:>8}  {'; '.join([self.kernel, *bad, *self.warnings])}"
+
+
+def collected() -> dict[Build, Source]:
+    """All that layers, models and the backend compile; the rest of the files without constants."""
+    be = Noting()
+    for cls in all_layers():
+        for make, in_shape in cls.examples():
+            step(Net(make(), in_shape, 2, backend=be))
+    for window in WINDOWS:
+        for stride in STRIDES:
+            for kernels in KERNELS:
+                layer = GaussianPool(window, stride, window // 2, kernels)
+                step(Net(layer, (2, 2 * window, 2 * window), 2, backend=be))
+    for name in modelfile.names():
+        model = modelfile.load(name)
+        net = Net(model.net(), model.input_shape, 2, model.loss, backend=be)
+        net.train_step(be.zeros((*model.input_shape, 2)), np.zeros(2, int), model.solver())
+        step(net)
+    seen = {build.path for build in be.noted}
+    for path in sorted(source.folder().glob("*.cu")):
+        if path not in seen:
+            be.load(source.read(path), {})
+    return be.noted
+
+
+def step(net: Net) -> None:
+    """Forward and backward, in training and in evaluation."""
+    for train in (True, False):
+        net.fprop(net.be.zeros((*net.input_shape, net.batch)), train=train)
+        net.bprop(net.dy, net.be.zeros((*net.input_shape, net.batch)))
+
+
+def measured(builds: dict[Build, Source]) -> list[Row]:
+    """Compile them, each for one architecture; of each file one for all, and one with 64-bit indices."""
+    ordered = sorted(builds, key=lambda build: (build.size, str(build)))
+    largest = {build.path: build for build in ordered}
+    smallest = {build.path: build for build in reversed(ordered)}
+    jobs = [(b, ARCHITECTURES if largest[b.path] == b else (ONE,), builds[b]) for b in reversed(ordered)]
+    for build in smallest.values():
+        jobs.append((Build(build.path, (*build.constants, ("WIDE", 1))), (ONE,), builds[build]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the work is nvcc's
+        rows = pool.map(lambda job: compiled_rows(*job), jobs)
+        return sorted((row for some in rows for row in some), key=lambda row: (str(row.build), row.kernel))
+
+
+def compiled_rows(build: Build, architectures: Iterable[int], code: Source) -> list[Row]:
+    """What nvcc says of a build's kernels."""
+    targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in architectures]
+    options = ["-fatbin", *targets, *OPTIONS, *TELL, *source.defines(dict(build.constants))]
+    said = compiled.said(compiled.build(nvcc(), options, code.text, ".cu", ".fatbin"))
+    return parsed(build, said)
+
+
+def parsed(build: Build, said: str) -> list[Row]:
+    """The rows in the words of ptxas; a warning that names no kernel goes to the first."""
+    rows: dict[str, Row] = {}
+    row, arch, warnings = Row(build, ""), 0, []
+    for line in said.splitlines():
+        if found := re.search(r"Compiling entry function '(\w+)' for 'sm_(\d+)", line):
+            row, arch = rows.setdefault(found[1], Row(build, found[1])), int(found[2])
+        elif "warning" in line:
+            warnings.append(line.strip())
+        elif found := re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", line):
+            row.local = max(row.local, int(found[1]), int(found[2]))
+        elif found := re.search(r"Used (\d+) registers", line):
+            row.registers[arch] = int(found[1])
+            shared = re.search(r"(\d+) bytes smem", line)
+            row.shared = max(row.shared, int(shared[1]) if shared else 0)
+    for line in dict.fromkeys(warnings):
+        named = [row for name, row in rows.items() if f"'{name}'" in line]
+        for row in named or list(rows.values())[:1]:
+            row.warnings.append(line)
+    return list(rows.values())
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Registers by compute capability, bytes of shared memory, and what is wrong, under each build."""
+    lines, above = (
+        ["".join(f"{arch // 10}.{arch % 10}".rjust(5) for arch in ARCHITECTURES) + "  shared"],
+        None,
+    )
+    for row in rows:
+        if row.build != above:
+            lines += ["", str(row.build)]
+            above = row.build
+        lines.append(str(row))
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.registers", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("word", nargs="*", help="show rows that contain one of these")
+    words = parser.parse_args(arguments).word
+    if not nvcc():
+        print("there is no nvcc: it comes with CUDA's toolkit", file=sys.stderr)
+        return 2
+    start = time.perf_counter()
+    rows = measured(collected())
+    shown = [row for row in rows if not words or any(w in f"{row.build} {row}" for w in words)]
+    print(table(shown))
+    bad = [row for row in shown if not row.fits]
+    print(f"\n{len(shown)} kernels in {time.perf_counter() - start:.0f} s; {len(bad)} spill or warn")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

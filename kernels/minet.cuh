@@ -1,0 +1,44 @@
+// What minet's kernels have in common. README.md tells the conventions.
+#pragma once
+
+// Counts elements of arrays; minet defines WIDE where an array may have 2^30 of them or more.
+#ifdef WIDE
+typedef long long count_t;
+#else
+typedef int count_t;
+#endif
+typedef long long index_t; // a size given as an argument
+
+// One thread for each i, over the whole grid, whatever its shape.
+#define FOR_ALL(i, size)                                                                                   \
+    for (count_t i = (blockIdx.y * (count_t)gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x;             \
+         i < (count_t)(size); i += (count_t)gridDim.x * gridDim.y * blockDim.x)
+// One thread for each i of a row.
+#define FOR_EACH(i, size)                                                                                  \
+    for (count_t i = blockIdx.x * (count_t)blockDim.x + threadIdx.x; i < (count_t)(size);                  \
+         i += (count_t)gridDim.x * blockDim.x)
+// One row of threads for each row, whatever the grid.
+#define FOR_ROWS(row, rows) for (count_t row = blockIdx.y; row < (count_t)(rows); row += gridDim.y)
+
+// Neither infinite nor NaN.
+__device__ __forceinline__ bool is_finite(float value) { return value - value == 0; }
+
+// *at <- beta * *at + value; at beta 0 it is not read.
+__device__ __forceinline__ void put(float *at, float value, float beta) {
+    *at = beta == 0 ? value : beta * *at + value;
+}
+
+// The sum over the block's threads, for thread 0, in an order that depends on the block's size alone. All
+// threads take part; blockDim.x is a multiple of 32.
+__device__ __forceinline__ float block_sum(float value) {
+    __shared__ float of_warp[32];
+    for (int step = 16; step > 0; step /= 2) value += __shfl_down_sync(0xffffffffu, value, step);
+    int thread = threadIdx.y * blockDim.x + threadIdx.x, warps = blockDim.x * blockDim.y / 32;
+    __syncthreads(); // who called before has read of_warp
+    if (thread % 32 == 0) of_warp[thread / 32] = value;
+    __syncthreads();
+    if (thread >= 32) return 0;
+    value = thread < warps ? of_warp[thread] : 0;
+    for (int step = 16; step > 0; step /= 2) value += __shfl_down_sync(0xffffffffu, value, step);
+    return value;
+}

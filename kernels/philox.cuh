@@ -1,0 +1,29 @@
+// Philox4x32-10: four random 32-bit words from a key and a counter, without state. Twin of philox.py.
+// Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3;
+// constants and test vectors from Random123.
+#pragma once
+
+__device__ __forceinline__ uint4 philox(unsigned k0, unsigned k1, uint4 c) {
+    for (int round = 0; round < 10; round++) {
+        unsigned high0 = __umulhi(0xD2511F53u, c.x), low0 = 0xD2511F53u * c.x;
+        unsigned high1 = __umulhi(0xCD9E8D57u, c.z), low1 = 0xCD9E8D57u * c.z;
+        c = make_uint4(high1 ^ c.y ^ k0, low1, high0 ^ c.w ^ k1, low0);
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    return c;
+}
+
+// The words of elements 4*block .. 4*block + 3 at a training step.
+__device__ __forceinline__ uint4 words(unsigned k0, unsigned k1, long long step, long long block) {
+    uint4 counter = make_uint4((unsigned)block, (unsigned)(block >> 32), (unsigned)step, (unsigned)(step >> 32));
+    return philox(k0, k1, counter);
+}
+
+// The word of one element.
+__device__ __forceinline__ unsigned word(unsigned k0, unsigned k1, long long step, long long element) {
+    uint4 w = words(k0, k1, step, element >> 2);
+    return element & 2 ? (element & 1 ? w.w : w.z) : (element & 1 ? w.y : w.x);
+}
+
+// A float in [0, 1) from a word's upper 24 bits: exact.
+__device__ __forceinline__ float uniform(unsigned word) { return (float)(word >> 8) * 0x1p-24f; }

@@ -1,0 +1,174 @@
+"""The emulator: CUDA kernels on the CPU, thread by thread, to test them where there is no GPU.
+
+It is for testing and debugging, and far too slow to train with. The same .cu files are compiled by g++ after
+``kernels/emulator.h``, and launched on the same grids; ``kernels/emulator.cpp`` runs a block's threads as
+fibers. By default each access to memory is looked at: an address outside the arrays that a kernel got,
+a read of shared memory that nobody wrote, two threads at one place without a barrier between them, a barrier
+that not all threads reach; each is an error that names the .cu line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minet.backends import compiled, faults, source
+from minet.backends.cpu import HostMemory
+from minet.backends.gpu import GPU, MOST_ROWS
+from minet.backends.source import Kernel, Source
+from minet.errors import MinetError
+from minet.layer import Array, Shape
+
+ORDERS = ("forward", "reversed", "shuffled")
+MOST_SHARED = 48 << 10  # bytes, of a block
+ABSENT = {
+    r"<<<": "launches from kernels",
+    r"\basm\b": "assembly",
+    r"cooperative_groups|namespace\s+cg\b": "cooperative groups",
+    r"\bwmma\b|\bmma\.h\b": "tensor cores",
+    r"\btex[123]D|\bsurf[123]D": "textures and surfaces",
+    r"\bcuda::|<cuda/": "libcu++",
+    r"__half|cuda_fp16|__nv_bfloat16|cuda_bf16": "half precision",
+    r"__match_(any|all)_sync|__reduce_\w+_sync|__activemask": "this warp operation",
+}
+
+
+class Emulator(HostMemory, GPU):
+    """Kernels run on an emulated GPU; memory and matrix products are the host's.
+
+    Parameters
+    ----------
+    order : {"forward", "reversed", "shuffled"}
+        In which order a block's threads run between barriers, and blocks; a result that depends on it beyond
+        rounding is a race. By default ``$MINET_EMULATOR_ORDER``, or forward.
+    checked : bool
+        Look at each access to memory.
+
+    Raises
+    ------
+    MinetError
+        If there is no g++.
+    """
+
+    name = "emu"
+
+    def __init__(
+        self, dtype: str = "float32", *, order: str | None = None, checked: bool = True, **options: Any
+    ) -> None:
+        super().__init__(dtype, **options)
+        if why := missing():
+            raise MinetError(why, "apt install g++, or whatever brings g++ to your system")
+        self.order = order or os.environ.get("MINET_EMULATOR_ORDER") or "forward"
+        if self.order not in ORDERS:
+            raise MinetError(f"the emulator's order must be one of {', '.join(ORDERS)}, got {self.order!r}")
+        self.sanitize = bool(os.environ.get("MINET_EMULATOR_SANITIZE"))  # set by minet.sanitize
+        if self.sanitize and "libasan" not in os.environ.get("LD_PRELOAD", ""):
+            how = "minet check FILE --backend emu --sanitize"
+            raise MinetError("AddressSanitizer is not there: it must be loaded before Python", how)
+        self.checked = checked and not self.sanitize
+
+    def address(self, array: Array) -> int:
+        return int(array.ctypes.data)
+
+    def empty(self, shape: Shape, dtype: Any = None) -> np.ndarray:
+        # AddressSanitizer watches what follows an array: it must end where its memory does.
+        return np.empty(shape, dtype or self.dtype) if self.sanitize else super().empty(shape, dtype)
+
+    def load(self, code: Source, constants: dict[str, Any]) -> ctypes.PyDLL:
+        bare = source.without_comments(code.text)
+        for pattern, what in ABSENT.items():
+            if found := re.search(pattern, bare):
+                raise MinetError(
+                    f"{_place(bare, found.start())}: the emulator does not model {what}: {found[0]!r}",
+                    "test such a kernel on a GPU: --backend cuda",
+                )
+        text = re.sub(CUDA_HEADERS, "", code.text)
+        text = re.sub(DYNAMIC, r"\1 *\2 = (\1 *)emu_dynamic_shared();", text)
+        ends = "".join(f"EMU_KERNEL({name})\n" for name in code.kernels)
+        text = f'{_text("emulator.h")}\n{text}\n#line 1 "the kernels\' ends"\n{ends}'
+        options = [*OPTIONS, *source.defines(constants)]
+        if self.sanitize:
+            options += SANITIZED
+        if self.checked:
+            options += CHECKED
+        runtime = _runtime(self.checked, self.sanitize, compiled.folder())
+        return _module(text, (*options, "-shared", str(runtime)), compiled.folder())
+
+    def start(
+        self, module: Any, kernel: Kernel, grid: Shape, block: Shape, args: bytes, arrays: Any,
+        shared: int = 0,
+    ) -> None:  # fmt: skip
+        x, y, z = block
+        if not (1 <= x * y * z <= 1024 and z <= 64 and max(grid[1:]) <= MOST_ROWS and grid[0] < 2**31):
+            found = f"{kernel.name} on the emulator: blocks of {block} threads on a grid of {grid}"
+            raise MinetError(found, "a block has 1 to 1024 threads, a grid up to 65535 blocks along y and z")
+        if shared > MOST_SHARED:
+            found = f"{kernel.name} on the emulator: {shared} bytes of shared memory"
+            raise MinetError(found, f"a block has {MOST_SHARED}: loop over parts")
+        launch = faults.Launch(
+            grid=grid, block=block, dynamic_shared=shared, order=ORDERS.index(self.order),
+            args_size=len(args), args=ctypes.cast(ctypes.c_char_p(args), ctypes.c_void_p), arrays=len(arrays),
+            array=faults.spans(arrays), interrupted=SIGNALS,
+        )  # fmt: skip
+        if getattr(module, f"emu_{kernel.name}")(ctypes.byref(launch)):
+            raise faults.told(launch, kernel, module._name)
+
+
+# Of DWARF 5 some versions of addr2line make wrong file names.
+OPTIONS = (
+    "-std=c++17", "-O1", "-gdwarf-4", "-fPIC", "-w", "-ffp-contract=off", "-fno-omit-frame-pointer",
+)  # fmt: skip
+# The calls at each access, and where arithmetic goes wrong, but not the libraries that they are meant for.
+CHECKED = (
+    "-fsanitize=thread", "-fsanitize=integer-divide-by-zero,signed-integer-overflow,shift-exponent",
+    "-fsanitize=bounds,alignment", "-nodefaultlibs", "-Wl,--no-as-needed", "-lstdc++", "-lm", "-lc",
+    "-lgcc_s", "-lgcc",
+)  # fmt: skip
+SANITIZED = (
+    "-DEMU_ASAN", "-fsanitize=address,undefined", "-fsanitize-sections=emu_shared",
+    "-fno-sanitize-recover=all",
+)  # fmt: skip
+CUDA_HEADERS = r"(?m)^\s*#\s*include\s*<(cuda|cuda_runtime|cuda_runtime_api|device_launch_parameters)\.h>"
+DYNAMIC = r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*)?([\w\s]+?)\s*(\w+)\s*\[\s*\]\s*;"
+SIGNALS = ctypes.cast(ctypes.pythonapi.PyErr_CheckSignals, ctypes.c_void_p)  # notices a Ctrl-C
+
+
+def missing() -> str:
+    """Why there is no emulator here; empty if there is one."""
+    return "" if shutil.which("g++") else "the emulator compiles kernels with g++, which is not there"
+
+
+@cache
+def _text(name: str) -> str:
+    return (source.folder() / name).read_text()
+
+
+@cache
+def _runtime(checked: bool, sanitize: bool, folder: Path) -> Path:
+    kinds = ["-DEMU_ASAN"] if sanitize else []
+    options = ["-c", "-std=c++17", "-O2", "-gdwarf-4", "-fPIC", f"-DEMU_CHECKED={int(checked)}", *kinds]
+    return compiled.build("g++", options, _text("emulator.cpp"), ".cpp", ".o")
+
+
+@cache
+def _module(text: str, options: tuple[str, ...], folder: Path) -> ctypes.PyDLL:
+    # One launch at a time: PyDLL keeps Python's lock while it runs.
+    return ctypes.PyDLL(str(compiled.build("g++", options, text, ".cpp", ".so")))
+
+
+def _place(text: str, at: int) -> str:
+    """File and line, by the #line marks before a position in a source."""
+    file, number = "", 0
+    for line in text[:at].split("\n"):
+        if found := re.match(r'#line (\d+) "(.*)"', line):
+            number, file = int(found[1]) - 1, found[2]
+        else:
+            number += 1
+    return f"{file}:{number}"

@@ -1,0 +1,135 @@
+"""NVIDIA's driver, cards and compiler as the system shows them, asked without PyCUDA."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LIBRARY = "libcuda.so.1"
+USUAL = "/usr/local/cuda"  # where a toolkit lies
+MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+MENDS = {  # by CUresult
+    34: "ldconfig -p | grep libcuda  # it is the toolkit's stub: the driver's own library must come first",
+    100: "unset CUDA_VISIBLE_DEVICES; nvidia-smi -L",
+    803: "reboot  # the kernel still runs the module of another version of the driver",
+}
+
+
+class NoDriver(Exception):
+    """There is no libcuda.so.1."""
+
+
+class DriverFails(Exception):
+    """There is one, and it does not work."""
+
+    def __init__(self, message: str, mend: str = "nvidia-smi  # says what is wrong with the driver") -> None:
+        super().__init__(message)
+        self.mend = mend
+
+
+class Device(NamedTuple):
+    """A GPU: its name, compute capability and memory in bytes."""
+
+    name: str
+    major: int
+    minor: int
+    memory: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, compute capability {self.major}.{self.minor}, {self.memory / 2**30:.1f} GiB"
+
+    def unknown_to(self, architectures: list[int]) -> str:
+        """What a compiler of these architectures is for the device: "too old", "too new", or "" for right."""
+        code = 10 * self.major + self.minor
+        if code in architectures:
+            return ""
+        return "too new" if code < min(architectures, default=0) else "too old"
+
+
+def driver() -> tuple[tuple[int, int], list[Device]]:
+    """The version of CUDA that the driver is for, and the devices that it shows.
+
+    Raises
+    ------
+    NoDriver
+        If its library cannot be loaded.
+    DriverFails
+        If the library does not do what it should.
+    """
+    try:
+        library = ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        raise NoDriver(str(error)) from error
+    try:
+        _call(library, "cuInit", 0)
+        version, count = ctypes.c_int(), ctypes.c_int()
+        _call(library, "cuDriverGetVersion", ctypes.byref(version))
+        _call(library, "cuDeviceGetCount", ctypes.byref(count))
+        devices = [_device(library, number) for number in range(count.value)]
+    except AttributeError as error:
+        raise DriverFails(f"{LIBRARY} is not the driver's: {error}", MENDS[34]) from error
+    return (version.value // 1000, version.value % 1000 // 10), devices
+
+
+def _device(library: Any, number: int) -> Device:
+    handle, major, minor, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    name = ctypes.create_string_buffer(128)
+    _call(library, "cuDeviceGet", ctypes.byref(handle), number)
+    _call(library, "cuDeviceGetName", name, len(name), handle)
+    _call(library, "cuDeviceGetAttribute", ctypes.byref(major), MAJOR, handle)
+    _call(library, "cuDeviceGetAttribute", ctypes.byref(minor), MINOR, handle)
+    _call(library, "cuDeviceTotalMem_v2", ctypes.byref(memory), handle)
+    return Device(name.value.decode(), major.value, minor.value, memory.value)
+
+
+def _call(library: Any, name: str, *args: Any) -> None:
+    if code := getattr(library, name)(*args):
+        said = ctypes.c_char_p()
+        library.cuGetErrorString(code, ctypes.byref(said))
+        text = said.value.decode() if said.value else "an error that it has no words for"
+        raise DriverFails(f"{name} fails: {text} ({code})", *([MENDS[code]] if code in MENDS else []))
+
+
+def release(said: str) -> tuple[int, int]:
+    """The release of CUDA that ``nvcc --version`` tells."""
+    found = re.search(r"release (\d+)\.(\d+)", said)
+    if not found:
+        raise ValueError(f"nvcc --version tells no release: {said.strip() or 'nothing'!r}")
+    return int(found[1]), int(found[2])
+
+
+def architectures(said: str) -> list[int]:
+    """The compute capabilities, times ten, that ``nvcc --list-gpu-code`` tells."""
+    return [int(code) for code in re.findall(r"sm_(\d+)", said)]
+
+
+def card() -> bool:
+    """Whether an NVIDIA card is on the PCI bus."""
+    vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
+    return any(vendor.read_text().strip() == "0x10de" for vendor in vendors)
+
+
+def no_driver_mend() -> str:
+    """The command that brings a driver; where there is no card, the one that does without."""
+    if not card():
+        return "minet check FILE --backend emu  # runs CUDA kernels without a card, to test them"
+    if any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):
+        return "docker run --gpus all IMAGE  # a container is given the driver of its host"
+    return "apt install nvidia-driver  # or your system's package of NVIDIA's driver; then restart"
+
+
+def nvcc() -> str:
+    """Where nvcc is: under CUDA_ROOT or CUDA_HOME, on PATH, in the usual place, in its wheel; or empty."""
+    roots = [os.environ.get("CUDA_ROOT"), os.environ.get("CUDA_HOME"), None, USUAL, wheel()]
+    found = (shutil.which("nvcc", path=str(Path(root, "bin")) if root else None) for root in roots)
+    return next(filter(None, found), "")
+
+
+def wheel() -> str:
+    """Where the wheels of CUDA 13 put their files."""
+    return str(Path(sysconfig.get_path("purelib"), "nvidia", "cu13"))

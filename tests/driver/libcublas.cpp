@@ -1,0 +1,62 @@
+// A double of cuBLAS for the tests: sgemm in plain loops, on the memory of the driver's double.
+//
+// As cuBLAS it goes down columns, refuses a leading dimension below the rows, and at beta 0 does not read C. In
+// TF32 mode it cuts the factors to 11 bits, so that a test sees the mode.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+extern "C" {
+void double_open();
+void double_close();
+bool double_current();
+int double_dead();
+bool double_holds(const void *from, std::size_t bytes);
+
+enum { OK = 0, NOT_INITIALIZED = 1, INVALID_VALUE = 7, EXECUTION_FAILED = 13, TF32 = 3 };
+struct Handle { int mode; };
+
+static int handles;
+int double_handles() { return handles; }
+int cublasCreate_v2(void **handle) {
+    return handles++, *handle = new Handle(), double_current() ? OK : NOT_INITIALIZED;
+}
+int cublasDestroy_v2(void *handle) { return delete (Handle *)handle, OK; }
+int cublasGetVersion_v2(void *, int *version) { return *version = 130000, OK; }
+int cublasGetProperty(int part, int *value) { return *value = part == 0 ? 13 : 0, OK; }
+int cublasSetMathMode(void *handle, int mode) { return ((Handle *)handle)->mode = mode, OK; }
+
+static float cut(float value, bool tf32) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (tf32) bits &= ~0x1fffu;
+    memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+
+int cublasSgemm_v2(void *handle, int ta, int tb, int m, int n, int k, const float *alpha, const float *a, int lda,
+                   const float *b, int ldb, const float *beta, float *c, int ldc) {
+    auto at_least = [](int rows) { return rows > 1 ? rows : 1; };
+    if (m < 0 || n < 0 || k < 0 || lda < at_least(ta ? k : m) || ldb < at_least(tb ? n : k) || ldc < at_least(m))
+        return INVALID_VALUE;
+    if (double_dead()) return EXECUTION_FAILED;
+    bool tf32 = ((Handle *)handle)->mode == TF32, wrong = false;
+    double_open();
+    auto of = [&](const float *matrix, std::size_t at) {
+        wrong |= !double_holds(matrix + at, sizeof(float));
+        return wrong ? NAN : cut(matrix[at], tf32);
+    };
+    for (std::size_t j = 0; j < (std::size_t)n; j++)
+        for (std::size_t i = 0; i < (std::size_t)m; i++) {
+            double total = 0;
+            for (std::size_t l = 0; l < (std::size_t)k; l++)
+                total += (double)of(a, ta ? i * lda + l : l * lda + i) * of(b, tb ? l * ldb + j : j * ldb + l);
+            float *to = c + j * ldc + i;
+            wrong |= !double_holds(to, sizeof *to);
+            if (!wrong) *to = (float)(*alpha * total) + (*beta == 0 ? 0.0f : *beta * *to);
+        }
+    double_close();
+    return wrong ? EXECUTION_FAILED : OK;
+}
+}

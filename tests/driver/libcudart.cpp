@@ -1,0 +1,6 @@
+// A double of CUDA's runtime library for the tests: scikit-cuda asks it for its version and its errors' names.
+extern "C" {
+const char *cudaGetErrorString(int) { return "an error"; }
+int cudaRuntimeGetVersion(int *version) { return *version = 13000, 0; }
+int cudaDriverGetVersion(int *version) { return *version = 13000, 0; }
+}
