@@ -57,7 +57,9 @@ struct Launch { // as in minet/backends/emulator.py
     Who who[2];
     const char *what;
 };
-enum Fault { NONE, OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED };
+enum Fault { // as in minet/backends/faults.py
+    NONE, OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED
+};
 enum Status { FRESH, RUNNING, AT_BLOCK, AT_WARP, DONE };
 enum Kind { READ, WRITE, ATOMIC };
 
@@ -245,8 +247,9 @@ bool release_warps() { // lanes that wait for one another, and are all there
             for (unsigned lane = 0; lane < count && together; lane++)
                 if (group >> lane & 1) {
                     together = warp[lane].mask == one->mask;
-                    if (together && warp[lane].op != one->op)
-                        found(WARP, number_of(one), one->code, {number_of(warp + lane), block_of(run), warp[lane].code});
+                    const Thread &other = warp[lane];
+                    if (together && other.op != one->op)
+                        found(WARP, number_of(one), one->code, {other.number, block_of(run), other.code});
                 }
             waiting &= ~(together ? group : 1u << (one - warp));
             if (!together) continue;
@@ -359,17 +362,18 @@ void note_read(Place &p, uint32_t since, uint64_t code) {
     p.read_code = short_code(code);
 }
 
-void touch(Place &p, uint32_t since, Kind kind, uint64_t code) { // what is older than `since` is of no account
-    bool both_atomic = kind == ATOMIC && p.atomic;
-    if (p.write_run >= since && !both_atomic && unordered(p.write_run, p.write_epoch, p.write_stamp, p.writer))
+void touch(Place &p, uint32_t since, Kind kind, uint64_t code) { // what is older than `since` does not count
+    bool counts = p.write_run >= since && !(kind == ATOMIC && p.atomic);
+    if (counts && unordered(p.write_run, p.write_epoch, p.write_stamp, p.writer))
         race(code, p.writer, p.write_run, p.write_code);
     if (kind == READ) return note_read(p, since, code);
     uint32_t me = number_of(self);
     if (p.read_run >= since) {
         if (p.runs && unordered(p.other_run, 0, 0, p.other)) race(code, p.other, p.other_run, p.other_code);
-        if (p.read_run != run ? unordered(p.read_run, 0, 0, 0) : p.read_epoch == epoch && p.reader / 32 != me / 32)
+        bool now = p.read_run == run && p.read_epoch == epoch;
+        if (p.read_run != run ? unordered(p.read_run, 0, 0, 0) : now && p.reader / 32 != me / 32)
             race(code, p.reader, p.read_run, p.read_code);
-        if (p.read_run == run && p.read_epoch == epoch) {
+        if (now) {
             if (p.warps) race(code, p.other, p.other_run, p.other_code);
             for (unsigned lane = 0; lane < 32; lane++)
                 if (p.lanes >> lane & 1 && lane != me % 32 && self->clock[lane] <= p.read_stamp)
@@ -383,7 +387,7 @@ void touch(Place &p, uint32_t since, Kind kind, uint64_t code) { // what is olde
 
 bool holds(const Memory &m, char *at, unsigned bytes) { return at >= m.start && at + bytes <= m.start + m.bytes; }
 
-void access(char *at, unsigned bytes, Kind kind, uint64_t code, bool aligned, bool reads) {
+void access(char *at, unsigned bytes, Kind kind, uint64_t code, bool reads) {
     if (!launch || launch->fault) return;
     if (!--patience) {
         patience = PATIENCE, pausing = true;
@@ -400,7 +404,7 @@ void access(char *at, unsigned bytes, Kind kind, uint64_t code, bool aligned, bo
             if (at >= start && at + bytes <= end) return;
         fail(OUTSIDE, code);
     }
-    if (aligned && (uint64_t)at % bytes) fail(MISALIGNED, code);
+    if (kind == ATOMIC && (uint64_t)at % bytes) fail(MISALIGNED, code); // the compiler looks at others
     last = m;
     Memory &memory = memories[m];
     uint64_t begin = (at - memory.start) / memory.unit, end = (at - memory.start + bytes - 1) / memory.unit;
@@ -437,7 +441,8 @@ int look(dl_phdr_info *info, std::size_t, void *found) {
         const ElfW(Phdr) &part = info->dlpi_phdr[i];
         char *start = (char *)info->dlpi_addr + part.p_vaddr;
         if (part.p_type == PT_LOAD) module.push_back({start, start + part.p_memsz});
-        if (part.p_type == PT_TLS) *(std::pair<char *, uint64_t> *)found = {(char *)info->dlpi_tls_data, part.p_memsz};
+        if (part.p_type == PT_TLS)
+            *(std::pair<char *, uint64_t> *)found = {(char *)info->dlpi_tls_data, part.p_memsz};
     }
     return 1;
 }
@@ -470,7 +475,7 @@ void emu_fence() {
 }
 void emu_atomic(void *at, unsigned bytes, int reads, void *code) {
     acquired = true;
-    if (EMU_CHECKED) access((char *)at, bytes, ATOMIC, (uint64_t)code, true, reads);
+    if (EMU_CHECKED) access((char *)at, bytes, ATOMIC, (uint64_t)code, reads);
 }
 void emu_stop(const char *what) {
     launch->what = what;
@@ -517,6 +522,8 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
         for (Fiber *fiber : all_fibers) munmap(fiber->stack, STACK_SIZE), delete fiber;
         all_fibers.clear(), idle.clear();
     }
+    for (Memory &m : memories) // what is large is not kept
+        if (m.room > 1u << 20) free(m.places), m.places = nullptr, m.room = 0;
     int fault = (int)launch->fault;
     launch = nullptr;
     return fault;
@@ -524,17 +531,17 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
 
 #if EMU_CHECKED
 #define HOOKS(bytes)                                                                                       \
-    void __tsan_read##bytes(void *at) { access((char *)at, bytes, READ, HERE, true, true); }               \
-    void __tsan_write##bytes(void *at) { access((char *)at, bytes, WRITE, HERE, true, false); }            \
-    void __tsan_unaligned_read##bytes(void *at) { access((char *)at, bytes, READ, HERE, false, true); }    \
-    void __tsan_unaligned_write##bytes(void *at) { access((char *)at, bytes, WRITE, HERE, false, false); }
+    void __tsan_read##bytes(void *at) { access((char *)at, bytes, READ, HERE, true); }                     \
+    void __tsan_write##bytes(void *at) { access((char *)at, bytes, WRITE, HERE, false); }                  \
+    void __tsan_unaligned_read##bytes(void *at) { access((char *)at, bytes, READ, HERE, true); }           \
+    void __tsan_unaligned_write##bytes(void *at) { access((char *)at, bytes, WRITE, HERE, false); }
 HOOKS(1)
 HOOKS(2)
 HOOKS(4)
 HOOKS(8)
 HOOKS(16)
-void __tsan_read_range(void *at, unsigned long n) { access((char *)at, (unsigned)n, READ, HERE, false, true); }
-void __tsan_write_range(void *at, unsigned long n) { access((char *)at, (unsigned)n, WRITE, HERE, false, false); }
+void __tsan_read_range(void *at, unsigned long n) { access((char *)at, (unsigned)n, READ, HERE, true); }
+void __tsan_write_range(void *at, unsigned long n) { access((char *)at, (unsigned)n, WRITE, HERE, false); }
 void __tsan_init() {}
 void __tsan_func_entry(void *) {
     if (launch && (char *)__builtin_frame_address(0) - self->fiber->stack < (long)MARGIN) fail(STACK, HERE);

@@ -91,7 +91,8 @@ EMU_INLINE int emu_count(int vote, unsigned line) {
 enum { EMU_SYNC, EMU_SHFL, EMU_DOWN, EMU_UP, EMU_XOR, EMU_VOTE };
 EMU_INLINE void __syncwarp(unsigned mask = 0xffffffffu) { emu_sync_warp(EMU_SYNC, mask, 0); }
 // The value of lane `from`; one's own, where that is outside lowest .. end-1; noise, if that lane has not come.
-template <class T> EMU_INLINE T emu_shuffle(unsigned op, unsigned mask, T value, int from, int lowest, int end) {
+template <class T>
+EMU_INLINE T emu_shuffle(unsigned op, unsigned mask, T value, int from, int lowest, int end) {
     unsigned there = emu_sync_warp(op, mask, emu_bits(value));
     if (from < lowest || from >= end) return value;
     return emu_value<T>(there >> from & 1 ? emu_value_of(from) : ~0ull);
@@ -124,9 +125,9 @@ EMU_INLINE int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, 
 // -- atomics: one fiber runs at a time ------------------------------------------------------------------
 
 template <class T> struct EmuSame { typedef T type; }; // a value is taken as the type that its place has
+#define EMU_APART __attribute__((noinline, no_sanitize("thread", "undefined"))) // told as the caller's access
 #define EMU_ATOMIC(name, reads, expression)                                                                \
-    template <class T>                                                                                     \
-    __attribute__((noinline, no_sanitize("thread", "undefined"))) T name(T *at, typename EmuSame<T>::type value) { \
+    template <class T> EMU_APART T name(T *at, typename EmuSame<T>::type value) {                          \
         emu_atomic((void *)at, sizeof(T), reads, __builtin_return_address(0));                             \
         T old = *at;                                                                                       \
         *at = (expression);                                                                                \
@@ -143,8 +144,7 @@ EMU_ATOMIC(atomicOr, 1, old | value)
 EMU_ATOMIC(atomicXor, 1, old ^ value)
 EMU_ATOMIC(atomicExch, 0, value)
 template <class T>
-__attribute__((noinline, no_sanitize("thread", "undefined"))) T atomicCAS(
-    T *at, typename EmuSame<T>::type expected, typename EmuSame<T>::type value) {
+EMU_APART T atomicCAS(T *at, typename EmuSame<T>::type expected, typename EmuSame<T>::type value) {
     emu_atomic((void *)at, sizeof(T), 1, __builtin_return_address(0));
     T old = *at;
     if (old == expected) *at = value;
@@ -223,7 +223,8 @@ template <class T> __attribute__((no_sanitize("thread"))) T emu_take(const char 
     at += sizeof value;
     return value;
 }
-template <class... T> __attribute__((no_sanitize("thread"))) void emu_call(void (*kernel)(T...), const char *args) {
+template <class... T>
+__attribute__((no_sanitize("thread"))) void emu_call(void (*kernel)(T...), const char *args) {
     std::size_t at = 0;
     std::tuple<T...> values{emu_take<T>(args, at)...};
     std::apply(kernel, values);

@@ -19,9 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from . import kernel, parallel_kernel
+from . import kernel, parallel_kernel, scratch
 
-LINE = 64  # bytes of a cache line
 SPARE = 4  # zeros after each row of weights: the kernels take several taps at a time
 TINY = float(np.finfo(np.float32).tiny)  # weights below it are 0: processors are slow at denormal numbers
 
@@ -126,14 +125,6 @@ def runs(row: np.ndarray, first: np.ndarray) -> np.ndarray:
         if row[k] == row[k + 1] and first[k] + 1 == first[k + 1]:
             run[k] += run[k + 1]
     return run
-
-
-@kernel
-def scratch(size, like):
-    """Uninitialised memory that starts on a cache line: SIMD loads that straddle two take longer."""
-    raw = np.empty(size + LINE, like.dtype)
-    start = (-raw.ctypes.data) % LINE // raw.itemsize
-    return raw[start : start + size]
 
 
 @kernel(forceinline=True)

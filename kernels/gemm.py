@@ -24,7 +24,7 @@ arXiv 1410.0759, section 3.
 import numpy as np
 from numba import prange
 
-from . import kernel, parallel_kernel
+from . import kernel, parallel_kernel, scratch
 from .tile import (  # fmt: skip
     BYTES,
     ROWS,
@@ -141,7 +141,7 @@ def panels(a, am, at, bias, x, xc, W, N, rows, columns, shifts, out, om, M, C, b
         lines = (high - low + 1) * each
         channels = max(1, min(C, TAPS // (R * S), ROOM // (lines * pitch + 1)))
         nothing = channels * lines * pitch  # where the lines of zeros are, for rows in the padding
-        panel, edge = np.empty(nothing + each * pitch, a.dtype), np.empty(ROWS * wide, a.dtype)
+        panel, edge = scratch(nothing + each * pitch, a), scratch(ROWS * wide, a)
         copy(x, -1, panel, nothing, each * pitch)
         for c0 in range(0, C, channels):
             c1 = min(c0 + channels, C)
@@ -192,7 +192,7 @@ def dots(a, am, x, xc, W, N, rows, columns, shifts, out, om, M, C, beta):
         i1, c1 = min(i0 + GROUP, M), min(c0 + channels, C)
         taps, tiles = (c1 - c0) * R * S, -(-(c1 - c0) * R * S // SIDE)
         totals = np.zeros(-(-(i1 - i0) // SIDE) * tiles * SIDE * SIDE, a.dtype)
-        panel = np.empty(0, a.dtype)
+        panel = scratch(0, a)
         for chunk in range(chunks * share // shares, chunks * (share + 1) // shares):
             p0, j0 = chunk // along * band, chunk % along * DOT_LENGTH
             p1, count = min(p0 + band, P), min(DOT_LENGTH, Q * N - j0)
@@ -200,7 +200,7 @@ def dots(a, am, x, xc, W, N, rows, columns, shifts, out, om, M, C, beta):
             lines = (high - low + 1) * each
             nothing = (c1 - c0) * lines * pitch
             if len(panel) < nothing + each * pitch:
-                panel = np.empty(nothing + each * pitch, a.dtype)
+                panel = scratch(nothing + each * pitch, a)
             copy(x, -1, panel, nothing, each * pitch)
             for c in range(c0, c1):
                 for h in range(low, high + 1):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -82,3 +86,25 @@ def test_the_demo_follows_the_cpu(backend):
         losses[name] = [net.train_step(*next(batches), solver) for _ in range(5)]
         assert len(set(losses[name])) == 5
     np.testing.assert_allclose(losses[backend], losses["cpu"], rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def sanitized():
+    """What `minet check --backend emu --sanitize` says of every layer; two at a time, the longest first."""
+    if why := backends.missing("emu"):
+        pytest.skip(why)
+
+    def check(stem):
+        command = [sys.executable, "-m", "minet", "check", stem, "--backend", "emu", "--sanitize"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+    stems = sorted(layers.stems(), key=lambda stem: stem != "gaussian_pool")
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(stems, pool.map(check, stems), strict=True))
+
+
+@pytest.mark.parametrize("stem", layers.stems())
+def test_under_sanitizers(sanitized, stem):
+    done = sanitized[stem]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert " 0 failed" in done.stdout and "PASS  parity_emu" in done.stdout

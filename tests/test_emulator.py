@@ -63,6 +63,8 @@ def test_half_warps_by_their_own_masks(be):
     launch(be, "halves", x=x, y=y)
     pairs = x[:16].reshape(8, 2).sum(axis=1) * 4
     np.testing.assert_array_equal(y, np.concatenate([x[16:], np.repeat(pairs, 2)]))
+    launch(be, "read_again", x=x + 5, y=y)
+    np.testing.assert_array_equal(y, [20] * 16 + [5] * 16)
 
 
 def test_atomics(be):
@@ -78,16 +80,18 @@ def test_atomics(be):
 
 def test_shuffles_and_votes_with_a_partial_last_warp(be):
     x = ints(40)
-    down, up, other, first, votes = ints(40), ints(40), ints(40), ints(40), np.zeros(40, np.uint32)
-    launch(be, "shuffles", 1, 40, x=x, down=down, up=up, other=other, first=first, votes=votes)
+    down, up, other, beyond, first, votes = (np.zeros(40, kind) for kind in "iiiiiI")
+    out = dict(down=down, up=up, other=other, beyond=beyond, first=first, votes=votes)
+    launch(be, "shuffles", 1, 40, x=x, **out)
     np.testing.assert_array_equal(down, [-1 if i in (31, 39) else i + 1 for i in range(40)])
     np.testing.assert_array_equal(up, np.concatenate([x[:32].cumsum(), x[32:].cumsum()]))
     np.testing.assert_array_equal(other, x ^ 4)
+    np.testing.assert_array_equal(beyond, x - x % 16 // 8 * 8)
     np.testing.assert_array_equal(first, x // 4 * 4)
     np.testing.assert_array_equal(votes, [0xAAAAAAAA] * 32 + [0xAA] * 8)
-    x, y = floats(21), np.zeros(1, np.float32)
+    x, y = floats(21), np.zeros(2, np.float32)
     launch(be, "returned", x=x, y=y, size=21)
-    np.testing.assert_allclose(y[0], x.sum(), rtol=1e-6)
+    np.testing.assert_allclose(y, [x.sum(), np.nan], rtol=1e-6)
 
 
 def test_barriers_that_count(be):
@@ -161,9 +165,11 @@ KINDS = {
     "no_second_barrier": f"{RACE}, with no barrier between them",
     "no_syncwarp": f"{RACE}, with no barrier between them",
     "read_by_many": f"{RACE}, with no barrier between them",
+    "read_by_two_warps": f"{RACE}, with no barrier between them",
     "one_result": f"{RACE}: y[0], with no barrier between them",
     "blocks_meet": f"{RACE}: y[0], with no barrier between them",
     "blocks_read": f"{RACE}: y[0], with no barrier between them",
+    "blocks_cross": f"{RACE}: y[0], with no barrier between them",
     "half_atomic": f"{RACE}: y[0], with no barrier between them",
     "two_barriers": "a barrier that not all threads of the block reach",
     "returns_before": "a barrier that not all threads of the block reach",
@@ -172,6 +178,7 @@ KINDS = {
     "not_in_its_mask": "a warp operation that not all threads of its mask reach",
     "two_operations": "a warp operation that not all threads of its mask reach",
     "misaligned": "a read of 16 bytes of x at an address that is no multiple of 16",
+    "misaligned_atomic": "a write of 4 bytes of y at an address that is no multiple of 4",
     "divided": "undefined: a division by zero",
     "overflown": "undefined: a product that overflows its type",
     "shifted": "undefined: a shift by more bits than there are",
@@ -188,7 +195,7 @@ def fault(be, name):
     size = 96 if name == "past_by_atomic" else 32
     given = {"x": x, "y": None if name == "null_pointer" else y, "size": size, "count": count}
     with pytest.raises(MinetError) as caught:
-        launch(be, name, 2, shared=64, path=FAULTS, **given)
+        launch(be, name, 2, 64 if name == "read_by_two_warps" else 32, shared=64, path=FAULTS, **given)
     return str(caught.value)
 
 

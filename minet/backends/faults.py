@@ -109,6 +109,7 @@ def _near(launch: Launch, kernel: Kernel) -> str:
     """Where an address is, by the nearest of the arrays."""
     if launch.address < 4096:
         return ": a null pointer; an array that is None, or empty, was given as one"
+    nearest: tuple[int, str] = (1 << 62, "")
     for name, one in _arrays(launch, kernel):
         start = one.start or 0
         if launch.fault == RACE and start <= launch.address < start + one.bytes:
@@ -116,10 +117,11 @@ def _near(launch: Launch, kernel: Kernel) -> str:
         before, past = start - launch.address, launch.address - start - one.bytes
         if launch.fault == MISALIGNED and before <= 0 and past < 0:
             return f" of {name}"
-        if launch.fault == OUTSIDE and -1 < max(before, past) <= max(one.bytes, 256):
-            side = f"{before} bytes before the start" if before > 0 else f"{past} bytes past the end"
-            return f", {side.replace('0 bytes past', 'right past') if past == 0 else side} of {name}"
-    return ""
+        away = max(before, past)
+        if launch.fault == OUTSIDE and 0 <= away <= max(one.bytes, 256):
+            side = "before the start" if before > 0 else "past the end"
+            nearest = min(nearest, (away, f", {f'{away} bytes' if away else 'right'} {side} of {name}"))
+    return nearest[1]
 
 
 def _arrays(launch: Launch, kernel: Kernel) -> Iterator[tuple[str, Array]]:

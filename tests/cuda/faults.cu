@@ -84,6 +84,16 @@ extern "C" __global__ void read_by_many(const float *x, float *y, int size) {
     if (threadIdx.x == size - 1) s[0] = 0; // FAULT read_by_many
 }
 
+// Launched on 64 threads: the second warp is in order with itself, not with the first.
+extern "C" __global__ void read_by_two_warps(const float *x, float *y, int size) {
+    __shared__ float s[1];
+    if (threadIdx.x == 0) s[0] = x[0];
+    __syncthreads();
+    y[threadIdx.x] = s[0]; // ALSO read_by_two_warps
+    __syncwarp();
+    if (threadIdx.x == 63) s[0] = 0; // FAULT read_by_two_warps
+}
+
 extern "C" __global__ void one_result(const float *x, float *y, int size) {
     y[0] += x[threadIdx.x]; // FAULT one_result
 }
@@ -95,6 +105,12 @@ extern "C" __global__ void blocks_meet(const float *x, float *y, int size) {
 extern "C" __global__ void blocks_read(const float *x, float *y, int size) {
     if (threadIdx.x == 0) y[size + blockIdx.x] = y[0]; // ALSO blocks_read
     if (threadIdx.x == 0 && blockIdx.x == 1) y[0] = 1; // FAULT blocks_read
+}
+
+extern "C" __global__ void blocks_cross(const float *x, float *y, int size) {
+    if (threadIdx.x) return;
+    if (blockIdx.x == 0) y[1] = y[0]; // ALSO blocks_cross
+    else y[0] = 1;                    // FAULT blocks_cross
 }
 
 extern "C" __global__ void half_atomic(const float *x, float *y, int size) {
@@ -124,8 +140,10 @@ extern "C" __global__ void once_more(const float *x, float *y, int size) {
 }
 
 extern "C" __global__ void lane_stays_away(const float *x, float *y, int size) {
-    if (threadIdx.x % 2) y[threadIdx.x] = __shfl_xor_sync(0xffffffffu, x[threadIdx.x], 2); // FAULT lane_stays_away
+    float value = x[threadIdx.x];
+    if (threadIdx.x % 2) value = __shfl_xor_sync(0xffffffffu, value, 2); // FAULT lane_stays_away
     __syncthreads(); // ALSO lane_stays_away
+    y[threadIdx.x] = value;
 }
 
 extern "C" __global__ void not_in_its_mask(const float *x, float *y, int size) {
@@ -140,6 +158,10 @@ extern "C" __global__ void two_operations(const float *x, float *y, int size) {
 extern "C" __global__ void misaligned(const float *x, float *y, int size) {
     float4 v = *(const float4 *)(x + 1); // FAULT misaligned
     y[4 * threadIdx.x] = v.x + v.y + v.z + v.w;
+}
+
+extern "C" __global__ void misaligned_atomic(const float *x, float *y, int size) {
+    atomicAdd((float *)((char *)y + 2), 1); // FAULT misaligned_atomic
 }
 
 extern "C" __global__ void divided(const float *x, float *y, int size) {

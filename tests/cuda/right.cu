@@ -50,6 +50,24 @@ extern "C" __global__ void halves(const int *x, int *y) {
     y[lane] = at[lane ^ 16];
 }
 
+// All lanes read, and meet; half of them read again, and meet; one of those writes: no other comes in between.
+extern "C" __global__ void read_again(const int *x, int *y) {
+    __shared__ int s;
+    int lane = threadIdx.x;
+    if (lane == 0) s = x[0];
+    __syncwarp();
+    int sum = s;
+    __syncwarp();
+    if (lane < 16) {
+        sum += s;
+        __syncwarp(0xffffu);
+        if (lane == 0) s = sum;
+        __syncwarp(0xffffu);
+        sum += s;
+    }
+    y[lane] = sum;
+}
+
 extern "C" __global__ void histogram(const unsigned char *x, unsigned *count, int *total, int size) {
     __shared__ unsigned mine[4];
     if (threadIdx.x < 4) mine[threadIdx.x] = 0;
@@ -76,7 +94,8 @@ extern "C" __global__ void last_block(const float *x, float *part, unsigned *end
 }
 
 // 40 threads: the second warp has eight.
-extern "C" __global__ void shuffles(const int *x, int *down, int *up, int *other, int *first, unsigned *votes) {
+extern "C" __global__ void shuffles(const int *x, int *down, int *up, int *other, int *beyond, int *first,
+                                    unsigned *votes) {
     int t = threadIdx.x, lane = t % 32, value = x[t];
     int scan = value;
     for (int by = 1; by < 32; by *= 2) {
@@ -87,6 +106,7 @@ extern "C" __global__ void shuffles(const int *x, int *down, int *up, int *other
     int below = __shfl_down_sync(0xffffffffu, value, 1);
     down[t] = lane == 31 || t == blockDim.x - 1 ? -1 : below;
     other[t] = __shfl_xor_sync(0xffffffffu, value, 4, 8);
+    beyond[t] = __shfl_xor_sync(0xffffffffu, value, 8, 8); // a later segment's values are not to be had
     first[t] = __shfl_sync(0xffffffffu, value, 0, 4);
     votes[t] = __ballot_sync(0xffffffffu, value % 2);
     if (__any_sync(0xffffffffu, value > 38) != (t >= 32) || !__all_sync(0xffffffffu, value >= 0)) votes[t] = 7;
@@ -101,6 +121,8 @@ extern "C" __global__ void returned(const float *x, float *y, int size) {
         if (threadIdx.x + by < size) value += other;
     }
     if (threadIdx.x == 0) y[0] = value;
+    float nobody = __shfl_down_sync(0xffffffffu, value, 1);
+    if (threadIdx.x == size - 1) y[1] = nobody; // noise, on a GPU as well
 }
 
 extern "C" __global__ void counts(const int *x, int *y) {
