@@ -35,7 +35,7 @@ def build(case: Case, variant: str, backend: str) -> Built:
     if be.name == "cuda":
         watch = pycuda_watch(be)
     x_host, target = inputs(case, net.output_shape)
-    x = be.array(x_host)
+    x = native(be, x_host)
     facts = {
         "bytes": {phase: bytes_moved(net, phase) for phase in case.phases_on(backend)},
         "operations": {phase: operations(net, phase) for phase in case.phases_on(backend)},
@@ -60,7 +60,7 @@ def build(case: Case, variant: str, backend: str) -> Built:
 
         return Built(phases, results, watch, facts)
 
-    dy, dx = be.array(target), be.empty(x.shape)
+    dy, dx = native(be, target), be.empty(x.shape)
 
     def both(train: bool = True) -> None:
         net.fprop(x, train=train)
@@ -81,6 +81,13 @@ def build(case: Case, variant: str, backend: str) -> Built:
         "fprop+bprop": both,
     }
     return Built(phases_of_layer, results_of_layer, watch, facts)
+
+
+def native(be: Any, values: np.ndarray) -> Any:
+    """The values in the backend's own memory, which begins on a cache line, as a net's arrays do."""
+    array = be.empty(values.shape)
+    be.copy(values, array)
+    return array
 
 
 def gradients(net: Net) -> dict[str, np.ndarray]:

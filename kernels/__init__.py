@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-# Idle OpenMP threads sleep instead of spinning: spinning ones keep the cores from the thread that reads data,
-# and from BLAS, where a layer multiplies in NumPy. Read when Numba starts its threads.
+# Idle OpenMP threads spin for a fraction of a millisecond, from one layer's kernel to the next: to wake one
+# takes longer than a small kernel. Then they sleep: spinning ones keep the cores from the thread that reads
+# data, and from BLAS, where a layer multiplies in NumPy. Read when Numba starts its threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # contract: fused multiply-add; reassoc: sums along N in SIMD lanes; nsz, arcp: cheap and harmless. Not nnan
 # or ninf: a NaN must come out as a NaN. The order of a sum is fixed at compile time, so bits repeat.

@@ -151,12 +151,16 @@ gaussian_pool_fprop(const float *x, float *y, const float *rows, const float *co
 }
 
 #define TALL (R > SY ? R : SY)             // rows of dx under way
+#define STEP (SY < R ? SY : R)             // rows of x that a window has and the one before has not
 #define TAPS ((S + SX - 1) / SX)           // outputs that a column may reach
 #define REACH ((TILE + S - 2) / SX + 2)    // outputs that TILE columns may reach
 #define FETCHES ((REACH + TILE - 1) / TILE)
 #define SLOPES (LEARN ? 3 : 1)             // rows of a table that are needed
 
-extern "C" __global__ void __launch_bounds__(32 * TILE, 1)
+// Blocks on a multiprocessor: more of them hide memory's latency, as far as registers go without spilling.
+#define RESIDENT (TILE == 8 ? (R <= 11 ? 2 : 1) : (KERNELS == 1 && R <= 7 ? 2 : 1))
+
+extern "C" __global__ void __launch_bounds__(32 * TILE, RESIDENT)
 gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *rows, const float *cols, float *sums,
                     int shared_sets, int bands, int C, int H, int W, int P, int Q, int N, float beta) {
     __shared__ float tile[2][REACH][32];
@@ -193,13 +197,15 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *row
         for (int i = 0; i < FETCHES; i++)
             if (i * TILE + threadIdx.y < REACH) tile[buffer][i * TILE + threadIdx.y][lane] = next[i];
     };
-    auto weigh_columns = [&](int j) { // those of the outputs that this column reaches
+    // Those of the outputs that this column reaches. Not by __ldg: the compiler would keep them for all kernels at
+    // once, in registers that more threads need to hide memory's latency.
+    auto weigh_columns = [&](int j) {
 #pragma unroll
         for (int i = 0; i < TAPS; i++) {
             int q = reached.first + i, s = w - q * SX + PX;
             const float *row = cols + ((count_t)(set0 + j) * Q + q) * 3 * PADDED(S) + s;
 #pragma unroll
-            for (int k = 0; k < SLOPES; k++) weight[k][i] = mine && q < reached.end ? __ldg(row + k * PADDED(S)) : 0;
+            for (int k = 0; k < SLOPES; k++) weight[k][i] = mine && q < reached.end ? row[k * PADDED(S)] : 0;
         }
     };
     auto pixel = [&](int h) { return mine && h >= 0 && h < H ? x[column + (count_t)h * W * N] : 0.0f; };
@@ -216,6 +222,10 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *row
     fetch(p, 0), store(0);
     __syncthreads();
     for (; p < stop; p++) {
+        float ahead[STEP]; // the next window's new rows, under way while this one is worked on
+        if (LEARN)
+#pragma unroll
+            for (int i = 0; i < STEP; i++) ahead[i] = pixel(base + SY + R - STEP + i);
 #pragma unroll
         for (int j = 0; j < KERNELS; j++) {
             fetch(j + 1 < KERNELS ? p : p + 1, j + 1 < KERNELS ? j + 1 : 0);
@@ -251,7 +261,7 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *row
         base += SY;
         if (LEARN)
 #pragma unroll
-            for (int r = 0; r < R; r++) image[r] = r + SY < R ? image[r + SY] : pixel(base + r);
+            for (int r = 0; r < R; r++) image[r] = r + SY < R ? image[r + SY] : ahead[r - (R - STEP)];
     }
 #pragma unroll
     for (int i = 0; i < TALL; i++) finish(base + i, delta[i]);

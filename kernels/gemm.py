@@ -42,8 +42,8 @@ from .tile import (  # fmt: skip
 )
 
 GROUP = 64  # rows of out in a task
-LENGTH = 1024  # elements of a row of out in a task
-BAND = 2  # rows of out in a task that share the lines of X
+LENGTH = 512  # elements of a row of out in a task
+BAND = 4  # rows of out in a task that share the lines of X
 TAPS = 256  # panels: taps at a time, a strip of which stays in L1
 ROOM = 3 << 16  # elements of a panel, which stays in L2
 DOT_TAPS, DOT_LENGTH = 128, 512  # dots: taps, and elements of a row, at a time
@@ -274,6 +274,8 @@ def gemm(a, b, out, alpha, beta, trans):
     a = a if alpha == 1 else a * a.dtype.type(alpha)
     beta = out.dtype.type(beta)
     to, om, _ = flat(out)
+    if trans[1] == "n" and b.shape[1] == 1 and b.flags.c_contiguous and a.strides[1] == a.itemsize:
+        b, trans = b.reshape(1, -1), "nt"  # one column: rows of a times a row
     fb, bm, _ = flat(b)
     if trans[1] == "n":
         fa, am, at = flat(a)

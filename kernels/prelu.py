@@ -39,19 +39,19 @@ def prelu_bprop(x, dy, dx, a, da, beta):
     sums = np.empty((C, blocks), np.float64)
     for index in prange(C * blocks):
         c, block = divmod(np.intp(index), blocks)
-        part = slice(block * BLOCK, min((block + 1) * BLOCK, M))
-        into, delta, slope = x[c, part], dy[c, part], a[c % a.size]
-        if dx is not None:
-            out = dx[c, part]
+        slope, total = a[c % a.size], np.float64(0)
+        for start in range(block * BLOCK, min((block + 1) * BLOCK, M), PIECE):
+            part = slice(start, min(start + PIECE, M))
+            into, delta = x[c, part], dy[c, part]
+            if dx is not None:
+                out = dx[c, part]
+                for m in range(into.size):
+                    value = delta[m] if into[m] > 0 else slope * delta[m]
+                    out[m] = value if beta == 0 else beta * out[m] + value
+            share = zero  # in float32 no longer than a piece: a long sum would lose digits
             for m in range(into.size):
-                value = delta[m] if into[m] > 0 else slope * delta[m]
-                out[m] = value if beta == 0 else beta * out[m] + value
-        total = np.float64(0)
-        for start in range(0, into.size, PIECE):  # one long sum would lose digits, on narrow SIMD units most
-            part = zero
-            for m in range(start, min(start + PIECE, into.size)):
-                part += zero if into[m] > 0 else delta[m] * into[m]
-            total += part
+                share += zero if into[m] > 0 else delta[m] * into[m]
+            total += share
         sums[c, block] = total
     # A shared slope gathers the channels before it is rounded, like the blocks.
     for k in range(a.size):

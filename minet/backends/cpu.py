@@ -14,15 +14,19 @@ from minet.layer import Array, Layer, LayerError, Shape, update
 LINE = 64  # bytes of a cache line; arrays start on one, so that SIMD loads never straddle two
 
 
+def aligned(shape: Shape, dtype: np.dtype) -> np.ndarray:
+    """An array of whatever the memory holds, from a cache line on."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
 class HostMemory(Backend):
     """Arrays are NumPy's: the memory of the cpu, and of the emulator."""
 
     def empty(self, shape: Shape, dtype: Any = None) -> np.ndarray:
-        dtype = np.dtype(dtype or self.dtype)
-        size = math.prod(shape) * dtype.itemsize
-        raw = np.empty(size + LINE, np.uint8)
-        start = -raw.ctypes.data % LINE
-        return raw[start : start + size].view(dtype).reshape(shape)
+        return aligned(shape, np.dtype(dtype or self.dtype))
 
     def zeros(self, shape: Shape, dtype: Any = None) -> np.ndarray:
         out = self.empty(shape, dtype)

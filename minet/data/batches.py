@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
+from minet.backends.cpu import aligned
 from minet.data.dataset import DataError, Dataset
 
 AHEAD = 2  # batches prepared while the consumer works on one
@@ -129,7 +130,7 @@ class Batches:
 
     def _make(self, plan: Plan, i: int) -> Batch:
         data, here = self.dataset, slice(i * self.batch, (i + 1) * self.batch)
-        x = np.empty((*data.image_shape, self.batch), self.dtype)
+        x = aligned((*data.image_shape, self.batch), self.dtype)
         gather(data.images, plan.order[here], plan.moves[here], data.mean, data.std, x)
         return x, plan.labels[here]
 

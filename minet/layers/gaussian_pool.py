@@ -78,6 +78,7 @@ class GaussianPool(Layer):
         edge: str = "exact",
     ) -> None:
         self.window = Window.pool(self, window, stride, pad)
+        self._kept: tuple[Any, Any] = (None, None)
         if isinstance(kernels, bool) or not isinstance(kernels, (int, np.integer)) or kernels < 1:
             raise self.error(f"kernels must be a whole number of at least 1, got {kernels!r}")
         self.kernels, self.per_channel = int(kernels), per_channel
@@ -141,8 +142,7 @@ class GaussianPool(Layer):
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.kernels.gaussian_pool import gaussian_pool_fprop
 
-        bands = [axis.band(weights.w, x.dtype) for axis, weights in self._axes(x)]
-        gaussian_pool_fprop(x, y, *bands, beta)
+        gaussian_pool_fprop(x, y, *self._tables_on(x)[1], beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         from minet.kernels.gaussian_pool import gaussian_pool_bprop
@@ -150,9 +150,7 @@ class GaussianPool(Layer):
         if dx is None and not self.learn:
             return
         (C, H, W, N), P = x.shape, dy.shape[1]
-        axes = self._axes(x)
-        bands = [axis.band(weights.w, x.dtype) for axis, weights in axes]
-        transposed = [axis.transposed(weights.w, x.dtype) for axis, weights in axes]
+        axes, bands, transposed = self._tables_on(x)
         # A channel is one thread's work, unless there are few or its delta would not stay in cache.
         wanted = max(8 // C, self.kernels * P * W * N * x.itemsize >> 20)
         blocks = max(1, min(wanted, H // (2 * self.window.size[0])))
@@ -164,6 +162,16 @@ class GaussianPool(Layer):
             for name in self.learn:
                 slope = slopes[name].reshape(C, self.kernels)
                 self.g[LEARNT[name]][..., i] += slope if self.per_channel else slope.sum(0)
+
+    def _tables_on(self, x: Array) -> tuple[list[Any], list[Any], list[Any]]:
+        """Geometry and weights along both axes, bands and transposes: made anew when parameters move."""
+        key = x.shape[:3], x.dtype, self.p.mean.tobytes(), self.p.log_sigma.tobytes()
+        if key != self._kept[0]:
+            axes = self._axes(x)
+            bands = [axis.band(weights.w, x.dtype) for axis, weights in axes]
+            transposed = [axis.transposed(weights.w, x.dtype) for axis, weights in axes]
+            self._kept = key, (axes, bands, transposed)
+        return self._kept[1]
 
     def _axes(self, x: Array) -> list[tuple[Any, Any]]:
         """Geometry and weights along the vertical and the horizontal axis."""
