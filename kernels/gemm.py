@@ -44,7 +44,7 @@ from .tile import (  # fmt: skip
 GROUP = 64  # rows of out in a task
 LENGTH = 512  # elements of a row of out in a task
 BAND = 4  # rows of out in a task that share the lines of X
-TAPS = 256  # panels: taps at a time, a strip of which stays in L1
+TAPS = 128  # panels: taps at a time; a strip of them and the rows of a that it meets stay in L1
 ROOM = 3 << 16  # elements of a panel, which stays in L2
 DOT_TAPS, DOT_LENGTH = 128, 512  # dots: taps, and elements of a row, at a time
 TASKS = 32  # at least about so many, where there is work enough
