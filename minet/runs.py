@@ -229,7 +229,8 @@ def _opening(model: Model, trainer: Trainer) -> str:
     net, settings = trainer.net, [f"{name}={value}" for name, value in model.settings.items()]
     count = sum(value.size for value in net.params.values())
     going_on = f", going on after epoch {trainer.epoch}" if trainer.epoch else ""
-    return (
+    slow = "the emulator is for testing kernels, not for training\n" if net.be.name == "emu" else ""
+    return slow + (
         f"{' '.join([model.name, *settings])}: {count:,} parameters on {net.be.name}, batch {net.batch}, "
         f"seed {net.seed}\n{trainer.batches.dataset.name} {len(trainer.batches.dataset):,} images, "
         f"{trainer.test.name} {len(trainer.test):,}{going_on}\n"

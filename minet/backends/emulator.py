@@ -121,9 +121,9 @@ class Emulator(HostMemory, GPU):
             raise faults.told(launch, kernel, module._name)
 
 
-# Of DWARF 5 some versions of addr2line make wrong file names.
+# Faults need the lines of debug information; of DWARF 5 some versions of addr2line make wrong file names.
 OPTIONS = (
-    "-std=c++17", "-O1", "-gdwarf-4", "-fPIC", "-w", "-ffp-contract=off", "-fno-omit-frame-pointer",
+    "-std=c++17", "-O1", "-gdwarf-4", "-g1", "-fPIC", "-w", "-ffp-contract=off", "-fno-omit-frame-pointer",
 )  # fmt: skip
 # The calls at each access, and where arithmetic goes wrong, but not the libraries that they are meant for.
 CHECKED = (
@@ -153,7 +153,7 @@ def _text(name: str) -> str:
 @cache
 def _runtime(checked: bool, sanitize: bool, folder: Path) -> Path:
     kinds = ["-DEMU_ASAN"] if sanitize else []
-    options = ["-c", "-std=c++17", "-O2", "-gdwarf-4", "-fPIC", f"-DEMU_CHECKED={int(checked)}", *kinds]
+    options = ["-c", "-std=c++17", "-O2", "-fPIC", f"-DEMU_CHECKED={int(checked)}", *kinds]
     return compiled.build("g++", options, _text("emulator.cpp"), ".cpp", ".o")
 
 
