@@ -33,7 +33,7 @@ def scratch(size, like):
     return raw[start : start + size]
 
 
-SHARED = ("__init__.py", "philox.py", "tile.py", "window.py")  # what kernels inline
+SHARED = ("__init__.py", "pack.py", "philox.py", "tile.py", "window.py")  # what kernels inline
 
 
 def forget_stale(folder: Path) -> None:

@@ -9,11 +9,13 @@ outputs, make panels compute dx. Where columns[q, s] is q + shifts[s], a packed 
 plain matrix is an image of one pixel seen through one tap.
 
 Order: x is (C, H, W, N), out (M, P, Q, N) or (M, C, R, S) with rows om apart, a (M, t) or (M, (p, q, n)).
-SIMD lanes run along (q, n), so that a small N fills them too.
-Parallel: over blocks of out, each with one owner, so that no sum depends on the number of threads. A task
-packs the input rows that it needs into a panel that stays in L2, once for all rows of out that see them, and
-runs the tiles of ``tile.py`` over it.
-Bytes: X is read once for GROUP rows of out, and (BAND - 1 + R) / BAND times for its rows.
+SIMD lanes run along (q, n) in panels, so that a small N fills them too, and along i in dots, where a block of
+a is turned on its side first.
+Parallel: over blocks of out, each with one owner, so that no sum depends on the number of threads. A worker
+packs the input rows that a block needs into a panel that stays in L2, once for all rows of out that see them,
+and runs the tiles of ``tile.py`` over it. Sums that are not complete yet stay in L2 too.
+Bytes: X is read once for GROUP rows of out, and (BAND - 1 + R) / BAND times for its rows; out is written
+once.
 
 Why not BLAS: NumPy's has no beta, wants the windows written out first, and its threads and Numba's keep the
 cores from each other.
@@ -21,23 +23,24 @@ Source: as ``tile.py``; for convolution Chetlur et al., "cuDNN: efficient primit
 arXiv 1410.0759, section 3.
 """
 
-import numpy as np
-from numba import prange
+import threading
 
-from . import kernel, parallel_kernel, scratch
+import numpy as np
+from numba import get_num_threads, prange
+
+from . import LINE, kernel, parallel_kernel
+from .pack import find, find_plain, inputs, pack, view
 from .tile import (  # fmt: skip
     BYTES,
     ROWS,
-    SIDE,
     VECS,
-    add_lanes,
     add_outer,
-    add_sums,
-    clear_strip,
-    copy_strip,
+    get_tile,
     merge_tile,
     put_tile,
     rows_tile,
+    take,
+    turn,
     zero_tile,
 )
 
@@ -45,8 +48,8 @@ GROUP = 64  # rows of out in a task
 LENGTH = 512  # elements of a row of out in a task
 BAND = 4  # rows of out in a task that share the lines of X
 TAPS = 128  # panels: taps at a time; a strip of them and the rows of a that it meets stay in L1
-ROOM = 3 << 16  # elements of a panel, which stays in L2
-DOT_TAPS, DOT_LENGTH = 128, 512  # dots: taps, and elements of a row, at a time
+DOT_TAPS = 256  # dots: taps in a task
+TURN = 256  # elements of rows of a that are turned at a time, and stay in L1
 TASKS = 32  # at least about so many, where there is work enough
 
 
@@ -55,185 +58,120 @@ def put(out, at, value, beta):
     out[at] = value if beta == 0 else beta * out[at] + value
 
 
-@kernel
-def copy(a, ai, b, bi, count):
-    """``b[bi : bi + count] = a[ai : ...]``, or zeros if ai < 0."""
+@parallel_kernel
+def panels(a, am, at, bias, x, xc, v, out, om, M, C, beta, work, workers):
+    (P, R), (Q, S) = v.rows.shape, v.columns.shape
     wide = VECS * BYTES // a.itemsize
-    whole = count // wide * wide
-    for j in range(0, whole, wide):
-        if ai < 0:
-            clear_strip(b, bi + j)
-        else:
-            copy_strip(a, ai + j, b, bi + j)
+    down, high, across = -(-M // GROUP), -(-P // v.band), -(-Q * v.N // v.length)
+    tasks, group = down * high * across, -(-M // (down * ROWS)) * ROWS
+    counter = np.zeros(1, np.int64)  # of tasks that workers have taken: whoever is free takes the next
+    for worker in prange(workers):
+        panel = work[worker]
+        edge, sums = panel[: ROWS * wide], panel[ROWS * wide :]
+        panel = sums[v.band * -(-v.length // wide) * GROUP * wide if v.channels < C else 0 :]
+        where, seen = np.empty(ROWS, np.int64), np.empty(v.channels * R * S, np.int64)
+        task = take(counter)
+        while task < tasks:
+            i0 = task // (high * across) * group
+            p0, j0 = task // across % high * v.band, task % across * v.length
+            i1, p1, count = min(i0 + group, M), min(p0 + v.band, P), min(v.length, Q * v.N - j0)
+            for c0 in range(0, C, v.channels):
+                c1, mine = min(c0 + v.channels, C), 0
+                low = pack(x, xc, v, c0, c1, p0, p1, j0, count, panel)
+                taps = (c1 - c0) * R * S
+                for p in range(p0, p1):
+                    find(v, p, c1 - c0, low, seen)
+                    for j in range(0, count, wide):
+                        for i in range(i0, i1, ROWS):
+                            last = min(ROWS, i1 - i) - 1
+                            for k in range(ROWS):
+                                where[k] = (i + min(k, last)) * am
+                            tile = rows_tile(bias, i, last) if c0 == 0 else get_tile(sums, mine)
+                            ai = c0 * R * S * at
+                            for t in range(taps):
+                                tile = add_outer(tile, a, where, ai + t * at, panel, seen[t] + j)
+                            to = i * om + p * Q * v.N + j0 + j
+                            if c1 < C:
+                                put_tile(tile, sums, mine, wide)
+                            elif last < ROWS - 1 or j + wide > count:
+                                put_tile(tile, edge, 0, wide)
+                                for k in range(last + 1):
+                                    for n in range(min(wide, count - j)):
+                                        put(out, to + k * om + n, edge[k * wide + n], beta)
+                            elif beta == 0:
+                                put_tile(tile, out, to, om)
+                            else:
+                                merge_tile(tile, beta, out, to, om)
+                            mine += ROWS * wide
+            task = take(counter)
+
+
+@kernel
+def turn_rows(a, ai, am, last, count, turned):
+    """``turned[j*wide + k] = a[ai + k*am + j]`` for `count` j and k up to the last."""
+    lanes = BYTES // a.itemsize
+    wide, whole = VECS * lanes, count // lanes * lanes
+    for v in range(0, wide, lanes):
+        for j in range(0, whole, lanes):
+            turn(a, ai + min(v, last) * am + j, am, max(0, last - v), turned, j * wide + v)
     for j in range(whole, count):
-        b[bi + j] = a.dtype.type(0) if ai < 0 else a[ai + j]
-
-
-@kernel
-def extent(rows, p0, p1):
-    """The first and the last input row that output rows p0 .. p1-1 see; if none, 0 and -1."""
-    low, high = np.int64(1 << 62), np.int64(-1)
-    for p in range(p0, p1):
-        for r in range(rows.shape[1]):
-            if rows[p, r] >= 0:
-                low, high = min(low, rows[p, r]), max(high, rows[p, r])
-    return (low, high) if high >= 0 else (np.int64(0), high)
-
-
-@kernel
-def layout(length, N, columns, shifts, itemsize):
-    """How a panel holds an input row for `length` elements of an output row.
-
-    Where each tap sees it `shifts[s]` pixels further on, one line serves all taps; else each has its own.
-    Gives the lines of a row, their pitch, where in them each tap begins, and the first pixel of the line.
-    """
-    S, lanes = columns.shape[1], BYTES // itemsize
-    wide = VECS * lanes
-    begin, reach, lowest = np.empty(S, np.int64), np.int64(0), np.int64(0)
-    if len(shifts):
-        lowest = shifts.min()
-        for s in range(S):
-            begin[s] = (shifts[s] - lowest) * N
-            reach = max(reach, begin[s])
-    # An odd number of cache lines: else the lines of a panel would fall into few sets of the cache.
-    pitch = (-(-(-(-length // wide) * wide + reach) // lanes) | 1) * lanes
-    if not len(shifts):
-        for s in range(S):
-            begin[s] = s * pitch
-    return (1 if len(shifts) else S), pitch, begin, lowest
-
-
-@kernel
-def pack(x, start, W, N, columns, shifts, lowest, j0, count, pitch, panel, to):
-    """One input row, which begins at x[start], for elements j0 .. j0+count-1 of an output row."""
-    if len(shifts):
-        first, count = lowest * N + j0, pitch
-        before = min(count, max(0, -first))
-        inside = max(before, min(count, W * N - first))
-        copy(x, -1, panel, to, before)
-        copy(x, start + first + before, panel, to + before, inside - before)
-        copy(x, -1, panel, to + inside, count - inside)
-        return
-    for s in range(columns.shape[1]):
-        j = 0
-        while j < count:
-            q, n = (j0 + j) // N, (j0 + j) % N
-            run = min(N - n, count - j)
-            copy(
-                x, start + columns[q, s] * N + n if columns[q, s] >= 0 else -1, panel, to + s * pitch + j, run
-            )
-            j += run
-        copy(x, -1, panel, to + s * pitch + count, pitch - count)
+        for k in range(last + 1):
+            turned[j * wide + k] = a[ai + k * am + j]
 
 
 @parallel_kernel
-def panels(a, am, at, bias, x, xc, W, N, rows, columns, shifts, out, om, M, C, beta):
-    (P, R), (Q, S) = rows.shape, columns.shape
-    wide, length = VECS * BYTES // a.itemsize, min(LENGTH, Q * N)
-    down, across = -(-M // GROUP), -(-Q * N // LENGTH)
-    band = max(1, min(BAND, P * down * across // TASKS))
-    each, pitch, begin, lowest = layout(length, N, columns, shifts, a.itemsize)
-    for task in prange(down * -(-P // band) * across):
-        i0, j0 = task // (-(-P // band) * across) * GROUP, task % across * LENGTH
-        p0 = task // across % -(-P // band) * band
-        p1, count = min(p0 + band, P), min(LENGTH, Q * N - j0)
-        low, high = extent(rows, p0, p1)
-        lines = (high - low + 1) * each
-        channels = max(1, min(C, TAPS // (R * S), ROOM // (lines * pitch + 1)))
-        nothing = channels * lines * pitch  # where the lines of zeros are, for rows in the padding
-        panel, edge = scratch(nothing + each * pitch, a), scratch(ROWS * wide, a)
-        copy(x, -1, panel, nothing, each * pitch)
-        for c0 in range(0, C, channels):
-            c1 = min(c0 + channels, C)
-            for c in range(c0, c1):
-                for h in range(low, high + 1):
-                    to = ((c - c0) * lines + (h - low) * each) * pitch
-                    pack(x, c * xc + h * W * N, W, N, columns, shifts, lowest, j0, count, pitch, panel, to)
-            keep = beta if c0 == 0 else a.dtype.type(1)
-            for p in range(p0, p1):
-                for j in range(0, count, wide):
-                    for i in range(i0, min(i0 + GROUP, M), ROWS):
-                        last = min(ROWS, M - i) - 1
-                        tile = rows_tile(bias, i, last) if c0 == 0 else zero_tile(a)
-                        ai = i * am + c0 * R * S * at
-                        for c in range(c1 - c0):
-                            for r in range(R):
-                                h = rows[p, r]
-                                line = (c * lines + (h - low) * each) * pitch if h >= 0 else nothing
-                                for s in range(S):
-                                    tile = add_outer(tile, a, ai, am, last, panel, line + begin[s] + j)
-                                    ai += at
-                        to = i * om + p * Q * N + j0 + j
-                        if last < ROWS - 1 or j + wide > count:
-                            put_tile(tile, edge, 0, wide)
-                            for k in range(last + 1):
-                                for n in range(min(wide, count - j)):
-                                    put(out, to + k * om + n, edge[k * wide + n], keep)
-                        elif keep == 0:
-                            put_tile(tile, out, to, om)
-                        else:
-                            merge_tile(tile, keep, out, to, om)
-
-
-@parallel_kernel
-def dots(a, am, x, xc, W, N, rows, columns, shifts, out, om, M, C, beta):
-    (P, R), (Q, S) = rows.shape, columns.shape
-    lanes, length = BYTES // a.itemsize, min(DOT_LENGTH, Q * N)
-    each, pitch, begin, lowest = layout(length, N, columns, shifts, a.itemsize)
-    band = min(BAND, P)
-    channels = max(1, min(C, DOT_TAPS // (R * S)))
-    down, across, along = -(-M // GROUP), -(-C // channels), -(-Q * N // DOT_LENGTH)
-    chunks = -(-P // band) * along
+def dots(a, am, x, xc, v, out, om, M, C, beta, work, workers):
+    (P, R), (Q, S) = v.rows.shape, v.columns.shape
+    wide, dtype = VECS * BYTES // a.itemsize, a.dtype.type
+    down, across, along = -(-M // GROUP), -(-C // v.channels), -(-Q * v.N // v.length)
+    chunks = -(-P // v.band) * along
     # A small out has too few blocks for many cores: its sums are computed in shares, then added in order.
     shares = min(chunks, max(1, TASKS // (down * across)))
     partial = np.empty((shares, M, C * R * S) if shares > 1 else (0, 0, 0), a.dtype)
-    for task in prange(shares * down * across):
-        share, i0, c0 = task // (down * across), task // across % down * GROUP, task % across * channels
-        i1, c1 = min(i0 + GROUP, M), min(c0 + channels, C)
-        taps, tiles = (c1 - c0) * R * S, -(-(c1 - c0) * R * S // SIDE)
-        totals = np.zeros(-(-(i1 - i0) // SIDE) * tiles * SIDE * SIDE, a.dtype)
-        panel = scratch(0, a)
-        for chunk in range(chunks * share // shares, chunks * (share + 1) // shares):
-            p0, j0 = chunk // along * band, chunk % along * DOT_LENGTH
-            p1, count = min(p0 + band, P), min(DOT_LENGTH, Q * N - j0)
-            low, high = extent(rows, p0, p1)
-            lines = (high - low + 1) * each
-            nothing = (c1 - c0) * lines * pitch
-            if len(panel) < nothing + each * pitch:
-                panel = scratch(nothing + each * pitch, a)
-            copy(x, -1, panel, nothing, each * pitch)
-            for c in range(c0, c1):
-                for h in range(low, high + 1):
-                    to = ((c - c0) * lines + (h - low) * each) * pitch
-                    pack(x, c * xc + h * W * N, W, N, columns, shifts, lowest, j0, count, pitch, panel, to)
-            whole = count // lanes * lanes
-            where = np.empty(SIDE, np.int64)
-            for i in range(i0, i1, SIDE):  # rows of a stay in L1 for all taps
-                for t in range(0, taps, SIDE):
-                    last, to = min(SIDE, i1 - i) - 1, ((i - i0) // SIDE * tiles + t // SIDE) * SIDE * SIDE
-                    tile = zero_tile(a)
+    tasks, tiles = shares * down * across, -(-v.channels * R * S // ROWS)
+    counter = np.zeros(1, np.int64)
+    for worker in prange(workers):
+        totals, rest = work[worker][: GROUP * tiles * ROWS], work[worker][GROUP * tiles * ROWS :]
+        turned, panel = rest[: TURN * wide], x if v.plain else rest[TURN * wide :]
+        where, seen = np.empty(ROWS, np.int64), np.empty((v.band, v.channels * R * S), np.int64)
+        task = take(counter)
+        while task < tasks:
+            share, i0 = task // (down * across), task // across % down * GROUP
+            c0 = task % across * v.channels
+            i1, c1 = min(i0 + GROUP, M), min(c0 + v.channels, C)
+            taps = (c1 - c0) * R * S
+            totals[:] = dtype(0)
+            for chunk in range(chunks * share // shares, chunks * (share + 1) // shares):
+                p0, j0 = chunk // along * v.band, chunk % along * v.length
+                p1, count = min(p0 + v.band, P), min(v.length, Q * v.N - j0)
+                low = np.int64(0) if v.plain else pack(x, xc, v, c0, c1, p0, p1, j0, count, panel)
+                for p in range(p0, p1):
+                    if v.plain:
+                        find_plain(v, p, c0, c1 - c0, xc, j0, seen[p - p0])
+                    else:
+                        find(v, p, c1 - c0, low, seen[p - p0])
+                for i in range(i0, i1, wide):
+                    to = (i - i0) // wide * tiles * ROWS
                     for p in range(p0, p1):
-                        for k in range(SIDE):
-                            tap = min(t + k, taps - 1)
-                            h = rows[p, tap // S % R]
-                            line = (tap // (R * S) * lines + (h - low) * each) * pitch if h >= 0 else nothing
-                            where[k] = line + begin[tap % S]
-                        ai = i * am + p * Q * N + j0
-                        for j in range(0, whole, lanes):
-                            tile = add_lanes(tile, a, ai + j, am, last, panel, where, j)
-                        for j in range(whole, count):
-                            for k in range(last + 1):
-                                for tap in range(SIDE):
-                                    term = a[ai + k * am + j] * panel[where[tap] + j]
-                                    totals[to + k * SIDE + tap] += term
-                    add_sums(tile, totals, to)
-        for i in range(i0, i1):
-            for t in range(taps):
-                to = ((i - i0) // SIDE * tiles + t // SIDE) * SIDE * SIDE + (i - i0) % SIDE * SIDE + t % SIDE
-                if shares > 1:
-                    partial[share, i, c0 * R * S + t] = totals[to]
-                else:
-                    put(out, i * om + c0 * R * S + t, totals[to], beta)
+                        for j1 in range(0, count, TURN):
+                            some = min(TURN, count - j1)
+                            ai = i * am + p * Q * v.N + j0 + j1
+                            turn_rows(a, ai, am, min(wide, i1 - i) - 1, some, turned)
+                            for t in range(0, taps, ROWS):
+                                for k in range(ROWS):
+                                    where[k] = seen[p - p0, min(t + k, taps - 1)] + j1
+                                tile = zero_tile(a)
+                                for j in range(some):
+                                    tile = add_outer(tile, panel, where, j, turned, j * wide)
+                                merge_tile(tile, dtype(1), totals, (to + t) * wide, wide)
+            for i in range(i0, i1):
+                column = (i - i0) // wide * tiles * ROWS * wide + (i - i0) % wide
+                for t in range(taps):
+                    if shares > 1:
+                        partial[share, i, c0 * R * S + t] = totals[column + t * wide]
+                    else:
+                        put(out, i * om + c0 * R * S + t, totals[column + t * wide], beta)
+            task = take(counter)
     for i in prange(M if shares > 1 else 0):
         for t in range(C * R * S):
             total = partial[0, i, t]
@@ -243,19 +181,68 @@ def dots(a, am, x, xc, W, N, rows, columns, shifts, out, om, M, C, beta):
 
 
 @parallel_kernel
+def rows_dot(a, am, b, out, om, M, T, beta):
+    """``out[i*om] <- beta*out[i*om] + sum over t of a[i, t] * b[t]``."""
+    for i in prange(M):
+        total = a.dtype.type(0)
+        for t in range(T):
+            total += a[i * am + t] * b[t]
+        put(out, i * om, total, beta)
+
+
+@parallel_kernel
 def sums(a, am, out, M, T, beta):
     """``out[i] <- beta*out[i] + sum over t of a[i, t]``, in parts: one long sum would lose digits."""
     for i in prange(M):
         total = 0.0
-        for t0 in range(0, T, DOT_LENGTH):
+        for t0 in range(0, T, LENGTH):
             part = a.dtype.type(0)
-            for t in range(t0, min(t0 + DOT_LENGTH, T)):
+            for t in range(t0, min(t0 + LENGTH, T)):
                 part += a[i * am + t]
             total += part
         put(out, i, total, beta)
 
 
-ONE_TAP, NO_SHIFT = np.zeros((1, 1), np.int64), np.zeros(1, np.int64)
+buffers = threading.local()
+
+
+def workspace(size, dtype):
+    """Memory for each worker, from a cache line on. It is kept: fresh pages cost more than their use."""
+    workers = get_num_threads()
+    size = -(-size // LINE) * LINE
+    need = workers * size * dtype.itemsize
+    if len(getattr(buffers, "memory", b"")) < need:
+        raw = np.empty(need + LINE, np.uint8)
+        buffers.memory = raw[-raw.ctypes.data % LINE :]
+    return buffers.memory[:need].view(dtype).reshape(workers, size), workers
+
+
+def multiply_panels(a, am, at, bias, x, see, out, om, M, C, beta):
+    """`panels` for an image ``x = (memory, elements of a channel)``, seen as ``view(*see, ...)`` says."""
+    make, size, windows, _, N = see
+    wide, (P, Q) = VECS * BYTES // out.itemsize, windows if make is inputs else size
+    # Of a small out, less in a task, so that there is work for all.
+    share = -(-M // GROUP) * P * Q * N // TASKS
+    band, length = max(1, min(BAND, share // LENGTH)), max(4 * wide, min(LENGTH, share // wide * wide))
+    v = view(*see, C, out.itemsize, (TAPS, band, length))
+    room = ROWS * wide + GROUP * band * (length + wide) + (1 + v.channels * v.tall) * v.lines * v.pitch
+    panels(a, am, at, bias, *x, v, out, om, M, C, beta, *workspace(room, out.dtype))
+
+
+def multiply_dots(a, am, x, see, out, om, M, C, beta):
+    v = view(*see, C, out.itemsize, (DOT_TAPS, BAND, LENGTH))
+    wide = VECS * BYTES // out.itemsize
+    taps = v.channels * v.rows.shape[1] * v.columns.shape[1] + ROWS
+    room = (GROUP + wide) * taps + TURN * wide + (1 + v.channels * v.tall) * v.lines * v.pitch
+    dots(a, am, *x, v, out, om, M, C, beta, *workspace(room, out.dtype))
+
+
+PIXEL = (
+    inputs,
+    (1, 1),
+    (1, 1),
+    ((1, 1), (1, 1), (0, 0), (1, 1)),
+)  # how a matrix is seen: an image of one pixel
 
 
 def flat(matrix):
@@ -263,6 +250,8 @@ def flat(matrix):
 
     One-dimensional arrays are of one type, so that a kernel compiles but once for each dtype.
     """
+    if matrix.flags.c_contiguous:
+        return matrix.reshape(-1), matrix.shape[1], 1
     strides = [stride // matrix.itemsize for stride in matrix.strides]
     span = 1 + sum((size - 1) * stride for size, stride in zip(matrix.shape, strides, strict=True))
     return np.lib.stride_tricks.as_strided(matrix, (span,), (matrix.itemsize,)), *strides
@@ -274,17 +263,17 @@ def gemm(a, b, out, alpha, beta, trans):
     a = a if alpha == 1 else a * a.dtype.type(alpha)
     beta = out.dtype.type(beta)
     to, om, _ = flat(out)
-    if trans[1] == "n" and b.shape[1] == 1 and b.flags.c_contiguous and a.strides[1] == a.itemsize:
-        b, trans = b.reshape(1, -1), "nt"  # one column: rows of a times a row
     fb, bm, _ = flat(b)
-    if trans[1] == "n":
-        fa, am, at = flat(a)
-        bias = np.zeros(len(a), a.dtype)
-        taps = ONE_TAP, ONE_TAP, NO_SHIFT
-        panels(fa, am, at, bias, fb, bm, 1, b.shape[1], *taps, to, om, len(a), len(b), beta)
-    else:
+    see = *PIXEL, b.shape[1]
+    if trans[1] == "t":
         fa, am, _ = flat(np.ascontiguousarray(a))
-        dots(fa, am, fb, bm, 1, b.shape[1], ONE_TAP, ONE_TAP, NO_SHIFT, to, om, len(a), len(b), beta)
+        multiply_dots(fa, am, (fb, bm), see, to, om, len(a), len(b), beta)
+        return
+    fa, am, at = flat(a)
+    if b.shape[1] == at == bm == 1:
+        rows_dot(fa, am, fb, to, om, *a.shape, beta)
+    else:
+        multiply_panels(fa, am, at, np.zeros(len(a), a.dtype), (fb, bm), see, to, om, len(a), len(b), beta)
 
 
 def sum_rows(a, out, beta):

@@ -13,9 +13,9 @@ from numba.extending import intrinsic, models, register_model
 
 # Vectors of 64 bytes, whatever the CPU: where registers are shorter, LLVM takes several for one.
 BYTES = 64
-# A tile is ROWS x VECS vectors, or SIDE x SIDE. 16 of them fill half of AVX-512's registers and hide the
+# A tile is ROWS x VECS vectors. 16 of them fill half of AVX-512's registers and hide the
 # latency of two multiply-adds a cycle; 4 fill 8 registers of AVX2, or 16 of NEON.
-ROWS, VECS, SIDE = (8, 2, 4) if binding.get_host_cpu_features().get("avx512f") else (2, 2, 2)
+ROWS, VECS = (8, 2) if binding.get_host_cpu_features().get("avx512f") else (2, 2)
 
 
 class Tile(types.Type):
@@ -82,10 +82,37 @@ def add_products(builder, tile, products):
 
 
 @intrinsic
+def take(typing, counter):
+    """``counter[0]``, and add one to it, with no other thread between."""
+
+    def code(context, builder, sig, args):
+        at = pointer(context, builder, sig.args[0], args[0], ir.IntType(64)(0))
+        return builder.atomic_rmw("add", at, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(counter), code
+
+
+@intrinsic
 def zero_tile(typing, array):
     """A tile of zeros for the array's dtype."""
     tile = Tile(array.dtype)
     return tile(array), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
+
+
+@intrinsic
+def get_tile(typing, array, index):
+    """A tile that lies in one piece at ``array[index]``."""
+    tile = Tile(array.dtype)
+
+    def code(context, builder, sig, args):
+        kind = vector(tile)
+        at = pointer(context, builder, sig.args[0], *args)
+        value = ir.Constant(context.get_value_type(tile), None)
+        for n in range(ROWS * VECS):
+            value = builder.insert_value(value, load(builder, kind, at, n * kind.count), n)
+        return value
+
+    return tile(array, types.intp), code
 
 
 @intrinsic
@@ -108,72 +135,84 @@ def rows_tile(typing, array, index, last):
 
 
 @intrinsic
-def add_outer(typing, tile, a, ai, step, last, b, bi):
-    """``tile[k, :] + a[ai + k*step] * b[bi : bi + VECS vectors]``."""
+def add_outer(typing, tile, a, where, ai, b, bi):
+    """``tile[k, :] + a[where[k] + ai] * b[bi : bi + VECS vectors]``."""
 
     def code(context, builder, sig, args):
-        tile, a, ai, step, last, b, bi = args
+        tile, a, where, ai, b, bi = args
         kind = vector(sig.args[0])
-        b = pointer(context, builder, sig.args[5], b, bi)
+        b = pointer(context, builder, sig.args[4], b, bi)
         rights = [load(builder, kind, b, v * kind.count) for v in range(VECS)]
         products = []
         for k in range(ROWS):
-            at = builder.add(ai, row(builder, k, last, step))
-            scalar = builder.load(pointer(context, builder, sig.args[1], a, at))
+            at = builder.load(pointer(context, builder, sig.args[2], where, ai.type(k)))
+            scalar = builder.load(pointer(context, builder, sig.args[1], a, builder.add(at, ai)))
             left = spread(builder, kind, scalar)
             products += [(left, right) for right in rights]
         return add_products(builder, tile, products)
 
     n = types.intp
-    return tile(tile, a, n, n, n, b, n), code
+    return tile(tile, a, where, n, b, n), code
 
 
 @intrinsic
-def add_lanes(typing, tile, a, ai, a_step, a_last, b, where, bi):
-    """``tile[k, l, :] + a[ai + k*a_step + ...] * b[where[l] + bi + ...]``, lane by lane."""
+def turn(typing, a, ai, step, last, b, bi):
+    """A square block, a vector wide, turned on its side: ``b[bi + VECS*j vectors + k] = a[ai + k*step + j]``.
+
+    Rows k after the last one are that one again. Blocks of 1, 2, 4 ... lanes change places across the
+    diagonal.
+    """
 
     def code(context, builder, sig, args):
-        tile, a, ai, a_step, a_last, b, where, bi = args
-        kind = vector(sig.args[0])
-        rights = []
-        for k in range(SIDE):
-            at = builder.load(pointer(context, builder, sig.args[6], where, bi.type(k)))
-            rights.append(load(builder, kind, pointer(context, builder, sig.args[5], b, builder.add(at, bi))))
-
-        def lefts():
-            for k in range(SIDE):
-                at = builder.add(ai, row(builder, k, a_last, a_step))
-                yield load(builder, kind, pointer(context, builder, sig.args[1], a, at))
-
-        return add_products(builder, tile, [(left, right) for left in lefts() for right in rights])
+        a, ai, step, last, b, bi = args
+        kind = vector(Tile(sig.args[0].dtype))
+        rows = []
+        for k in range(kind.count):
+            at = builder.add(ai, row(builder, k, last, step))
+            rows.append(load(builder, kind, pointer(context, builder, sig.args[0], a, at)))
+        index = ir.VectorType(ir.IntType(32), kind.count)
+        size = 1
+        while size < kind.count:
+            own = [n if not n & size else n - size + kind.count for n in range(kind.count)]
+            other = [n + size if not n & size else n + kind.count for n in range(kind.count)]
+            for k in range(kind.count):
+                if not k & size:
+                    pair = rows[k], rows[k + size]
+                    rows[k], rows[k + size] = (
+                        builder.shuffle_vector(*pair, ir.Constant(index, lanes)) for lanes in (own, other)
+                    )
+            size *= 2
+        to = pointer(context, builder, sig.args[4], b, bi)
+        for j, values in enumerate(rows):
+            save(builder, values, to, j * VECS * kind.count)
+        return context.get_dummy_value()
 
     n = types.intp
-    return tile(tile, a, n, n, n, b, where, n), code
+    return types.void(a, n, n, n, b, n), code
 
 
 @intrinsic
-def copy_strip(typing, a, ai, b, bi):
-    """``b[bi : bi + VECS vectors] = a[ai : ...]``: LLVM's own code for short runs is many times slower."""
+def copy_lanes(typing, a, ai, b, bi):
+    """``b[bi : bi + a vector] = a[ai : ...]``: LLVM's own code for short runs is many times slower."""
 
     def code(context, builder, sig, args):
-        kind = vector(Tile(sig.args[0].dtype))
         source, to = (pointer(context, builder, sig.args[n], args[n], args[n + 1]) for n in (0, 2))
-        for v in range(VECS):
-            save(builder, load(builder, kind, source, v * kind.count), to, v * kind.count)
+        save(builder, load(builder, vector(Tile(sig.args[0].dtype)), source), to)
         return context.get_dummy_value()
 
     return types.void(a, types.intp, b, types.intp), code
 
 
 @intrinsic
-def clear_strip(typing, b, bi):
-    """``b[bi : bi + VECS vectors] = 0``."""
+def clear_lanes(typing, b, bi):
+    """``b[bi : bi + a vector] = 0``."""
 
     def code(context, builder, sig, args):
-        zeros = ir.Constant(vector(Tile(sig.args[0].dtype)), None)
-        to = pointer(context, builder, sig.args[0], *args)
-        for v in range(VECS):
-            save(builder, zeros, to, v * zeros.type.count)
+        save(
+            builder,
+            ir.Constant(vector(Tile(sig.args[0].dtype)), None),
+            pointer(context, builder, sig.args[0], *args),
+        )
         return context.get_dummy_value()
 
     return types.void(b, types.intp), code
@@ -212,31 +251,3 @@ def merge_tile(typing, tile, beta, out, oi, step):
         return context.get_dummy_value()
 
     return types.void(tile, tile.dtype, out, types.intp, types.intp), code
-
-
-@intrinsic
-def add_sums(typing, tile, out, oi):
-    """``out[oi + k*SIDE + l] += sum of the lanes of tile[k, l]``.
-
-    Pairs of vectors become one, of the sums of neighbouring lanes, until a lane is a whole sum.
-    """
-
-    def code(context, builder, sig, args):
-        tile, out, oi = args
-        kind = vector(sig.args[0])
-        index = ir.VectorType(ir.IntType(32), kind.count)
-        even, odd = (ir.Constant(index, [2 * n + first for n in range(kind.count)]) for first in (0, 1))
-        vectors = [builder.extract_value(tile, n) for n in range(SIDE * SIDE)]
-        for _ in range(kind.count.bit_length() - 1):
-            vectors += vectors[-1:] if len(vectors) % 2 else []
-            vectors = [
-                builder.fadd(builder.shuffle_vector(a, b, even), builder.shuffle_vector(a, b, odd))
-                for a, b in zip(vectors[::2], vectors[1::2], strict=True)
-            ]
-        for n in range(SIDE * SIDE):
-            to = pointer(context, builder, sig.args[1], out, builder.add(oi, oi.type(n)))
-            lane = builder.extract_element(vectors[n // kind.count], ir.IntType(32)(n % kind.count))
-            builder.store(builder.fadd(builder.load(to), lane), to)
-        return context.get_dummy_value()
-
-    return types.void(tile, out, types.intp), code
