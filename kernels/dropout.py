@@ -48,12 +48,13 @@ def dropout_fprop(x, y, mask, k0, k1, step, threshold, scale, beta):
 
 @parallel_kernel()
 def dropout_bprop(dy, dx, mask, scale, beta):
-    """dx <- beta*dx + scale * mask * dy, on flat arrays."""
-    scale, beta = dy.dtype.type(scale), dy.dtype.type(beta)
-    for block in prange((dy.size + BLOCK - 1) // BLOCK):
+    """dx <- beta*dx + scale * mask * dy, on flat arrays. If dy is None it is in dx, and is overwritten."""
+    scale, beta = dx.dtype.type(scale), dx.dtype.type(beta)
+    for block in prange((dx.size + BLOCK - 1) // BLOCK):
         first = np.intp(block) * BLOCK
-        part = slice(first, min(first + BLOCK, dy.size))
-        delta, out, keep = dy[part], dx[part], mask[part]
+        part = slice(first, min(first + BLOCK, dx.size))
+        out, keep = dx[part], mask[part]
+        delta = out if dy is None else dy[part]
         for i in range(delta.size):
             value = delta[i] * (scale * keep[i])
             out[i] = value if beta == 0 else beta * out[i] + value

@@ -32,7 +32,10 @@ def prelu_fprop(x, y, a, beta):
 
 @parallel_kernel()
 def prelu_bprop(x, dy, dx, a, da, beta):
-    """dx <- beta*dx + dy * f'(x), unless dx is None; da += sum of dy*x over x <= 0."""
+    """dx <- beta*dx + dy * f'(x), unless dx is empty; da += sum of dy*x over x <= 0.
+
+    If dy is None it is in dx, and is overwritten: seen as two arrays they would keep LLVM from SIMD.
+    """
     C, M = x.shape
     zero, beta = x.dtype.type(0), x.dtype.type(beta)
     blocks = (M + BLOCK - 1) // BLOCK
@@ -42,16 +45,16 @@ def prelu_bprop(x, dy, dx, a, da, beta):
         slope, total = a[c % a.size], np.float64(0)
         for start in range(block * BLOCK, min((block + 1) * BLOCK, M), PIECE):
             part = slice(start, min(start + PIECE, M))
-            into, delta = x[c, part], dy[c, part]
-            if dx is not None:
-                out = dx[c, part]
-                for m in range(into.size):
-                    value = delta[m] if into[m] > 0 else slope * delta[m]
-                    out[m] = value if beta == 0 else beta * out[m] + value
+            into, delta = x[c, part], dx[c, part] if dy is None else dy[c, part]
             share = zero  # in float32 no longer than a piece: a long sum would lose digits
             for m in range(into.size):
                 share += zero if into[m] > 0 else delta[m] * into[m]
             total += share
+            if dx.size:
+                out = dx[c, part]
+                for m in range(into.size):
+                    value = delta[m] if into[m] > 0 else slope * delta[m]
+                    out[m] = value if beta == 0 else beta * out[m] + value
         sums[c, block] = total
     # A shared slope gathers the channels before it is rounded, like the blocks.
     for k in range(a.size):

@@ -29,11 +29,12 @@ def relu_fprop(x, y, beta):
 
 @parallel_kernel()
 def relu_bprop(x, dy, dx, beta):
-    """dx <- beta*dx + dy * (x > 0), on flat arrays."""
+    """dx <- beta*dx + dy * (x > 0), on flat arrays. If dy is None it is in dx, and is overwritten."""
     zero, beta = x.dtype.type(0), x.dtype.type(beta)
     for block in prange((x.size + BLOCK - 1) // BLOCK):
         part = slice(np.intp(block) * BLOCK, min((np.intp(block) + 1) * BLOCK, x.size))
-        into, delta, out = x[part], dy[part], dx[part]
+        into, out = x[part], dx[part]
+        delta = out if dy is None else dy[part]
         for i in range(into.size):
             value = zero if into[i] <= 0 else delta[i]
             out[i] = value if beta == 0 else beta * out[i] + value

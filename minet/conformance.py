@@ -46,6 +46,21 @@ def untouched(case: Case) -> None:
 
 
 @check
+def in_place(case: Case) -> None:
+    """A layer that says ``in_place`` computes the same where dx is dy itself."""
+    for train in MODES:
+        rig = Rig(case)
+        if not rig.graph.in_place:
+            return
+        plain = Rig(case).both(train)
+        rig.fprop(train=train)
+        rig.be.fill(rig.net.flat_grads, 0.0)
+        rig.graph.bprop(rig.x, rig.dy, rig.dy, 0.0)
+        got = {"y": plain["y"], "dx": rig.get(rig.dy), **rig.grads()}
+        expect_all(got, plain, "dy is read after dx is written: in_place is for elementwise layers")
+
+
+@check
 def poison(case: Case) -> None:
     """At beta 0 nothing of y, dx, scratch or per-sample state is read before it is written."""
     for train in MODES:

@@ -78,18 +78,31 @@ class Sequential(Container):
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
         shapes = self._between(in_shape)
         state = {f"y{i}": State(shape) for i, shape in enumerate(shapes)}
-        # Of the deltas between layers two are alive at a time: even ones share a buffer, odd ones another.
-        for name, mine in (("even", shapes[::2]), ("odd", shapes[1::2])):
-            if mine:
-                state[name] = State((max(c * h * w for c, h, w in mine),), scratch=True)
+        for name in sorted(set(self._places())):
+            mine = (shape for shape, place in zip(shapes, self._places(), strict=True) if place == name)
+            state[name] = State((max(c * h * w for c, h, w in mine),), scratch=True)
         return state
+
+    def _places(self) -> list[str]:
+        """Which buffer holds the delta of each activation between the layers.
+
+        Two deltas are alive at a time, what a layer's bprop reads and what it writes: they take turns in two
+        buffers. One that is made in place of another stays where that one is.
+        """
+        places = ["even"] * (len(self.layers) - 1)
+        for i in range(len(places) - 2, -1, -1):
+            there = places[i + 1]
+            places[i] = there if self.layers[i + 1].in_place else "odd" if there == "even" else "even"
+        return places
 
     def on_bind(self) -> None:
         self._ys = [self.s[f"y{i}"] for i in range(len(self.layers) - 1)]
         self._dys = []
-        for i, y in enumerate(self._ys):
-            flat = self.s["odd" if i % 2 else "even"].reshape(-1)
-            self._dys.append(flat[: y.size].reshape(y.shape))
+        for y, place in zip(self._ys, self._places(), strict=True):
+            self._dys.append(self.s[place].reshape(-1)[: y.size].reshape(y.shape))
+        for i in range(len(self._dys) - 2, -1, -1):
+            if self.layers[i + 1].in_place:
+                self._dys[i] = self._dys[i + 1]  # one object, so that the layer can tell
 
     def fprop(self, x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
         for layer, out in zip(self.layers, self._ys, strict=False):

@@ -125,6 +125,7 @@ class Layer:
     - Never modify ``x`` or ``dy``: Sum hands one ``dy`` to every branch.
     - bprop never reads ``y``: under Sum it holds the siblings' share too. What bprop needs beyond ``x``
       is declared as state. bprop follows the fprop of the same ``x``; ``self.train`` tells its mode.
+    - ``in_place = True`` says that bprop works with dy itself for dx, at beta 0, as elementwise layers can.
     - ``dx is None`` for a net's first layer: skip that work.
     - An object binds once. To use its weights in a second place, use ``layer.twin()`` there.
     - Deterministic, bit for bit on one backend: one owner for each element of dx, reductions in a fixed
@@ -153,6 +154,7 @@ class Layer:
     key: tuple[int, int] = (0, 0)
     path: str = ""
     train: bool = False
+    in_place: bool = False
     bound: bool = False
     placed: bool = False
     tied: Layer | None = None
@@ -294,6 +296,5 @@ def update(out: np.ndarray, value: np.ndarray, beta: float) -> None:
 
 def is_shape(shape: Any) -> bool:
     """Whether it is (C, H, W) in whole positive sizes."""
-    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
-        return False
-    return all(is_whole(size) and size >= 1 for size in shape)
+    long_enough = isinstance(shape, (tuple, list)) and len(shape) == 3
+    return long_enough and all(is_whole(size) and size >= 1 for size in shape)

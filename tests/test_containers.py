@@ -251,6 +251,21 @@ def test_deltas_take_two_buffers_however_long_the_sequence():
     assert [net(n).nbytes - one for n in (2, 3, 4, 9)] == [2 * y, 4 * y, 5 * y, 10 * y]
 
 
+def test_a_delta_made_in_place_stays_where_it_is():
+    class InPlace(Times):
+        in_place = True
+
+    layers = [Times(2), InPlace(3), InPlace(5), Times(7), InPlace(11)]
+    net, dx = passed(layers)
+    assert (net.be.get(dx) == 2 * 3 * 5 * 7 * 11 * numbers(*net.dy.shape)).all()
+    outer, *_, last = layers[::-1]
+    assert outer.dx is not net.dy, "the caller's delta is not the net's to overwrite"
+    assert layers[1].dx is layers[1].dy is layers[2].dx is layers[2].dy is layers[3].dx is last.dy
+    assert address(layers[3].dy) != address(layers[3].dx)
+    net = Net([Times(), InPlace(), InPlace(), InPlace()], (2, 3, 4), 16)
+    assert net.nbytes == (2 + 3 + 1) * net.y.nbytes  # y and dy, three activations, one delta
+
+
 def test_sequences_of_one_depth_share_their_deltas():
     graph = Sum([Times(), Times(), Times()], [Times(), Times(), Times()], [[Times(), Times()]])
     Net(graph, (2, 3, 4), 5)

@@ -296,6 +296,18 @@ class InPlace(Tallest):
         np.put_along_axis(x, self.s.row.astype("int64"), -1e9, axis=1)
 
 
+class OutOfPlace(Toy):
+    """Says that dx may be dy, and sums over dy after dx is written."""
+
+    breaks = "in_place"
+    in_place = True
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is not None:
+            update(dx, dy * self.slope(x), beta)
+        super().bprop_cpu(x, dy, None, beta)
+
+
 class TanhFromY(Toy):
     """``1 - y*y`` saves a tanh; under Sum y is not its own any more."""
 

@@ -31,6 +31,8 @@ class Dropout(Layer):
     Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
     """
 
+    in_place = True
+
     def __init__(self, rate: float) -> None:
         if not is_real(rate) or not 0 <= rate < 1:
             raise self.error(
@@ -63,7 +65,8 @@ class Dropout(Layer):
         if dx is None:
             return
         if self.train:
-            dropout_bprop(dy.reshape(-1), dx.reshape(-1), self.s.mask.reshape(-1), self.scale, beta)
+            dy = None if dx is dy else dy.reshape(-1)
+            dropout_bprop(dy, dx.reshape(-1), self.s.mask.reshape(-1), self.scale, beta)
         else:
             self.be.axpby(1.0, dy, beta, dx)
 

@@ -13,6 +13,8 @@ class Identity(Layer):
     Shapes: ``(C, H, W)`` to ``(C, H, W)``. Made of backend calls only.
     """
 
+    in_place = True
+
     def out_shape(self, in_shape: Shape) -> Shape:
         return in_shape
 

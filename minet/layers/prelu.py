@@ -39,6 +39,8 @@ class PReLU(Layer):
     He et al., "Delving deep into rectifiers", ICCV 2015, arXiv 1502.01852.
     """
 
+    in_place = True
+
     def __init__(self, init: ArrayLike | Init = 0.25, shared: bool = False) -> None:
         self.init: Init | np.ndarray = init if callable(init) else np.asarray(init)
         if isinstance(self.init, np.ndarray) and not (
@@ -63,8 +65,9 @@ class PReLU(Layer):
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         from minet.kernels.prelu import prelu_bprop
 
-        x, dy, dx = (a if a is None else a.reshape(len(x), -1) for a in (x, dy, dx))
-        prelu_bprop(x, dy, dx, self.p.a, self.g.a, beta)
+        rows = dy.reshape(len(x), -1)
+        out = rows[:0] if dx is None else dx.reshape(rows.shape)
+        prelu_bprop(x.reshape(rows.shape), None if dx is dy else rows, out, self.p.a, self.g.a, beta)
 
     # -- on a GPU ---------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ class ReLU(Layer):
     Nair & Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
     """
 
+    in_place = True
+
     def out_shape(self, in_shape: Shape) -> Shape:
         return in_shape
 
@@ -29,7 +31,7 @@ class ReLU(Layer):
         from minet.kernels.relu import relu_bprop
 
         if dx is not None:
-            relu_bprop(x.reshape(-1), dy.reshape(-1), dx.reshape(-1), beta)
+            relu_bprop(x.reshape(-1), None if dx is dy else dy.reshape(-1), dx.reshape(-1), beta)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
