@@ -12,6 +12,7 @@ from minet import Net, modelfile
 
 from .cases import Case, inputs
 from .counts import bytes_moved, operations
+from .loops import copy
 from .watches import Built, HostWatch, pycuda_watch
 
 DRAWS = ("StochasticPool", "Dropout")  # layers whose training mode is random
@@ -29,6 +30,7 @@ def net_of(case: Case, backend: str = "cpu") -> tuple[Net, Any]:
 
 def build(case: Case, variant: str, backend: str) -> Built:
     """The case on that backend; `variant` is not used."""
+    copy(np.ones(1), np.ones(1))  # the first kernel makes Numba import most of itself
     watch: Any = HostWatch()
     net, solver = net_of(case, backend)
     be = net.be
