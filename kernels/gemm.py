@@ -58,52 +58,58 @@ def put(out, at, value, beta):
     out[at] = value if beta == 0 else beta * out[at] + value
 
 
-@parallel_kernel
-def panels(a, am, at, bias, x, xc, v, out, om, M, C, beta, work, workers):
+@kernel
+def work_panels(counter, room, a, am, at, bias, x, xc, v, out, om, M, C, beta):
+    """One worker's part of `panels`."""
     (P, R), (Q, S) = v.rows.shape, v.columns.shape
     wide = VECS * BYTES // a.itemsize
     down, high, across = -(-M // GROUP), -(-P // v.band), -(-Q * v.N // v.length)
     tasks, group = down * high * across, -(-M // (down * ROWS)) * ROWS
+    edge, sums = room[: ROWS * wide], room[ROWS * wide :]
+    panel = sums[v.band * -(-v.length // wide) * GROUP * wide if v.channels < C else 0 :]
+    where, seen = np.empty(ROWS, np.int64), np.empty(v.channels * R * S, np.int64)
+    task = take(counter)
+    while task < tasks:
+        i0 = task // (high * across) * group
+        p0, j0 = task // across % high * v.band, task % across * v.length
+        i1, p1, count = min(i0 + group, M), min(p0 + v.band, P), min(v.length, Q * v.N - j0)
+        for c0 in range(0, C, v.channels):
+            c1, mine = min(c0 + v.channels, C), 0
+            low = pack(x, xc, v, c0, c1, p0, p1, j0, count, panel)
+            taps = (c1 - c0) * R * S
+            for p in range(p0, p1):
+                find(v, p, c1 - c0, low, seen)
+                for j in range(0, count, wide):
+                    for i in range(i0, i1, ROWS):
+                        last = min(ROWS, i1 - i) - 1
+                        for k in range(ROWS):
+                            where[k] = (i + min(k, last)) * am
+                        tile = rows_tile(bias, i, last) if c0 == 0 else get_tile(sums, mine)
+                        ai = c0 * R * S * at
+                        for t in range(taps):
+                            tile = add_outer(tile, a, where, ai + t * at, panel, seen[t] + j)
+                        to = i * om + p * Q * v.N + j0 + j
+                        if c1 < C:
+                            put_tile(tile, sums, mine, wide)
+                        elif last < ROWS - 1 or j + wide > count:
+                            put_tile(tile, edge, 0, wide)
+                            for k in range(last + 1):
+                                for n in range(min(wide, count - j)):
+                                    put(out, to + k * om + n, edge[k * wide + n], beta)
+                        elif beta == 0:
+                            put_tile(tile, out, to, om)
+                        else:
+                            merge_tile(tile, beta, out, to, om)
+                        mine += ROWS * wide
+        task = take(counter)
+
+
+# Compiling in parallel takes Numba several times as long: the loops around the work, and nothing else.
+@parallel_kernel
+def panels(a, am, at, bias, x, xc, v, out, om, M, C, beta, work, workers):
     counter = np.zeros(1, np.int64)  # of tasks that workers have taken: whoever is free takes the next
     for worker in prange(workers):
-        panel = work[worker]
-        edge, sums = panel[: ROWS * wide], panel[ROWS * wide :]
-        panel = sums[v.band * -(-v.length // wide) * GROUP * wide if v.channels < C else 0 :]
-        where, seen = np.empty(ROWS, np.int64), np.empty(v.channels * R * S, np.int64)
-        task = take(counter)
-        while task < tasks:
-            i0 = task // (high * across) * group
-            p0, j0 = task // across % high * v.band, task % across * v.length
-            i1, p1, count = min(i0 + group, M), min(p0 + v.band, P), min(v.length, Q * v.N - j0)
-            for c0 in range(0, C, v.channels):
-                c1, mine = min(c0 + v.channels, C), 0
-                low = pack(x, xc, v, c0, c1, p0, p1, j0, count, panel)
-                taps = (c1 - c0) * R * S
-                for p in range(p0, p1):
-                    find(v, p, c1 - c0, low, seen)
-                    for j in range(0, count, wide):
-                        for i in range(i0, i1, ROWS):
-                            last = min(ROWS, i1 - i) - 1
-                            for k in range(ROWS):
-                                where[k] = (i + min(k, last)) * am
-                            tile = rows_tile(bias, i, last) if c0 == 0 else get_tile(sums, mine)
-                            ai = c0 * R * S * at
-                            for t in range(taps):
-                                tile = add_outer(tile, a, where, ai + t * at, panel, seen[t] + j)
-                            to = i * om + p * Q * v.N + j0 + j
-                            if c1 < C:
-                                put_tile(tile, sums, mine, wide)
-                            elif last < ROWS - 1 or j + wide > count:
-                                put_tile(tile, edge, 0, wide)
-                                for k in range(last + 1):
-                                    for n in range(min(wide, count - j)):
-                                        put(out, to + k * om + n, edge[k * wide + n], beta)
-                            elif beta == 0:
-                                put_tile(tile, out, to, om)
-                            else:
-                                merge_tile(tile, beta, out, to, om)
-                            mine += ROWS * wide
-            task = take(counter)
+        work_panels(counter, work[worker], a, am, at, bias, x, xc, v, out, om, M, C, beta)
 
 
 @kernel
@@ -119,61 +125,66 @@ def turn_rows(a, ai, am, last, count, turned):
             turned[j * wide + k] = a[ai + k * am + j]
 
 
-@parallel_kernel
-def dots(a, am, x, xc, v, out, om, M, C, beta, work, workers):
+@kernel
+def work_dots(counter, room, partial, a, am, x, xc, v, out, om, M, C, beta):
+    """One worker's part of `dots`."""
     (P, R), (Q, S) = v.rows.shape, v.columns.shape
-    wide, dtype = VECS * BYTES // a.itemsize, a.dtype.type
+    wide, dtype, shares = VECS * BYTES // a.itemsize, a.dtype.type, len(partial)
     down, across, along = -(-M // GROUP), -(-C // v.channels), -(-Q * v.N // v.length)
-    chunks = -(-P // v.band) * along
-    # A small out has too few blocks for many cores: its sums are computed in shares, then added in order.
-    shares = min(chunks, max(1, TASKS // (down * across)))
-    partial = np.empty((shares, M, C * R * S) if shares > 1 else (0, 0, 0), a.dtype)
-    tasks, tiles = shares * down * across, -(-v.channels * R * S // ROWS)
+    chunks, tiles = -(-P // v.band) * along, -(-v.channels * R * S // ROWS)
+    tasks = shares * down * across
+    totals, rest = room[: GROUP * tiles * ROWS], room[GROUP * tiles * ROWS :]
+    turned, panel = rest[: TURN * wide], x if v.plain else rest[TURN * wide :]
+    where, seen = np.empty(ROWS, np.int64), np.empty((v.band, v.channels * R * S), np.int64)
+    task = take(counter)
+    while task < tasks:
+        share, i0 = task // (down * across), task // across % down * GROUP
+        c0 = task % across * v.channels
+        i1, c1 = min(i0 + GROUP, M), min(c0 + v.channels, C)
+        taps = (c1 - c0) * R * S
+        totals[:] = dtype(0)
+        for chunk in range(chunks * share // shares, chunks * (share + 1) // shares):
+            p0, j0 = chunk // along * v.band, chunk % along * v.length
+            p1, count = min(p0 + v.band, P), min(v.length, Q * v.N - j0)
+            low = np.int64(0) if v.plain else pack(x, xc, v, c0, c1, p0, p1, j0, count, panel)
+            for p in range(p0, p1):
+                if v.plain:
+                    find_plain(v, p, c0, c1 - c0, xc, j0, seen[p - p0])
+                else:
+                    find(v, p, c1 - c0, low, seen[p - p0])
+            for i in range(i0, i1, wide):
+                to = (i - i0) // wide * tiles * ROWS
+                for p in range(p0, p1):
+                    for j1 in range(0, count, TURN):
+                        some = min(TURN, count - j1)
+                        ai = i * am + p * Q * v.N + j0 + j1
+                        turn_rows(a, ai, am, min(wide, i1 - i) - 1, some, turned)
+                        for t in range(0, taps, ROWS):
+                            for k in range(ROWS):
+                                where[k] = seen[p - p0, min(t + k, taps - 1)] + j1
+                            tile = zero_tile(a)
+                            for j in range(some):
+                                tile = add_outer(tile, panel, where, j, turned, j * wide)
+                            merge_tile(tile, dtype(1), totals, (to + t) * wide, wide)
+        for i in range(i0, i1):
+            column = (i - i0) // wide * tiles * ROWS * wide + (i - i0) % wide
+            for t in range(taps):
+                if shares > 1:
+                    partial[share, i, c0 * R * S + t] = totals[column + t * wide]
+                else:
+                    put(out, i * om + c0 * R * S + t, totals[column + t * wide], beta)
+        task = take(counter)
+
+
+@parallel_kernel
+def dots(a, am, x, xc, v, out, om, M, C, beta, shares, work, workers):
+    T = C * v.rows.shape[1] * v.columns.shape[1]
+    partial = np.empty((shares, M if shares > 1 else 0, T), a.dtype)
     counter = np.zeros(1, np.int64)
     for worker in prange(workers):
-        totals, rest = work[worker][: GROUP * tiles * ROWS], work[worker][GROUP * tiles * ROWS :]
-        turned, panel = rest[: TURN * wide], x if v.plain else rest[TURN * wide :]
-        where, seen = np.empty(ROWS, np.int64), np.empty((v.band, v.channels * R * S), np.int64)
-        task = take(counter)
-        while task < tasks:
-            share, i0 = task // (down * across), task // across % down * GROUP
-            c0 = task % across * v.channels
-            i1, c1 = min(i0 + GROUP, M), min(c0 + v.channels, C)
-            taps = (c1 - c0) * R * S
-            totals[:] = dtype(0)
-            for chunk in range(chunks * share // shares, chunks * (share + 1) // shares):
-                p0, j0 = chunk // along * v.band, chunk % along * v.length
-                p1, count = min(p0 + v.band, P), min(v.length, Q * v.N - j0)
-                low = np.int64(0) if v.plain else pack(x, xc, v, c0, c1, p0, p1, j0, count, panel)
-                for p in range(p0, p1):
-                    if v.plain:
-                        find_plain(v, p, c0, c1 - c0, xc, j0, seen[p - p0])
-                    else:
-                        find(v, p, c1 - c0, low, seen[p - p0])
-                for i in range(i0, i1, wide):
-                    to = (i - i0) // wide * tiles * ROWS
-                    for p in range(p0, p1):
-                        for j1 in range(0, count, TURN):
-                            some = min(TURN, count - j1)
-                            ai = i * am + p * Q * v.N + j0 + j1
-                            turn_rows(a, ai, am, min(wide, i1 - i) - 1, some, turned)
-                            for t in range(0, taps, ROWS):
-                                for k in range(ROWS):
-                                    where[k] = seen[p - p0, min(t + k, taps - 1)] + j1
-                                tile = zero_tile(a)
-                                for j in range(some):
-                                    tile = add_outer(tile, panel, where, j, turned, j * wide)
-                                merge_tile(tile, dtype(1), totals, (to + t) * wide, wide)
-            for i in range(i0, i1):
-                column = (i - i0) // wide * tiles * ROWS * wide + (i - i0) % wide
-                for t in range(taps):
-                    if shares > 1:
-                        partial[share, i, c0 * R * S + t] = totals[column + t * wide]
-                    else:
-                        put(out, i * om + c0 * R * S + t, totals[column + t * wide], beta)
-            task = take(counter)
+        work_dots(counter, work[worker], partial, a, am, x, xc, v, out, om, M, C, beta)
     for i in prange(M if shares > 1 else 0):
-        for t in range(C * R * S):
+        for t in range(T):
             total = partial[0, i, t]
             for share in range(1, shares):
                 total += partial[share, i, t]
@@ -234,7 +245,11 @@ def multiply_dots(a, am, x, see, out, om, M, C, beta):
     wide = VECS * BYTES // out.itemsize
     taps = v.channels * v.rows.shape[1] * v.columns.shape[1] + ROWS
     room = (GROUP + wide) * taps + TURN * wide + (1 + v.channels * v.tall) * v.lines * v.pitch
-    dots(a, am, *x, v, out, om, M, C, beta, *workspace(room, out.dtype))
+    # A small out has too few blocks for many cores: its sums are computed in shares, then added in order.
+    blocks = -(-M // GROUP) * -(-C // v.channels)
+    chunks = -(-len(v.rows) // v.band) * -(-len(v.columns) * v.N // v.length)
+    shares = min(chunks, max(1, TASKS // blocks))
+    dots(a, am, *x, v, out, om, M, C, beta, shares, *workspace(room, out.dtype))
 
 
 PIXEL = (

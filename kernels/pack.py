@@ -103,7 +103,7 @@ def view(make, size, windows, geometry, N, C, itemsize, blocks):
     )
 
 
-@kernel(forceinline=True)
+@kernel
 def copy(a, ai, b, bi, count):
     """``b[bi : bi + count] = a[ai : ...]``, or zeros if ai < 0."""
     lanes = BYTES // a.itemsize
@@ -136,23 +136,25 @@ def pack(x, xc, v, c0, c1, p0, p1, j0, count, panel):
     first = v.first * v.N + j0
     before = min(full, max(0, -first))
     inside = max(before, min(full, v.W * v.N - first))
-    copy(x, -1, panel, 0, size)
+    for j in range(0, size, BYTES // x.itemsize):
+        clear_lanes(panel, j)
     for c in range(c0, c1):
         for h in range(low, high + 1):
             start, to = c * xc + h * v.W * v.N, (1 + (c - c0) * v.tall + h - low) * size
-            if v.shared:
-                copy(x, -1, panel, to, before)
-                copy(x, start + first + before, panel, to + before, inside - before)
-                copy(x, -1, panel, to + inside, full - inside)
-                continue
             for s in range(v.lines):
                 j = 0
-                while j < count:
-                    q, n = (j0 + j) // v.N, (j0 + j) % v.N
-                    run, w = min(v.N - n, count - j), v.columns[q, s]
-                    copy(x, start + w * v.N + n if w >= 0 else -1, panel, to + s * v.pitch + j, run)
+                while j < full:
+                    if v.shared:
+                        at = start + first + j if before <= j < inside else np.int64(-1)
+                        run = (before if j < before else inside if j < inside else full) - j
+                    elif j < count:
+                        q, n = (j0 + j) // v.N, (j0 + j) % v.N
+                        at = start + v.columns[q, s] * v.N + n if v.columns[q, s] >= 0 else np.int64(-1)
+                        run = min(v.N - n, count - j)
+                    else:
+                        at, run = np.int64(-1), full - j
+                    copy(x, at, panel, to + s * v.pitch + j, run)
                     j += run
-                copy(x, -1, panel, to + s * v.pitch + count, full - count)
     return low
 
 

@@ -52,6 +52,8 @@ class Callback:
 class Progress(Callback):
     """One line for each epoch; on a terminal also a bar that moves with the steps.
 
+    The first run on a machine compiles kernels, which takes a while: it says so, and on a terminal which.
+
     Parameters
     ----------
     console : rich.console.Console, optional
@@ -61,8 +63,11 @@ class Progress(Callback):
     def __init__(self, console: Any = None) -> None:
         self.console = console
         self.bar: Any = None
+        self.watching = contextlib.ExitStack()
+        self.told = False
 
     def on_start(self, trainer: Trainer) -> None:
+        from numba.core import event
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -83,6 +88,27 @@ class Progress(Callback):
         self._print("".join(f"{name:>{width}}" for name, width in COLUMNS.items()), style="bold")
         self.bar.start()
 
+        class Compiling(event.Listener):
+            """Hears of every function that Numba compiles; those inside another one are parts of it."""
+
+            inside = 0
+
+            def on_start(listener, event: Any) -> None:
+                if not listener.inside:
+                    self._compiling(event.data["dispatcher"].py_func.__name__)
+                listener.inside += 1
+
+            def on_end(listener, event: Any) -> None:
+                listener.inside -= 1
+
+        self.watching.enter_context(event.install_listener("numba:compile", Compiling()))
+
+    def _compiling(self, kernel: str) -> None:
+        self.bar.update(self.task, loss=f"compiling {kernel}", refresh=True)
+        if not self.told and not self.console.is_terminal:
+            self._print("  compiling kernels, once on this machine")
+        self.told = True
+
     def on_batch(self, trainer: Trainer, loss: float) -> None:
         self.bar.update(self.task, advance=1, loss=f"loss {short(loss)}")
 
@@ -101,9 +127,11 @@ class Progress(Callback):
             self.bar.reset(self.task, epoch=trainer.epoch + 1, loss="")
 
     def on_end(self, trainer: Trainer, result: Result) -> None:
+        self.watching.close()
         self.bar.stop()
 
     def on_error(self, trainer: Trainer, error: BaseException) -> None:
+        self.watching.close()
         if self.bar:
             self.bar.stop()
 

@@ -360,7 +360,7 @@ def test_a_large_loss_keeps_its_column():
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal():
-    lines = lines_of(terminal=False).splitlines()
+    lines = [line for line in lines_of(terminal=False).splitlines() if "compiling" not in line]
     assert lines[0].split() == ["epoch", "loss", "test", "loss", "accuracy", "rate", "time", "images/s"]
     assert [line.split()[0] for line in lines[1:]] == ["1/2", "2/2"]
     assert {len(line) for line in lines} == {len(lines[0])}
@@ -379,6 +379,35 @@ def test_progress_is_a_bar_too_on_a_terminal():
     ):  # the cursor off, and on again
         assert text in output
     assert "epoch 3" not in output
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_says_that_kernels_are_compiled(terminal):
+    import numba
+    from numba.core import event
+    from rich.console import Console
+
+    @numba.njit
+    def inner(x):
+        return x + 1
+
+    @numba.njit
+    def outer(x):
+        return inner(x)
+
+    class Compiles(Callback):
+        def on_batch(self, trainer, loss):
+            outer(trainer.net.clock.step)
+
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=100)
+    before = list(event._registered["numba:compile"])
+    trainer(Progress(console), Compiles(), epochs=1).fit()
+    assert event._registered["numba:compile"] == before
+    if terminal:
+        assert "compiling outer" in output.getvalue() and "compiling inner" not in output.getvalue()
+    else:
+        assert output.getvalue().count("compiling kernels, once on this machine\n") == 1
 
 
 def test_accuracies_are_said_in_percent():
