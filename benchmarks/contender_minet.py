@@ -41,7 +41,7 @@ def build(case: Case, variant: str, backend: str) -> Built:
     facts = {
         "bytes": {phase: bytes_moved(net, phase) for phase in case.phases_on(backend)},
         "operations": {phase: operations(net, phase) for phase in case.phases_on(backend)},
-        "planned_mib": net.nbytes / 2**20,
+        "planned_mib": net.peak_nbytes / 2**20,
         "device": getattr(be, "device_name", ""),
     }
     if case.is_model:

@@ -38,7 +38,7 @@ def block(rows: list[dict[str, Any]]) -> str:
         lines += wrapped(", ".join(rest), 33)
     if rows[-1]["mib"]:
         sizes = [f"{name} {size:.0f} MiB" for name, size in rows[-1]["mib"].items()]
-        planned = f"(minet's net plans {rows[-1]['planned_mib']:.0f} MiB)"
+        planned = f"(the summary of minet's net says {rows[-1]['planned_mib']:.0f} MiB)"
         lines += wrapped(f"peak memory: {', '.join(sizes)} {planned}", 2)
     return "\n".join(lines + [f"  {name} {why}" for name, why in rows[0]["notes"].items()])
 

@@ -26,6 +26,7 @@ from minet.memory import (
     concrete,
     declared_params,
     first_value,
+    mib,
     place,
     room,
     shape_of,
@@ -277,8 +278,10 @@ class Net:
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
         total = sum(slot.value.size for slot in self.slots)
-        size, mib = "x".join(map(str, self.input_shape)), self.nbytes / 2**20
-        where = f"batch {self.batch}, {self.be.dtype}, {mib:.1f} MiB on {self.be.name}"
+        size = "x".join(map(str, self.input_shape))
+        where = f"batch {self.batch}, {self.be.dtype}, {mib(self.nbytes)} on {self.be.name}"
+        if self.loss:
+            where += f", {mib(self.peak_nbytes)} while training"
         if any(row[1].endswith(" *") for row in rows):
             lines += ["", f"* no kernel: computes on the host, its arrays leave {self.be.name} at each call"]
         return "\n".join([*lines, "", f"{total:,} parameters, input {size}, {where}"])
@@ -288,3 +291,9 @@ class Net:
         """Bytes of all the memory that the net owns."""
         owned = [self.flat_params, self.flat_grads, self._flat, self._before, *self._of_batch]
         return sum(array.nbytes for array in owned)
+
+    @property
+    def peak_nbytes(self) -> int:
+        """Bytes that a training step takes: the net, its input, a solver's velocities, the backend's own."""
+        x = math.prod(self.input_shape) * self.batch * self.be.dtype.itemsize
+        return self.nbytes + x + self.flat_params.nbytes + int(self.be.own_memory)

@@ -11,7 +11,7 @@ from zoo import Centre, Noise, Tallest, Toy
 
 from minet import Concat, Layer, LayerError, MinetError, Net, Param, Sequential, State, Sum, rng, update
 from minet.finite import NotFiniteError
-from minet.layers import Identity
+from minet.layers import Conv, Identity
 from minet.loss import MeanSquaredError, SoftmaxCrossEntropy
 from minet.optim import SGD
 
@@ -529,3 +529,11 @@ def test_summary():
     assert lines[6] == ""
     assert lines[7] == "14,702 parameters, input 2x3x4, batch 5, float32, 0.1 MiB on cpu"
     assert len({len(line) for line in lines[:6]}) == 1
+
+
+def test_summary_says_what_training_takes():
+    net = Net([Conv(4, 3, pad=1), Total()], (3, 64, 64), 64, SoftmaxCrossEntropy())
+    x, kept = 4 * 3 * 64 * 64 * 64, net.flat_params.nbytes
+    assert net.peak_nbytes == net.nbytes + x + kept + net.be.own_memory
+    (last,) = (line for line in net.summary().splitlines() if "while training" in line)
+    assert f"{net.nbytes / 2**20:.1f} MiB on cpu, {net.peak_nbytes / 2**20:.1f} MiB while training" in last

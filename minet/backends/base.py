@@ -23,6 +23,7 @@ class Backend(ABC):
     """
 
     name: str
+    own_memory = 0  # bytes that computing takes beside the net's memory
 
     def __init__(self, dtype: str = "float32") -> None:
         self.dtype = np.dtype(dtype)
