@@ -1,12 +1,14 @@
 """The hot loops, one file for each layer, named by its stem. README.md tells the conventions."""
 
 import contextlib
+import math
 import os
+import threading
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numba import njit
+from numba import get_num_threads, njit
 
 # Idle OpenMP threads spin for a fraction of a millisecond, from one layer's kernel to the next: to wake one
 # takes longer than a small kernel. Then they sleep: spinning ones keep the cores from the thread that reads
@@ -31,6 +33,24 @@ def scratch(size, like):
     raw = np.empty(size + LINE, like.dtype)
     start = (-raw.ctypes.data) % LINE // raw.itemsize
     return raw[start : start + size]
+
+
+buffers = threading.local()
+
+
+def workspace(size, dtype, shared=(0,)):
+    """Memory that all share, of that shape; and of a size for each worker, from a cache line on.
+
+    It is kept: fresh pages cost more than their use.
+    """
+    workers, size, together = get_num_threads(), -(-size // LINE) * LINE, math.prod(shared)
+    own = workers * size
+    need = (own + together) * dtype.itemsize
+    if len(getattr(buffers, "memory", b"")) < need:
+        raw = np.empty(need + LINE, np.uint8)
+        buffers.memory = raw[-raw.ctypes.data % LINE :]
+    memory = buffers.memory[:need].view(dtype)
+    return memory[own:].reshape(shared), memory[:own].reshape(workers, size), workers
 
 
 SHARED = ("__init__.py", "pack.py", "philox.py", "tile.py", "window.py")  # what kernels inline

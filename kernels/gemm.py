@@ -23,14 +23,12 @@ Source: as ``tile.py``; for convolution Chetlur et al., "cuDNN: efficient primit
 arXiv 1410.0759, section 3.
 """
 
-import threading
-
 import numpy as np
-from numba import get_num_threads, prange
+from numba import prange
 
-from . import LINE, kernel, parallel_kernel
+from . import kernel, parallel_kernel, workspace
 from .pack import find, find_plain, inputs, pack, view
-from .tile import (  # fmt: skip
+from .tile import (
     BYTES,
     ROWS,
     VECS,
@@ -42,7 +40,7 @@ from .tile import (  # fmt: skip
     take,
     turn,
     zero_tile,
-)
+)  # fmt: skip
 
 GROUP = 64  # rows of out in a task
 LENGTH = 512  # elements of a row of out in a task
@@ -177,9 +175,8 @@ def work_dots(counter, room, partial, a, am, x, xc, v, out, om, M, C, beta):
 
 
 @parallel_kernel
-def dots(a, am, x, xc, v, out, om, M, C, beta, shares, work, workers):
-    T = C * v.rows.shape[1] * v.columns.shape[1]
-    partial = np.empty((shares, M if shares > 1 else 0, T), a.dtype)
+def dots(a, am, x, xc, v, out, om, M, C, beta, partial, work, workers):
+    shares, _, T = partial.shape
     counter = np.zeros(1, np.int64)
     for worker in prange(workers):
         work_dots(counter, work[worker], partial, a, am, x, xc, v, out, om, M, C, beta)
@@ -214,20 +211,6 @@ def sums(a, am, out, M, T, beta):
         put(out, i, total, beta)
 
 
-buffers = threading.local()
-
-
-def workspace(size, dtype):
-    """Memory for each worker, from a cache line on. It is kept: fresh pages cost more than their use."""
-    workers = get_num_threads()
-    size = -(-size // LINE) * LINE
-    need = workers * size * dtype.itemsize
-    if len(getattr(buffers, "memory", b"")) < need:
-        raw = np.empty(need + LINE, np.uint8)
-        buffers.memory = raw[-raw.ctypes.data % LINE :]
-    return buffers.memory[:need].view(dtype).reshape(workers, size), workers
-
-
 def multiply_panels(a, am, at, bias, x, see, out, om, M, C, beta):
     """`panels` for an image ``x = (memory, elements of a channel)``, seen as ``view(*see, ...)`` says."""
     make, size, windows, _, N = see
@@ -237,7 +220,7 @@ def multiply_panels(a, am, at, bias, x, see, out, om, M, C, beta):
     band, length = max(1, min(BAND, share // LENGTH)), max(4 * wide, min(LENGTH, share // wide * wide))
     v = view(*see, C, out.itemsize, (TAPS, band, length))
     room = ROWS * wide + GROUP * band * (length + wide) + (1 + v.channels * v.tall) * v.lines * v.pitch
-    panels(a, am, at, bias, *x, v, out, om, M, C, beta, *workspace(room, out.dtype))
+    panels(a, am, at, bias, *x, v, out, om, M, C, beta, *workspace(room, out.dtype)[1:])
 
 
 def multiply_dots(a, am, x, see, out, om, M, C, beta):
@@ -249,7 +232,8 @@ def multiply_dots(a, am, x, see, out, om, M, C, beta):
     blocks = -(-M // GROUP) * -(-C // v.channels)
     chunks = -(-len(v.rows) // v.band) * -(-len(v.columns) * v.N // v.length)
     shares = min(chunks, max(1, TASKS // blocks))
-    dots(a, am, *x, v, out, om, M, C, beta, shares, *workspace(room, out.dtype))
+    partial = shares, M if shares > 1 else 0, C * v.rows.shape[1] * v.columns.shape[1]
+    dots(a, am, *x, v, out, om, M, C, beta, *workspace(room, out.dtype, partial))
 
 
 PIXEL = (

@@ -11,7 +11,20 @@ from zoo import Centre, Noise, Tallest, Toy
 
 from minet import Concat, Layer, LayerError, MinetError, Net, Param, Sequential, State, Sum, rng, update
 from minet.finite import NotFiniteError
-from minet.layers import Conv, Identity
+from minet.layers import (
+    LRN,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dropout,
+    GaussianPool,
+    Identity,
+    Linear,
+    MaxPool,
+    PReLU,
+    ReLU,
+    StochasticPool,
+)
 from minet.loss import MeanSquaredError, SoftmaxCrossEntropy
 from minet.optim import SGD
 
@@ -497,6 +510,33 @@ def test_steps_allocate_nothing_that_stays():
     finally:
         tracemalloc.stop()
     assert grown < 2048 < net.graph.s.y0.nbytes
+
+
+def test_a_steady_step_takes_no_fresh_memory():
+    """Neither NumPy nor a kernel: the system hands out no pages for what is there already."""
+    resource = pytest.importorskip("resource")
+    block = Concat([Conv(8, 1), PReLU()], [GaussianPool(3, stride=1, pad=1, kernels=2)])
+    graph = [
+        Conv(8, 5, pad=2),
+        ReLU(),
+        block,
+        LRN(),
+        MaxPool(2),
+        BatchNorm(),
+        StochasticPool(3),
+        Dropout(0.5),
+    ]
+    net = Net([*graph, AvgPool(2), Linear(10)], (3, 32, 32), 64, SoftmaxCrossEntropy())
+    x, labels, solver = numbers(3, 32, 32, 64) % 1, np.arange(64) % 10, SGD(1e-3, momentum=0.9)
+
+    def pages(steps):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(steps):
+            net.train_step(x, labels, solver)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert pages(5) > 0.2 * net.nbytes / resource.getpagesize()  # the first steps do, so it can be seen
+    assert pages(20) < 20 * 0.01 * net.nbytes / resource.getpagesize()
 
 
 def test_nbytes_counts_all():

@@ -1,0 +1,63 @@
+"""Whether data keeps up: `python -m minet.benchmarks.loader [MODEL ...]`.
+
+Milliseconds that the loader's one thread needs for a batch, shuffled, cropped and mirrored, beside those of a
+training step. The two run at once, each waits for the other, so the loader should take half as long at most.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from minet import MinetError, Net, modelfile
+from minet.data import Batches, Dataset
+
+from .watches import HostWatch, measure
+
+MODELS = ("digits", "gaussian_inception", "cifar10_zeiler")
+TARGET = 2.0  # batches for each step
+BATCHES = 40  # in an epoch
+
+
+def both(name: str, least: float = 1.0) -> tuple[float, float]:
+    """Milliseconds of a batch and of a step of that model."""
+    model = modelfile.load(name)
+    draw = np.random.Generator(np.random.Philox(key=2015))
+    images = draw.integers(0, 256, (BATCHES * model.batch, *model.input_shape), np.uint8)
+    labels = draw.integers(0, 10, len(images))
+    data = Dataset(
+        images, labels, crop=min(4, model.input_shape[1] // 2), flip=True, mean=128, std=64, name=name
+    )
+    batches = Batches(data, model.batch)
+
+    def epoch() -> None:
+        for _ in batches.epoch(0):
+            pass
+
+    net = Net(model.net(), model.input_shape, model.batch, loss=model.loss)
+    solver = model.solver()
+    x, first = next(batches.epoch(0))
+    watch = HostWatch()
+    batch = measure(watch, epoch, False, least) / BATCHES
+    step = measure(watch, lambda: net.train_step(x, first, solver), False, least)
+    return batch * 1e3, step * 1e3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    names = (sys.argv[1:] if arguments is None else arguments) or MODELS
+    try:
+        for name in names:
+            batch, step = both(name)
+            under = "" if step >= TARGET * batch else f"  < target: at least {TARGET:g}"
+            print(
+                f"{name:<20} batch {batch:7.3f} ms   step {step:7.2f} ms   ratio {step / batch:6.1f}{under}"
+            )
+    except MinetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
