@@ -11,8 +11,11 @@ stride, conv_dx multiplies the zeros between the windows too.
 
 import numpy as np
 
+from minet.layer import update
+
 from .gemm import multiply_dots, multiply_panels
 from .pack import inputs, outputs
+from .tile import BYTES, VECS
 
 
 def seen(make, x, y, geometry):
@@ -27,10 +30,32 @@ def image(x):
 
 def conv(x, w, b, y, geometry, beta):
     b = np.zeros(len(w), w.dtype) if b is None else b
+    wide, row = VECS * BYTES // x.itemsize, x[0, 0].size + 2 * geometry[2][1] * x.shape[3]
+    if geometry[1] == (1, 1) and -(-y.shape[1] * row // wide) < 0.8 * y.shape[1] * -(-y[0, 0].size // wide):
+        conv_flat(x, w, b, y, geometry, beta)
+        return
     see = seen(inputs, x, y, geometry)
     multiply_panels(
         w.reshape(-1), w[0].size, 1, b, image(x), see, *image(y), *w.shape[:2], y.dtype.type(beta)
     )
+
+
+def conv_flat(x, w, b, y, geometry, beta):
+    """For rows that leave lanes empty: the padded image as one row, in which a tap is a distance.
+
+    What taps see across the end of a row comes out between the rows of y, and is left there.
+    """
+    (R, S), _, pad, dilation = geometry
+    (C, H, W, N), (K, P, Q, _) = x.shape, y.shape
+    padded = np.zeros((C, H + 2 * pad[0], W + 2 * pad[1], N), x.dtype)
+    padded[:, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = x
+    row = padded.shape[2]
+    out = np.empty((K, P, row * N), x.dtype)
+    taps = tuple(r * dilation[0] * row + s * dilation[1] for r in range(R) for s in range(S))
+    flat = (1, R * S), (1, 1), (0, 0), (1, taps)
+    see = inputs, (1, padded[0, ..., 0].size), (1, P * row), flat, N
+    multiply_panels(w.reshape(-1), w[0].size, 1, b, image(padded), see, *image(out), K, C, x.dtype.type(0))
+    update(y, out[:, :, : Q * N].reshape(y.shape), beta)
 
 
 def conv_dx(w, dy, dx, geometry, beta):

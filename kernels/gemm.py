@@ -217,7 +217,7 @@ def multiply_panels(a, am, at, bias, x, see, out, om, M, C, beta):
     wide, (P, Q) = VECS * BYTES // out.itemsize, windows if make is inputs else size
     # Of a small out, less in a task, so that there is work for all.
     share = -(-M // GROUP) * P * Q * N // TASKS
-    band, length = max(1, min(BAND, share // LENGTH)), max(4 * wide, min(LENGTH, share // wide * wide))
+    band, length = max(1, min(BAND, share // LENGTH)), max(2 * wide, min(LENGTH, share // wide * wide))
     v = view(*see, C, out.itemsize, (TAPS, band, length))
     room = ROWS * wide + GROUP * band * (length + wide) + (1 + v.channels * v.tall) * v.lines * v.pitch
     panels(a, am, at, bias, *x, v, out, om, M, C, beta, *workspace(room, out.dtype)[1:])

@@ -29,20 +29,25 @@ class View(NamedTuple):
     lines: int  # of a packed row, else one for each tap
     pitch: int  # elements from one line to the next
     begin: np.ndarray  # (S,): where in a packed row tap s begins
-    reach: int  # how much further on the last tap begins
+    far: int  # how much further on the last tap begins
     first: int  # the pixel with which the packed row of output column 0 begins
     plain: bool  # whether windows are single pixels, one after another: x can be read where it is
 
 
+def reach(taps, dilation):
+    """How far on from the first tap each one is; a dilation may be these distances themselves."""
+    return np.array(dilation) if isinstance(dilation, tuple) else np.arange(taps) * dilation
+
+
 def inputs(size, windows, taps, stride, pad, dilation):
     """Table (windows, taps) of the row, or column, of x that a window's tap meets; -1 in the padding."""
-    at = np.arange(windows)[:, None] * stride - pad + np.arange(taps) * dilation
+    at = np.arange(windows)[:, None] * stride - pad + reach(taps, dilation)
     return np.where((at >= 0) & (at < size), at, -1)
 
 
 def outputs(size, windows, taps, stride, pad, dilation):
     """Table (size, taps) of the window whose tap meets a row, or column, of x; -1 where there is none."""
-    at = np.arange(size)[:, None] + pad - np.arange(taps) * dilation
+    at = np.arange(size)[:, None] + pad - reach(taps, dilation)
     window = at // stride
     return np.where((at % stride == 0) & (window >= 0) & (window < windows), window, -1)
 
@@ -67,14 +72,14 @@ def view(make, size, windows, geometry, N, C, itemsize, blocks):
     pitch = -(-length // wide) * wide
     _, stride, pad, dilation = (numbers[1] for numbers in geometry)
     if stride == 1:
-        shifts = (np.arange(columns.shape[1]) * dilation - pad) * (1 if make is inputs else -1)
+        shifts = (reach(columns.shape[1], dilation) - pad) * (1 if make is inputs else -1)
         first, lines = int(shifts.min()), 1
         begin = (shifts - first) * N
     else:
         first, lines, begin = 0, columns.shape[1], np.zeros(1, np.int64)
-    reach = int(begin.max())
+    far = int(begin.max())
     # An odd number of cache lines: else the lines of a panel would fall into few sets of the cache.
-    pitch = (-(-(pitch + reach) // lanes) | 1) * lanes
+    pitch = (-(-(pitch + far) // lanes) | 1) * lanes
     if stride > 1:
         begin = np.arange(lines) * pitch
     plain = geometry == ((1, 1), (1, 1), (0, 0), geometry[3])
@@ -97,7 +102,7 @@ def view(make, size, windows, geometry, N, C, itemsize, blocks):
         lines,
         pitch,
         begin,
-        reach,
+        far,
         first,
         plain,
     )
@@ -132,7 +137,7 @@ def pack(x, xc, v, c0, c1, p0, p1, j0, count, panel):
             if v.rows[p, r] >= 0:
                 low, high = min(low, v.rows[p, r]), max(high, v.rows[p, r])
     size, wide = v.lines * v.pitch, VECS * BYTES // x.itemsize
-    full = -(-count // wide) * wide + v.reach
+    full = -(-count // wide) * wide + v.far
     first = v.first * v.N + j0
     before = min(full, max(0, -first))
     inside = max(before, min(full, v.W * v.N - first))

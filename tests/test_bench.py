@@ -11,6 +11,7 @@ from minet.benchmarks import (
     contender_minet,
     contest,
     counts,
+    loader,
     overhead,
     peaks,
     report,
@@ -585,6 +586,16 @@ def test_growth_is_drawn(tmp_path, monkeypatch):
 @pytest.mark.parametrize("cls", [overhead.Empty, overhead.EmptyWithParam])
 def test_a_step_of_empty_layers(cls):
     assert overhead.step_of(cls, 3, 0) > 0
+
+
+def test_the_loader_is_timed_beside_the_step(capsys, monkeypatch):
+    assert min(loader.both("digits", least=0)) > 0
+    monkeypatch.setattr(loader, "both", lambda name: (3.0, 5.0))
+    assert loader.main(["digits"]) == 0
+    assert "ratio    1.7  < target: at least 2" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert loader.main(["nonesuch"]) == 2
+    assert "there is no model 'nonesuch'" in capsys.readouterr().err
 
 
 def test_start_up_ends_with_the_first_step(capsys):
