@@ -53,7 +53,7 @@ def workspace(size, dtype, shared=(0,)):
     return memory[own:].reshape(shared), memory[:own].reshape(workers, size), workers
 
 
-SHARED = ("__init__.py", "pack.py", "philox.py", "tile.py", "window.py")  # what kernels inline
+SHARED = ("__init__.py", "avg_pool.py", "pack.py", "philox.py", "tile.py", "window.py")  # what kernels inline
 
 
 def forget_stale(folder: Path) -> None:

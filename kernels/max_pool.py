@@ -59,12 +59,12 @@ def max_pool_fprop(x, y, argmax, window, stride, pad, beta):
 
 @parallel_kernel()
 def max_pool_bprop(dy, dx, argmax, window, stride, pad, beta):
-    """dx <- beta*dx + the dy of the windows whose argmax is here; two windows at a time."""
+    """dx <- beta*dx + the dy of the windows whose argmax is here; two windows at a time, a last alone."""
     C, H, W, N = dx.shape
     _, P, Q, _ = dy.shape
     R, S = window
     real, index = dx.dtype.type, argmax.dtype.type
-    zero, no_tap = real(0), index(R * S + 1)  # R*S is stochastic pooling's "none"
+    zero = real(0)
     for row in prange(C * H):
         c, h = divmod(np.intp(row), H)
         p0, p1 = covering(h, R, stride[0], pad[0], P)
@@ -77,10 +77,16 @@ def max_pool_bprop(dy, dx, argmax, window, stride, pad, beta):
             for p in range(p0, p1):
                 for q in range(q0, q1, 2):
                     tap = (h - p * stride[0] + pad[0]) * S + w - q * stride[1] + pad[1]
-                    qb = min(q + 1, q1 - 1)
-                    tap_a, tap_b = index(tap), index(tap - stride[1]) if qb > q else no_tap
-                    for n in range(N):
-                        delta = dy[c, p, q, n] if argmax[c, p, q, n] == tap_a else zero
-                        delta += dy[c, p, qb, n] if argmax[c, p, qb, n] == tap_b else zero
-                        dx[c, h, w, n] = delta if scale == 0 else scale * dx[c, h, w, n] + delta
+                    tap_a, tap_b = index(tap), index(tap - stride[1])
+                    if q + 1 < q1:
+                        for n in range(N):
+                            a, b = dy[c, p, q, n], dy[c, p, q + 1, n]
+                            delta = a if argmax[c, p, q, n] == tap_a else zero
+                            delta += b if argmax[c, p, q + 1, n] == tap_b else zero
+                            dx[c, h, w, n] = delta if scale == 0 else scale * dx[c, h, w, n] + delta
+                    else:
+                        for n in range(N):
+                            a = dy[c, p, q, n]
+                            delta = a if argmax[c, p, q, n] == tap_a else zero
+                            dx[c, h, w, n] = delta if scale == 0 else scale * dx[c, h, w, n] + delta
                     scale = real(1)

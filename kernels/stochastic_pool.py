@@ -7,10 +7,12 @@ draw: y = sum of a^2 / total, the mean over all draws.
 A window with no a > 0 gives 0. A total that is not finite (a NaN, an infinity, an overflow) gives NaN. Both
 leave `picked` at R*S, which is no position of the window, so that no delta goes anywhere.
 
-Order:    rows along n; taps (r, s) row by row, three at a time, so that the state stays in registers. Both
+Order:    rows along n; taps (r, s) row by row, three at a time, so that the state stays in registers. The
+          mean is taken as in average pooling, down and then along: R + S steps in place of R*S. Both
           sums of a draw are plain sequential additions in that order, with no fastmath, and t is rounded
           before it is compared: a backend that does the same picks the same positions, bit for bit.
-Parallel: fprop over (c, p), bprop over (c, h) by gather; the mean's bprop over c, one owner for each channel.
+Parallel: fprop over (c, p), bprop over (c, h) by gather; the mean's fprop over c and parts of p, its bprop
+          over c, one owner for each channel.
 Bytes:    as max pooling, whose bprop serves in training: dx <- beta*dx + dy of the windows that picked here.
 Source:   Zeiler & Fergus, "Stochastic pooling for regularization of deep convolutional neural networks",
           ICLR 2013.
@@ -22,9 +24,12 @@ import numpy as np
 from numba import prange
 
 from . import kernel, parallel_kernel
+from .avg_pool import add_rows
 from .max_pool import max_pool_bprop as stochastic_pool_bprop  # noqa: F401
 from .philox import uniform, words
 from .window import span
+
+PARTS = 4  # of a map's rows of windows, for each of which the mean allocates memory once
 
 
 @kernel(fastmath=False)
@@ -97,6 +102,57 @@ def stochastic_pool_fprop(x, y, picked, window, stride, pad, beta, key, step):
                 y[c, p, q, n] = value[n] if beta == 0 else beta * y[c, p, q, n] + value[n]
 
 
+@kernel(forceinline=True)
+def column_sums(x, at, size, taps, total, square):
+    """For i < size, sums over k < taps of the positive values of x[at + k*size + i], and of their squares."""
+    at, size, zero = np.uint64(at), np.uint64(size), x.dtype.type(0)
+    first = True
+    while taps > 0:
+        two, three = taps > 1, taps > 2
+        b = at + size if two else at
+        c = b + size if three else b
+        for i in range(size):
+            s, t, u = positive(x[at + i]), positive(x[b + i]), positive(x[c + i])
+            t, u = t if two else zero, u if three else zero
+            total[i] = s + t + u + (zero if first else total[i])
+            square[i] = s * s + t * t + u * u + (zero if first else square[i])
+        first, taps, at = False, taps - 3, c + size
+
+
+@parallel_kernel()
+def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
+    """y <- beta*y + sum of a^2 / sum of a, both summed down the columns, then along the row."""
+    C, H, W, N = x.shape
+    _, P, Q, _ = y.shape
+    beta, zero, one = y.dtype.type(beta), y.dtype.type(0), y.dtype.type(1)
+    x, y = x.reshape(-1), y.reshape(-1)
+    for task in prange(C * PARTS):
+        c, part = divmod(np.intp(task), PARTS)
+        # Both sums of the columns, (W, N), then of the windows, (Q, N).
+        total, square = np.empty((W + Q) * N, y.dtype), np.empty((W + Q) * N, y.dtype)
+        for p in range(P * part // PARTS, P * (part + 1) // PARTS):
+            h0, h1 = span(p, window[0], stride[0], pad[0], H)
+            column_sums(x, (c * H + h0) * W * N, W * N, h1 - h0, total, square)
+            for q in range(Q):
+                w0, w1 = span(q, window[1], stride[1], pad[1], W)
+                into = np.uint64((W + q) * N)
+                if N < 4:  # loops along n would be longer to start than to run
+                    for n in range(np.uint64(N)):
+                        t = u = zero
+                        for i in range(np.uint64(w0 * N) + n, np.uint64(w1 * N) + n, np.uint64(N)):
+                            t += total[i]
+                            u += square[i]
+                        total[into + n], square[into + n] = t, u
+                else:
+                    add_rows(total, into, total, w0 * N, N, N, w1 - w0, one, zero)
+                    add_rows(square, into, square, w0 * N, N, N, w1 - w0, one, zero)
+            out, windows = np.uint64((c * P + p) * Q * N), np.uint64(W * N)
+            for i in range(np.uint64(Q * N)):
+                t, u = total[windows + i], square[windows + i]
+                mean = u / t if t > 0 else t
+                y[out + i] = mean if beta == 0 else beta * y[out + i] + mean
+
+
 @kernel()
 def sums(x, c, h0, h1, w0, w1, total, square):
     """Of the positive values of a window, for each n, and of their squares."""
@@ -110,24 +166,6 @@ def sums(x, c, h0, h1, w0, w1, total, square):
                 a = positive(x[c, h, w, n])
                 total[n] += a
                 square[n] += a * a
-
-
-@parallel_kernel()
-def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
-    """y <- beta*y + sum of a^2 / sum of a."""
-    C, H, W, N = x.shape
-    _, P, Q, _ = y.shape
-    beta = y.dtype.type(beta)
-    for row in prange(C * P):
-        c, p = divmod(np.intp(row), P)
-        total, square = np.empty(N, y.dtype), np.empty(N, y.dtype)
-        h0, h1 = span(p, window[0], stride[0], pad[0], H)
-        for q in range(Q):
-            w0, w1 = span(q, window[1], stride[1], pad[1], W)
-            sums(x, c, h0, h1, w0, w1, total, square)
-            for n in range(N):
-                mean = square[n] / total[n] if total[n] > 0 else total[n]
-                y[c, p, q, n] = mean if beta == 0 else beta * y[c, p, q, n] + mean
 
 
 @parallel_kernel()
