@@ -52,7 +52,7 @@ def outputs(size, windows, taps, stride, pad, dilation):
     return np.where((at % stride == 0) & (window >= 0) & (window < windows), window, -1)
 
 
-@lru_cache(1024)
+@lru_cache(256)
 def view(make, size, windows, geometry, N, C, itemsize, blocks):
     """The View of an image of C channels and `size` from `windows`, or the other way round.
 

@@ -23,7 +23,6 @@ class Backend(ABC):
     """
 
     name: str
-    own_memory = 0  # bytes that computing takes beside the net's memory
 
     def __init__(self, dtype: str = "float32") -> None:
         self.dtype = np.dtype(dtype)
@@ -47,6 +46,11 @@ class Backend(ABC):
     @abstractmethod
     def copy(self, src: Array, dst: Array) -> None:
         """``dst <- src``, from a native or a NumPy array."""
+
+    @property
+    def own_memory(self) -> int:
+        """Bytes that computing takes beside the net's memory; 0 where nobody has measured it."""
+        return 0
 
     def free_memory(self) -> int | None:
         """Bytes that can still be allocated; None where nobody knows before it is tried."""

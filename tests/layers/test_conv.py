@@ -118,6 +118,24 @@ def test_oracle(settings, path):
             np.testing.assert_allclose(out.grads.b, dy.sum((1, 2, 3)), rtol=tol, atol=10 * tol)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_any_geometry(seed):
+    """Whatever path a size takes: rows, one flat row, products of a matrix; whole tiles and parts of them."""
+    draw = np.random.default_rng(seed)
+    size, dilation = draw.integers(1, 5, 2), draw.integers(1, 3, 2)
+    stride = draw.integers(1, 4, 2) if seed % 2 else np.ones(2, int)
+    pad, reach = draw.integers(0, size), dilation * (size - 1) + 1
+    C, K, N = (int(draw.choice(sizes)) for sizes in ([1, 3, 17, 40], [1, 8, 9, 33, 70], [1, 2, 3, 16, 33]))
+    H, W = (int(n) for n in np.maximum(draw.integers(1, 12, 2), reach - 2 * pad))
+    layer = Conv(K, *(tuple(map(int, pair)) for pair in (size, stride, pad, dilation)), bias=False)
+    x, w = draw.standard_normal((C, H, W, N)), draw.standard_normal((K, C, *layer.window.size))
+    dy = draw.standard_normal((*layer.out_shape((C, H, W)), N))
+    y, dx, dw = oracle(x, dy, w, layer.window)
+    out = run(layer, x, dy, params={"w": w})
+    for got, expected in ((out.y, y), (out.dx, dx), (out.grads.w, dw)):
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
 def test_a_sample_does_not_depend_on_the_batch(batch):
     x = np.random.default_rng(2).standard_normal((2, 5, 6, 8))
