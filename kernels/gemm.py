@@ -57,11 +57,11 @@ def put(out, at, value, beta):
 
 
 @kernel
-def work_panels(counter, room, a, am, at, bias, x, xc, v, out, om, M, C, beta):
+def work_panels(counter, room, a, am, at, bias, x, xc, v, out, om, M, C, beta, down):
     """One worker's part of `panels`."""
     (P, R), (Q, S) = v.rows.shape, v.columns.shape
     wide = VECS * BYTES // a.itemsize
-    down, high, across = -(-M // GROUP), -(-P // v.band), -(-Q * v.N // v.length)
+    high, across = -(-P // v.band), -(-Q * v.N // v.length)
     tasks, group = down * high * across, -(-M // (down * ROWS)) * ROWS
     edge, sums = room[: ROWS * wide], room[ROWS * wide :]
     panel = sums[v.band * -(-v.length // wide) * GROUP * wide if v.channels < C else 0 :]
@@ -104,10 +104,10 @@ def work_panels(counter, room, a, am, at, bias, x, xc, v, out, om, M, C, beta):
 
 # Compiling in parallel takes Numba several times as long: the loops around the work, and nothing else.
 @parallel_kernel
-def panels(a, am, at, bias, x, xc, v, out, om, M, C, beta, work, workers):
+def panels(a, am, at, bias, x, xc, v, out, om, M, C, beta, down, work, workers):
     counter = np.zeros(1, np.int64)  # of tasks that workers have taken: whoever is free takes the next
     for worker in prange(workers):
-        work_panels(counter, work[worker], a, am, at, bias, x, xc, v, out, om, M, C, beta)
+        work_panels(counter, work[worker], a, am, at, bias, x, xc, v, out, om, M, C, beta, down)
 
 
 @kernel
@@ -219,8 +219,11 @@ def multiply_panels(a, am, at, bias, x, see, out, om, M, C, beta):
     share = -(-M // GROUP) * P * Q * N // TASKS
     band, length = max(1, min(BAND, share // LENGTH)), max(2 * wide, min(LENGTH, share // wide * wide))
     v = view(*see, C, out.itemsize, (TAPS, band, length))
+    # Of a very small one, groups of fewer rows too, though each packs for itself.
+    blocks = -(-P // v.band) * -(-Q * N // v.length)
+    down = max(-(-M // GROUP), min(-(-4 // blocks), M // (2 * ROWS)))
     room = ROWS * wide + GROUP * band * (length + wide) + (1 + v.channels * v.tall) * v.lines * v.pitch
-    panels(a, am, at, bias, *x, v, out, om, M, C, beta, *workspace(room, out.dtype)[1:])
+    panels(a, am, at, bias, *x, v, out, om, M, C, beta, down, *workspace(room, out.dtype)[1:])
 
 
 def multiply_dots(a, am, x, see, out, om, M, C, beta):
