@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tracemalloc
 
+import numba
 import numpy as np
 import pytest
 from zoo import Centre, Noise, Tallest, Toy
@@ -516,7 +517,7 @@ def test_a_steady_step_allocates_nothing_of_an_activations_size():
     """Neither in NumPy nor in a kernel: both tell tracemalloc."""
     block = Concat([Conv(8, 1), PReLU()], [GaussianPool(3, stride=1, pad=1, kernels=2)])
     graph = [
-        Conv(8, 5, pad=2),
+        Conv(32, 5, pad=2),
         ReLU(),
         block,
         LRN(),
@@ -538,7 +539,9 @@ def test_a_steady_step_allocates_nothing_of_an_activations_size():
             tracemalloc.stop()
 
     net.train_step(x, labels, solver)
-    assert peak() < 0.5 * net.graph.s.y0.nbytes  # GaussianPool's kernels take a few rows for each thread
+    # For each thread GaussianPool's bprop takes a map for each of two kernels, and a row.
+    maps = 3 * numba.get_num_threads() * net.graph.s.y0[0].nbytes
+    assert peak() < maps + 0.1 * net.graph.s.y0.nbytes
     relu, shape = net.graph.layers[1], net.graph.s.y1.shape
     fprop, relu.fprop = relu.fprop, lambda *args: (np.empty(shape, np.float32), fprop(*args))
     assert peak() > net.graph.s.y1.nbytes, "what is allocated would be seen"
