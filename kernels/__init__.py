@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numba import get_num_threads, njit
 
+from minet.backends.cpu import aligned
+
 # Idle OpenMP threads spin for a fraction of a millisecond, from one layer's kernel to the next: to wake one
 # takes longer than a small kernel. Then they sleep: spinning ones keep the cores from the thread that reads
 # data, and from BLAS, where a layer multiplies in NumPy. Read when Numba starts its threads.
@@ -47,8 +49,7 @@ def workspace(size, dtype, shared=(0,)):
     own = workers * size
     need = (own + together) * dtype.itemsize
     if len(getattr(buffers, "memory", b"")) < need:
-        raw = np.empty(need + LINE, np.uint8)
-        buffers.memory = raw[-raw.ctypes.data % LINE :]
+        buffers.memory = aligned((need,), np.dtype(np.uint8))
     memory = buffers.memory[:need].view(dtype)
     return memory[own:].reshape(shared), memory[:own].reshape(workers, size), workers
 

@@ -30,14 +30,21 @@ def image(x):
 
 def conv(x, w, b, y, geometry, beta):
     b = np.zeros(len(w), w.dtype) if b is None else b
-    wide, row = VECS * BYTES // x.itemsize, x[0, 0].size + 2 * geometry[2][1] * x.shape[3]
-    if geometry[1] == (1, 1) and -(-y.shape[1] * row // wide) < 0.8 * y.shape[1] * -(-y[0, 0].size // wide):
+    if fills_more_lanes_flat(x, y, geometry):
         conv_flat(x, w, b, y, geometry, beta)
         return
     see = seen(inputs, x, y, geometry)
     multiply_panels(
         w.reshape(-1), w[0].size, 1, b, image(x), see, *image(y), *w.shape[:2], y.dtype.type(beta)
     )
+
+
+def fills_more_lanes_flat(x, y, geometry):
+    """Whether the padded image as one row takes clearly fewer strips of lanes than rows of y one by one."""
+    _, stride, pad, _ = geometry
+    (_, _, W, N), (_, P, Q, _), wide = x.shape, y.shape, VECS * BYTES // x.itemsize
+    flat, apart = -(-P * (W + 2 * pad[1]) * N // wide), P * -(-Q * N // wide)
+    return stride == (1, 1) and flat < 0.8 * apart
 
 
 def conv_flat(x, w, b, y, geometry, beta):

@@ -102,7 +102,6 @@ def work_panels(counter, room, a, am, at, bias, x, xc, v, out, om, M, C, beta, d
         task = take(counter)
 
 
-# Compiling in parallel takes Numba several times as long: the loops around the work, and nothing else.
 @parallel_kernel
 def panels(a, am, at, bias, x, xc, v, out, om, M, C, beta, down, work, workers):
     counter = np.zeros(1, np.int64)  # of tasks that workers have taken: whoever is free takes the next

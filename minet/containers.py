@@ -76,10 +76,10 @@ class Sequential(Container):
         return shapes
 
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        shapes = self._between(in_shape)
+        shapes, places = self._between(in_shape), self._places()
         state = {f"y{i}": State(shape) for i, shape in enumerate(shapes)}
-        for name in sorted(set(self._places())):
-            mine = (shape for shape, place in zip(shapes, self._places(), strict=True) if place == name)
+        for name in sorted(set(places)):
+            mine = (shape for shape, place in zip(shapes, places, strict=True) if place == name)
             state[name] = State((max(c * h * w for c, h, w in mine),), scratch=True)
         return state
 
