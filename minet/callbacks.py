@@ -11,6 +11,7 @@ from minet import checkpoint
 from minet.checkpoint import CheckpointError
 from minet.finite import NotFiniteError
 from minet.net import Net
+from minet.precompile import SAID
 
 if TYPE_CHECKING:
     from minet.trainer import Result, Trainer
@@ -106,7 +107,7 @@ class Progress(Callback):
     def _compiling(self, kernel: str) -> None:
         self.bar.update(self.task, loss=f"compiling {kernel}", refresh=True)
         if not self.told and not self.console.is_terminal:
-            self._print("  compiling kernels, once on this machine")
+            self._print(f"  {SAID}")
         self.told = True
 
     def on_batch(self, trainer: Trainer, loss: float) -> None:

@@ -34,6 +34,7 @@ from minet.errors import MinetError
 from minet.finite import NotFiniteError
 from minet.modelfile import Model
 from minet.net import Net
+from minet.precompile import precompile
 from minet.settings import is_real
 from minet.trainer import Result, Trainer, check_data
 from minet.trainer import evaluate as test
@@ -102,6 +103,7 @@ def train(
             print(f"{folder / LOG}: missing or damaged: log and curves go on with {known}")
     with _made(folder):
         print(_opening(model, trainer), flush=True)
+        precompile(net)
         try:
             result = trainer.fit()
         except KeyboardInterrupt:
@@ -133,6 +135,7 @@ def evaluate(
     _, data = model.datasets()
     with model.named():
         check_data(data, net)
+    precompile(net, train=False)
     begin = time.perf_counter()
     loss, accuracy = test(net, data)
     seconds = time.perf_counter() - begin
