@@ -180,8 +180,10 @@ def _work(kernels: list[Kernel], tasks: int, tell: int) -> NoReturn:
     try:
         while number := os.read(tasks, 1):
             dispatcher, types = kernels[number[0]]
-            with contextlib.suppress(Exception):  # the first step will meet it too, and tell
+            try:
                 dispatcher.compile(types)
-                os.write(tell, number)
+            except Exception:  # the first step will meet it too, and tell
+                continue
+            os.write(tell, number)  # fails where the parent is gone
     finally:
         os._exit(0)  # nothing of the parent's is to be flushed or closed twice
