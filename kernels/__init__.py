@@ -54,7 +54,8 @@ def workspace(size, dtype, shared=(0,)):
     return memory[own:].reshape(shared), memory[:own].reshape(workers, size), workers
 
 
-SHARED = ("__init__.py", "avg_pool.py", "pack.py", "philox.py", "tile.py", "window.py")  # what kernels inline
+# What kernels inline.
+SHARED = "__init__.py", "lanes.py", "pack.py", "philox.py", "rows.py", "tile.py", "window.py"
 
 
 def forget_stale(folder: Path) -> None:

@@ -13,43 +13,19 @@ import numpy as np
 from numba import prange
 
 from . import kernel, parallel_kernel, scratch
+from .lanes import address
+from .rows import add_rows
 from .window import covering, span
 
 
-@kernel(forceinline=True)
-def add_rows(out, o, src, a, pitch, n, taps, share, beta):
-    """out[o+i] <- beta*out[o+i] + share * sum over k < taps of src[a + k*pitch + i], for i < n.
-
-    By 4, 2 or 1 taps at a time, so that the sum stays in registers.
-    """
-    # Unsigned, so that Numba leaves out the wrap-around of negative indices, and the loops become SIMD.
-    o, a, pitch, n = np.uint64(o), np.uint64(a), np.uint64(pitch), np.uint64(n)
-    zero, one = src.dtype.type(0), src.dtype.type(1)
-    if taps <= 0:
-        for i in range(n):
-            out[o + i] = beta * out[o + i] if beta != 0 else zero
-    while taps > 0:
-        a1 = a + pitch
-        a2 = a1 + pitch
-        a3 = a2 + pitch
-        if taps >= 4:
-            for i in range(n):
-                total = (src[a + i] + src[a1 + i]) + (src[a2 + i] + src[a3 + i])
-                old = beta * out[o + i] if beta != 0 else zero
-                out[o + i] = old + share * total
-            taps, a = taps - 4, a3 + pitch
-        elif taps >= 2:
-            for i in range(n):
-                total = src[a + i] + src[a1 + i]
-                old = beta * out[o + i] if beta != 0 else zero
-                out[o + i] = old + share * total
-            taps, a = taps - 2, a2
-        else:
-            for i in range(n):
-                old = beta * out[o + i] if beta != 0 else zero
-                out[o + i] = old + share * src[a + i]
-            taps, a = taps - 1, a1
-        beta = one
+@kernel()
+def shares(windows, window, stride, pad, size, like):
+    """For each window along an axis 1 / the positions that it holds."""
+    share = np.empty(windows, like.dtype)
+    for p in range(windows):
+        start, end = span(p, window, stride, pad, size)
+        share[p] = like.dtype.type(1) / like.dtype.type(end - start)
+    return share
 
 
 @parallel_kernel()
@@ -63,11 +39,12 @@ def avg_pool_fprop(x, y, window, stride, pad, beta):
         c, p = divmod(np.intp(row), P)
         column = scratch(W * N, y)
         h0, h1 = span(p, window[0], stride[0], pad[0], H)
-        add_rows(column, 0, x, (c * H + h0) * W * N, W * N, W * N, h1 - h0, one, zero)
+        first = address(x, (c * H + h0) * W * N)
+        add_rows(address(column, 0), first, W * N, W * N, h1 - h0, one, 0, zero)
         for q in range(Q):
             w0, w1 = span(q, window[1], stride[1], pad[1], W)
-            share = one / real((h1 - h0) * (w1 - w0))
-            add_rows(y, ((c * P + p) * Q + q) * N, column, w0 * N, N, N, w1 - w0, share, beta)
+            share, to = one / real((h1 - h0) * (w1 - w0)), address(y, ((c * P + p) * Q + q) * N)
+            add_rows(to, address(column, w0 * N), N, N, w1 - w0, share, 0, beta)
 
 
 @parallel_kernel()
@@ -76,22 +53,15 @@ def avg_pool_bprop(dy, dx, window, stride, pad, beta):
     C, H, W, N = dx.shape
     _, P, Q, _ = dy.shape
     dy, dx, real = dy.reshape(-1), dx.reshape(-1), dx.dtype.type
-    beta, zero, one = real(beta), real(0), real(1)
-    along = np.empty(Q * N, dx.dtype)
-    for q in range(Q):
-        w0, w1 = span(q, window[1], stride[1], pad[1], W)
-        for n in range(N):
-            along[q * N + n] = one / real(w1 - w0)
+    beta, zero = real(beta), real(0)
+    down = shares(P, window[0], stride[0], pad[0], H, dx)
+    along = shares(Q, window[1], stride[1], pad[1], W, dx)
     for row in prange(C * H):
         c, h = divmod(np.intp(row), H)
         flat = scratch(Q * N, dx)
         p0, p1 = covering(h, window[0], stride[0], pad[0], P)
-        for p in range(p0, p1):
-            h0, h1 = span(p, window[0], stride[0], pad[0], H)
-            share, keep = one / real(h1 - h0), one if p > p0 else zero
-            add_rows(flat, 0, dy, (c * P + p) * Q * N, 0, Q * N, 1, share, keep)
-        for i in range(Q * N):
-            flat[i] *= along[i]
+        first, share = address(dy, (c * P + p0) * Q * N), address(down, p0)
+        add_rows(address(flat, 0), first, Q * N, Q * N, p1 - p0, share, 1, zero)
         q0, q1 = 0, 0
         for w in range(W):
             # As `covering` does, without its divisions.
@@ -99,5 +69,9 @@ def avg_pool_bprop(dy, dx, window, stride, pad, beta):
                 q0 += 1
             while q1 < Q and q1 * stride[1] - pad[1] <= w:
                 q1 += 1
-            taps = q1 - q0 if p0 < p1 else 0
-            add_rows(dx, ((c * H + h) * W + w) * N, flat, q0 * N, N, N, taps, one, beta)
+            to, first, share = (
+                address(dx, ((c * H + h) * W + w) * N),
+                address(flat, q0 * N),
+                address(along, q0),
+            )
+            add_rows(to, first, N, N, q1 - q0, share, 1, beta)

@@ -20,8 +20,9 @@ import numpy as np
 from numba import prange
 
 from . import kernel, parallel_kernel, scratch
+from .lanes import address
+from .rows import combine
 
-SPARE = 4  # zeros after each row of weights: the kernels take several taps at a time
 TINY = float(np.finfo(np.float32).tiny)  # weights below it are 0: processors are slow at denormal numbers
 
 
@@ -85,12 +86,12 @@ class Axis:
         parts, row = np.unique(parts, axis=0, return_inverse=True)
         row = row.reshape(-1)  # NumPy 2.0 gives a column
         self.inside = (parts[:, :1] <= tap) & (tap < parts[:, 1:])
-        self._band = first, end - first, row * (window + SPARE) + first - start, runs(row, first)
+        self._band = first, end - first, row * window + first - start, runs(row, first)
         # Input h is seen by `seen` outputs from low on, with the weights at `index`; there is a 0 at -1.
         h = np.arange(size)
         low = np.maximum(-((window - 1 - h - pad) // stride), 0)
         seen = np.maximum(np.minimum((h + pad) // stride + 1, outputs) - low, 0)
-        nth = np.arange(seen.max() + SPARE)
+        nth = np.arange(seen.max())
         p = np.minimum(low[:, None] + nth, outputs - 1)
         index = np.where(nth < seen[:, None], row[p] * window + h[:, None] + pad - p * stride, -1)
         self._index, row = np.unique(index, axis=0, return_inverse=True)
@@ -99,9 +100,7 @@ class Axis:
 
     def band(self, w: np.ndarray, dtype: Any) -> Any:
         """The Band of weights (rows, window, sets)."""
-        table = np.zeros((len(w), w.shape[1] + SPARE, w.shape[2]), dtype)
-        table[:, : w.shape[1]] = w
-        return Band(*self._band, table.reshape(-1, w.shape[2]))
+        return Band(*self._band, w.reshape(-1, w.shape[2]).astype(dtype))
 
     def transposed(self, w: np.ndarray, dtype: Any) -> Any:
         """The transpose of that matrix."""
@@ -111,8 +110,7 @@ class Axis:
 
     def weights(self, table: np.ndarray) -> np.ndarray:
         """What a table like that of `band` holds for the weights (rows, window, sets)."""
-        rows, window = self.inside.shape
-        return table.reshape(rows, window + SPARE, -1)[:, :window]
+        return table.reshape(*self.inside.shape, -1)
 
 
 axis_of = lru_cache(maxsize=1024)(Axis)
@@ -127,71 +125,21 @@ def runs(row: np.ndarray, first: np.ndarray) -> np.ndarray:
     return run
 
 
-@kernel(forceinline=True)
-def combine(out, o, src, a, pitch, n, taps, w, t, which, beta, d, e, g, into):
-    """A row of a product, and its share in the gradient of the weights, in one sweep over the inputs.
-
-    Unless out is None, out[o+i] <- beta*out[o+i] + sum over k < taps of w[t+k] * src[a + k*pitch + i], i < n.
-    Unless d is None, g[t+k] += sum over i of d[e+i] * src[a + k*pitch + i]. Both take one column of w and g.
-    By 5 or 3 taps at a time: w has 4 zeros after the last tap, and g has room there for what nobody reads.
-    """
-    # Unsigned, so that Numba leaves out the wrap-around of negative indices, and the loops become SIMD.
-    o, a, pitch, n, e = np.uint64(o), np.uint64(a), np.uint64(pitch), np.uint64(n), np.uint64(e)
-    zero, one = src.dtype.type(0), src.dtype.type(1)
-    if taps == 0 and out is not None:
-        for i in range(n):
-            out[o + i] = beta * out[o + i] if beta != 0 else zero
-    while taps > 0:
-        w0, w1, w2, w3, w4 = w[t, which], w[t + 1, which], w[t + 2, which], w[t + 3, which], w[t + 4, which]
-        g0 = g1 = g2 = g3 = g4 = zero
-        a1 = a + pitch if taps > 1 else a
-        a2 = a1 + pitch if taps > 2 else a1
-        if taps <= 3 or taps == 6:
-            for i in range(n):
-                s0, s1, s2 = src[a + i], src[a1 + i], src[a2 + i]
-                if out is not None:
-                    old = beta * out[o + i] if beta != 0 else zero
-                    out[o + i] = old + (w0 * s0 + w1 * s1 + w2 * s2)
-                if d is not None:
-                    g0 += d[e + i] * s0
-                    g1 += d[e + i] * s1
-                    g2 += d[e + i] * s2
-            step, last = 3, a2
-        else:
-            a3 = a2 + pitch
-            a4 = a3 + pitch if taps > 4 else a3
-            for i in range(n):
-                s0, s1, s2, s3, s4 = src[a + i], src[a1 + i], src[a2 + i], src[a3 + i], src[a4 + i]
-                if out is not None:
-                    old = beta * out[o + i] if beta != 0 else zero
-                    out[o + i] = old + (w0 * s0 + w1 * s1 + w2 * s2 + w3 * s3 + w4 * s4)
-                if d is not None:
-                    g0 += d[e + i] * s0
-                    g1 += d[e + i] * s1
-                    g2 += d[e + i] * s2
-                    g3 += d[e + i] * s3
-                    g4 += d[e + i] * s4
-            step, last = 5, a4
-        if d is not None:
-            g[t, into] += g0
-            g[t + 1, into] += g1
-            g[t + 2, into] += g2
-            g[t + 3, into] += g3
-            g[t + 4, into] += g4
-        taps, t, a, beta = taps - step, t + step, last + pitch, one
-
-
 @kernel(inline="always")
 def product(band, which, out, o, src, a, pitch, lo, hi, beta, d, e, g, into):
     """Rows lo .. hi-1 of out <- beta*out + A src, `pitch` long, row lo at out[o], src's row 0 at src[a].
 
-    Unless d is None, g += the gradient of A's weights, where d is the product's delta, row lo at d[e].
+    Unless d is None, g += the gradient of A's weights, in their order from g[into] on, where d is the
+    product's delta, row lo at d[e].
     """
+    step = band.w.shape[1]
     o, e, k = np.int64(o), np.int64(e), lo  # combine would compile anew for each literal 0
     while k < hi:
         run = min(band.run[k], hi - k)
-        n, start, taps, t = run * pitch, a + band.first[k] * pitch, band.taps[k], band.at[k]
-        combine(out, o, src, start, pitch, n, taps, band.w, t, which, beta, d, e, g, into)
+        n, at = run * pitch, band.at[k] * step
+        first, w = address(src, a + band.first[k] * pitch), address(band.w, at + which)
+        to, delta, slope = address(out, o), address(d, e), address(g, into + at + which)
+        combine(to, first, pitch, n, band.taps[k], w, step, beta, delta, slope)
         o, e, k = o + n, e + n, k + run
 
 
@@ -216,7 +164,7 @@ def gaussian_pool_fprop(x, y, rows, cols, beta):
 def gaussian_pool_bprop(x, dy, dx, rows, cols, rows_t, cols_t, g_rows, g_cols, blocks, learn, beta):
     """dx <- beta*dx + Ay^T dY Ax, unless dx is empty; if `learn`, g_rows += dAy and g_cols += dAx.
 
-    The Bands rows_t and cols_t are the transposes. Columns of g_rows and g_cols are (block, c, j).
+    The Bands rows_t and cols_t are the transposes. g_rows and g_cols are (block, row of the Band, (c, j)).
     """
     C, H, W, N = x.shape
     K, P, Q, _ = dy.shape
@@ -229,15 +177,16 @@ def gaussian_pool_bprop(x, dy, dx, rows, cols, rows_t, cols_t, g_rows, g_cols, b
         p0, p1 = rows_t.first[h0], rows_t.first[h1 - 1] + rows_t.taps[h1 - 1]
         mine = P if h1 == H else rows_t.first[h1]  # from here on, dA is for the next block to sum
         v, e = scratch(W * N, x), scratch(J * (p1 - p0) * W * N, x)
+        into_rows, into_cols = block * rows.w.size, block * cols.w.size
         for j in range(J):
-            which, into = c * J + j, (block * C + c) * J + j
+            which = c * J + j
             for p in range(p0, p1):
                 at, delta = (j * (p1 - p0) + p - p0) * W * N, ((j * C + c) * P + p) * Q * N
                 product(cols_t, which, e, at, dy, delta, N, 0, W, zero, None, 0, None, 0)
                 if learn and p < mine:
                     plane = c * H * W * N
-                    product(rows, which, v, 0, x, plane, W * N, p, p + 1, zero, e, at, g_rows, into)
-                    product(cols, which, None, 0, v, 0, N, 0, Q, zero, dy, delta, g_cols, into)
+                    product(rows, which, v, 0, x, plane, W * N, p, p + 1, zero, e, at, g_rows, into_rows)
+                    product(cols, which, None, 0, v, 0, N, 0, Q, zero, dy, delta, g_cols, into_cols)
         if len(dx):
             for h in range(h0, h1):
                 for j in range(J):

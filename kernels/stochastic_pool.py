@@ -24,9 +24,10 @@ import numpy as np
 from numba import prange
 
 from . import kernel, parallel_kernel
-from .avg_pool import add_rows
+from .lanes import address
 from .max_pool import max_pool_bprop as stochastic_pool_bprop  # noqa: F401
 from .philox import uniform, words
+from .rows import add_rows
 from .window import span
 
 PARTS = 4  # of a map's rows of windows, for each of which the mean allocates memory once
@@ -144,8 +145,8 @@ def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
                             u += square[i]
                         total[into + n], square[into + n] = t, u
                 else:
-                    add_rows(total, into, total, w0 * N, N, N, w1 - w0, one, zero)
-                    add_rows(square, into, square, w0 * N, N, N, w1 - w0, one, zero)
+                    add_rows(address(total, into), address(total, w0 * N), N, N, w1 - w0, one, 0, zero)
+                    add_rows(address(square, into), address(square, w0 * N), N, N, w1 - w0, one, 0, zero)
             out, windows = np.uint64((c * P + p) * Q * N), np.uint64(W * N)
             for i in range(np.uint64(Q * N)):
                 t, u = total[windows + i], square[windows + i]

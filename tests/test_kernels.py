@@ -1,8 +1,13 @@
-"""What kernels have in common: machine code on disk that is never older than its sources."""
+"""What kernels have in common: weighted sums of rows; machine code on disk never older than its sources."""
 
 import os
 
+import numpy as np
+import pytest
 from minet.kernels import SHARED, forget_stale
+from minet.kernels.lanes import address
+from minet.kernels.rows import add_rows, combine
+from numba import njit
 
 
 def test_a_change_in_shared_code_drops_compiled_kernels(tmp_path):
@@ -22,3 +27,59 @@ def test_without_a_cache_there_is_nothing_to_drop(tmp_path):
     for name in SHARED:
         (tmp_path / name).touch()
     forget_stale(tmp_path)
+
+
+@njit
+def added(out, src, pitch, n, taps, w, beta):
+    add_rows(address(out, 1), address(src, 2), pitch, n, taps, address(w, 0), 2, beta)
+
+
+@njit
+def added_by_one_weight(out, src, pitch, n, taps, w, beta):
+    add_rows(address(out, 1), address(src, 2), pitch, n, taps, w, 0, beta)
+
+
+@njit
+def both(out, src, pitch, n, taps, w, beta, d, g):
+    combine(
+        address(out, 1), address(src, 2), pitch, n, taps, address(w, 0), 2, beta, address(d, 3), address(g, 1)
+    )
+
+
+@njit
+def slopes_alone(src, pitch, n, taps, w, beta, d, g):
+    combine(None, address(src, 2), pitch, n, taps, address(w, 0), 2, beta, address(d, 3), address(g, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 7, 8, 16, 17, 40])
+def test_rows_are_added_up_whatever_their_number_and_length(dtype, n):
+    draw, pitch, tolerance = np.random.default_rng(n), n + 3, {"rtol": 1e-5 if dtype == "float32" else 1e-13}
+    for taps in range(13):
+        src = draw.uniform(1, 2, 2 + taps * pitch + n).astype(dtype)
+        w, d = draw.uniform(1, 2, (taps + 1, 2)).astype(dtype), draw.uniform(1, 2, n + 3).astype(dtype)
+        rows = np.array([src[2 + k * pitch :][:n] for k in range(taps)], "float64").reshape(taps, n)
+        sums, w1 = w[:taps, 0].astype("float64") @ rows, w.dtype.type(3)
+        for beta, old in ((0, np.nan), (0.5, 4)):
+            results = []
+            for run, weights in ((added, w.reshape(-1)), (added_by_one_weight, w1), (both, w.reshape(-1))):
+                out, g = np.full(n + 2, old, dtype), np.full((taps + 1, 2), 5.0)
+                more = (d, g.reshape(-1)) if run is both else ()
+                out[[0, -1]] = np.nan
+                run(out, src, pitch, n, taps, weights, w.dtype.type(beta), *more)
+                assert np.isnan(out[[0, -1]]).all()  # what lies beside is not touched
+                results.append(out[1:-1])
+            for result, total in zip(results, (sums, 3 * rows.sum(0), sums), strict=True):
+                np.testing.assert_allclose(result, total + (beta * old if beta else 0), **tolerance)
+            alone = np.full((taps + 1, 2), 5.0)
+            slopes_alone(src, pitch, n, taps, w.reshape(-1), w.dtype.type(beta), d, alone.reshape(-1))
+            for slopes in (g, alone):
+                np.testing.assert_allclose(slopes[:taps, 1], 5 + rows @ d[3:].astype("float64"), **tolerance)
+                assert (slopes[:, 0] == 5).all() and slopes[taps, 1] == 5
+
+
+@pytest.mark.parametrize("taps", range(1, 8))
+def test_an_infinity_stays_one(taps):
+    out, src = np.zeros(4, "float32"), np.full(2 + 2 * taps, np.inf, "float32")
+    added_by_one_weight(out, src, 2, 2, taps, np.float32(0.5), np.float32(0))
+    assert (out[1:3] == np.inf).all()

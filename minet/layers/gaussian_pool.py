@@ -154,11 +154,11 @@ class GaussianPool(Layer):
         # A channel is one thread's work, unless there are few or its delta would not stay in cache.
         wanted = max(8 // C, self.kernels * P * W * N * x.itemsize >> 20)
         blocks = max(1, min(wanted, H // (2 * self.window.size[0])))
-        dws = [np.zeros((len(band.w), blocks * C * self.kernels)) for band in bands]
+        dws = [np.zeros((blocks, *band.w.shape)) for band in bands]
         into = np.empty((0, H, W, N), x.dtype) if dx is None else dx
         gaussian_pool_bprop(x, dy, into, *bands, *transposed, *dws, blocks, bool(self.learn), beta)
         for i, (axis, weights), dw in zip(range(2), axes, dws, strict=True):
-            slopes = weights.slopes(axis.weights(dw.reshape(len(dw), blocks, -1).sum(1)))
+            slopes = weights.slopes(axis.weights(dw.sum(0)))
             for name in self.learn:
                 slope = slopes[name].reshape(C, self.kernels)
                 self.g[LEARNT[name]][..., i] += slope if self.per_channel else slope.sum(0)
