@@ -16,6 +16,7 @@ from minet.layer import update
 from .gemm import multiply_dots, multiply_panels
 from .pack import inputs, outputs
 from .tile import BYTES, VECS
+from .winograd import multiply_pairs
 
 
 def seen(make, x, y, geometry):
@@ -30,13 +31,27 @@ def image(x):
 
 def conv(x, w, b, y, geometry, beta):
     b = np.zeros(len(w), w.dtype) if b is None else b
-    if fills_more_lanes_flat(x, y, geometry):
+    if not pays_in_pairs(w, y, geometry) and fills_more_lanes_flat(x, y, geometry):
         conv_flat(x, w, b, y, geometry, beta)
-        return
-    see = seen(inputs, x, y, geometry)
-    multiply_panels(
-        w.reshape(-1), w[0].size, 1, b, image(x), see, *image(y), *w.shape[:2], y.dtype.type(beta)
-    )
+    else:
+        multiply(w, b, x, seen(inputs, x, y, geometry), y, geometry, beta)
+
+
+def multiply(w, b, x, see, y, geometry, beta):
+    """y <- beta*y + b + w times what the windows see of x; also with dy and dx for x and y."""
+    beta = y.dtype.type(beta)
+    if pays_in_pairs(w, y, geometry):
+        multiply_pairs(w, b, image(x), see, *image(y), beta)
+    else:
+        multiply_panels(w.reshape(-1), w[0].size, 1, b, image(x), see, *image(y), *w.shape[:2], beta)
+
+
+def pays_in_pairs(w, y, geometry):
+    """Whether Winograd's algorithm fits, and there are sums and maps enough to pay for its transforms."""
+    (M, C, R, S), (_, _, Q, N) = w.shape, y.shape
+    _, stride, _, dilation = geometry
+    fits = S in (3, 5) and stride[1] == dilation[1] == 1 and N % (BYTES // y.itemsize) == 0
+    return fits and C * R >= 128 and M >= 32 and Q >= 4
 
 
 def fills_more_lanes_flat(x, y, geometry):
@@ -67,9 +82,8 @@ def conv_flat(x, w, b, y, geometry, beta):
 
 def conv_dx(w, dy, dx, geometry, beta):
     w = np.ascontiguousarray(w.swapaxes(0, 1))  # each map of dx sums over all maps of dy
-    b, beta = np.zeros(len(w), w.dtype), dx.dtype.type(beta)
     see = seen(outputs, dx, dy, geometry)
-    multiply_panels(w.reshape(-1), w[0].size, 1, b, image(dy), see, *image(dx), *w.shape[:2], beta)
+    multiply(w, np.zeros(len(w), w.dtype), dy, see, dx, geometry, beta)
 
 
 def conv_dw(x, dy, dw, geometry, beta):
