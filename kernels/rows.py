@@ -1,19 +1,7 @@
 """Weighted sums of rows, of any length and however short: what separable pooling is made of."""
 
 from . import kernel
-from .lanes import (
-    add_each,
-    add_to_column,
-    ahead,
-    combined,
-    get_column,
-    get_lanes,
-    get_rows,
-    no_lanes,
-    put_lanes,
-    scaled,
-    width,
-)  # fmt: skip
+from .lanes import ahead, sweep
 
 
 @kernel(forceinline=True)
@@ -26,14 +14,19 @@ def add_rows(out, src, pitch, n, taps, w, step, beta):
     while taps > 0:
         if taps >= 3 and taps != 4:
             taken = 3
-            sweep(out, src, pitch, n, 2, w, step, beta, None, None, no_lanes(src, 3))
+            sweep(3, out, src, pitch, n, 2, w, step, beta, None, None)
         elif taps >= 2:
             taken = 2
-            sweep(out, src, pitch, n, 1, w, step, beta, None, None, no_lanes(src, 2))
+            sweep(2, out, src, pitch, n, 1, w, step, beta, None, None)
         else:
             taken = 1
-            sweep(out, src, pitch, n, 0, w, step, beta, None, None, no_lanes(src, 1))
-        taps, src, w, beta = taps - taken, ahead(src, taken * pitch), ahead(w, taken * step), type(beta)(1)
+            sweep(1, out, src, pitch, n, 0, w, step, beta, None, None)
+        taps, src, w, beta = (
+            taps - taken,
+            ahead(src, taken * pitch),
+            ahead(w, taken * step),
+            type(beta)(1),
+        )
 
 
 @kernel(forceinline=True)
@@ -46,12 +39,17 @@ def combine(out, src, pitch, n, taps, w, step, beta, d, g):
     clear_if_none(out, n, taps, beta)
     while taps > 0:
         if taps <= 3 or taps == 6:
-            taken, none = 3, no_lanes(src, 3)
-            sweep(out, src, pitch, n, min(taps, 3) - 1, w, step, beta, d, g, none)
+            taken = 3
+            sweep(3, out, src, pitch, n, min(taps, 3) - 1, w, step, beta, d, g)
         else:
-            taken, none = 5, no_lanes(src, 5)
-            sweep(out, src, pitch, n, min(taps, 5) - 1, w, step, beta, d, g, none)
-        taps, src, w, beta = taps - taken, ahead(src, taken * pitch), ahead(w, taken * step), type(beta)(1)
+            taken = 5
+            sweep(5, out, src, pitch, n, min(taps, 5) - 1, w, step, beta, d, g)
+        taps, src, w, beta = (
+            taps - taken,
+            ahead(src, taken * pitch),
+            ahead(w, taken * step),
+            type(beta)(1),
+        )
         g = ahead(g, taken * step)
 
 
@@ -61,27 +59,3 @@ def clear_if_none(out, n, taps, beta):
     if taps <= 0 and out is not None:
         for i in range(n):
             out[i] = beta * out[i] if beta != 0 else type(beta)(0)
-
-
-@kernel(forceinline=True)
-def sweep(out, src, pitch, n, last, w, step, beta, d, g, slopes):
-    """`combine` for as many taps as there are `slopes`, which begin as zeros."""
-    weights, wide = get_column(slopes, w, step, last), width(src)
-    whole = n // wide * wide
-    for i in range(0, whole, wide):
-        slopes = advance(ahead(out, i), ahead(src, i), pitch, last, weights, beta, ahead(d, i), slopes, None)
-    if whole < n:
-        to, e = ahead(out, whole), ahead(d, whole)
-        slopes = advance(to, ahead(src, whole), pitch, last, weights, beta, e, slopes, n - whole)
-    if d is not None:
-        add_to_column(slopes, g, step, last)
-
-
-@kernel(forceinline=True)
-def advance(out, src, pitch, last, weights, beta, d, slopes, part):
-    """A vector of `sweep`, or its first `part` elements."""
-    rows = get_rows(weights, src, pitch, last, part)
-    if out is not None:
-        value = combined(weights, rows)
-        put_lanes(value if beta == 0 else scaled(get_lanes(out, part), beta, value), out, part)
-    return slopes if d is None else add_each(slopes, get_lanes(d, part), rows)

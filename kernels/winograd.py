@@ -20,7 +20,7 @@ from numba import prange
 
 from . import kernel, parallel_kernel, workspace
 from .gemm import gemm
-from .lanes import address, ahead, get_lanes, put_lanes, scaled, width
+from .lanes import address, ahead, get_lanes, put_lanes, scaled
 from .pack import pack, view
 from .tile import BYTES, ROWS, VECS, add_outer, get_tile, put_tile, rows_tile, take, zero_tile
 
@@ -47,48 +47,47 @@ G = {
 @kernel
 def transform(src, a, N, couples, S, out, o, pitch):
     """B d for the pairs of the packed row at src[a]: its part of m[t] is a line at out[o + t*pitch]."""
-    real, lanes = src.dtype.type, width(address(src, 0))
+    real, lanes = src.dtype.type, BYTES // src.itemsize
     one, two, four, five = real(1), real(2), real(4), real(5)
     for u in range(couples):
         for n in range(0, N, lanes):
             d, to = address(src, a + 2 * u * N + n), address(out, o + u * N + n)
-            d0, d1, d2 = get_lanes(d, None), get_lanes(ahead(d, N), None), get_lanes(ahead(d, 2 * N), None)
-            d3 = get_lanes(ahead(d, 3 * N), None)
+            d0, d1, d2 = get_lanes(d), get_lanes(ahead(d, N)), get_lanes(ahead(d, 2 * N))
+            d3 = get_lanes(ahead(d, 3 * N))
             if S == 3:
-                put_lanes(scaled(d2, -one, d0), to, None)
-                put_lanes(scaled(d2, one, d1), ahead(to, pitch), None)
-                put_lanes(scaled(d1, -one, d2), ahead(to, 2 * pitch), None)
-                put_lanes(scaled(d3, -one, d1), ahead(to, 3 * pitch), None)
+                put_lanes(scaled(d2, -one, d0), to)
+                put_lanes(scaled(d2, one, d1), ahead(to, pitch))
+                put_lanes(scaled(d1, -one, d2), ahead(to, 2 * pitch))
+                put_lanes(scaled(d3, -one, d1), ahead(to, 3 * pitch))
             else:
-                d4, d5 = get_lanes(ahead(d, 4 * N), None), get_lanes(ahead(d, 5 * N), None)
+                d4, d5 = get_lanes(ahead(d, 4 * N)), get_lanes(ahead(d, 5 * N))
                 odd, even = scaled(d1, -one, d3), scaled(d2, -one, d4)
-                put_lanes(scaled(d0, four, scaled(d2, -five, d4)), to, None)
-                put_lanes(scaled(scaled(d1, one, d2), -four, scaled(d3, one, d4)), ahead(to, pitch), None)
-                put_lanes(
-                    scaled(scaled(d1, -one, d2), -four, scaled(d3, -one, d4)), ahead(to, 2 * pitch), None
-                )
-                put_lanes(scaled(odd, two, even), ahead(to, 3 * pitch), None)
-                put_lanes(scaled(odd, -two, even), ahead(to, 4 * pitch), None)
-                put_lanes(scaled(d1, four, scaled(d3, -five, d5)), ahead(to, 5 * pitch), None)
+                put_lanes(scaled(d0, four, scaled(d2, -five, d4)), to)
+                put_lanes(scaled(scaled(d1, one, d2), -four, scaled(d3, one, d4)), ahead(to, pitch))
+                far = ahead(to, 2 * pitch)
+                put_lanes(scaled(scaled(d1, -one, d2), -four, scaled(d3, -one, d4)), far)
+                put_lanes(scaled(odd, two, even), ahead(to, 3 * pitch))
+                put_lanes(scaled(odd, -two, even), ahead(to, 4 * pitch))
+                put_lanes(scaled(d1, four, scaled(d3, -five, d5)), ahead(to, 5 * pitch))
 
 
 @kernel(forceinline=True)
 def put_pair(m, plane, S, y, N, both, beta):
     """A m: a vector of y[2u], and if there are both also of y[2u+1], N further on."""
     one = type(beta)(1)
-    m1, m2 = get_lanes(ahead(m, plane), None), get_lanes(ahead(m, 2 * plane), None)
-    m3 = get_lanes(ahead(m, 3 * plane), None)
-    even, odd = scaled(get_lanes(m, None), one, scaled(m2, one, m1)), scaled(m2, -one, m1)
+    m1, m2 = get_lanes(ahead(m, plane)), get_lanes(ahead(m, 2 * plane))
+    m3 = get_lanes(ahead(m, 3 * plane))
+    even, odd = scaled(get_lanes(m), one, scaled(m2, one, m1)), scaled(m2, -one, m1)
     if S == 3:
         odd = scaled(m3, -one, odd)
     else:
-        m4, m5 = get_lanes(ahead(m, 4 * plane), None), get_lanes(ahead(m, 5 * plane), None)
+        m4, m5 = get_lanes(ahead(m, 4 * plane)), get_lanes(ahead(m, 5 * plane))
         even = scaled(m3, one, scaled(m4, one, even))
         odd = scaled(scaled(m4, -one, m3), one + one, scaled(m5, one, odd))
-    put_lanes(even if beta == 0 else scaled(get_lanes(y, None), beta, even), y, None)
+    put_lanes(even if beta == 0 else scaled(get_lanes(y), beta, even), y)
     if both:
         y = ahead(y, N)
-        put_lanes(odd if beta == 0 else scaled(get_lanes(y, None), beta, odd), y, None)
+        put_lanes(odd if beta == 0 else scaled(get_lanes(y), beta, odd), y)
 
 
 @kernel
