@@ -31,7 +31,7 @@ def image(x):
 
 def conv(x, w, b, y, geometry, beta):
     b = np.zeros(len(w), w.dtype) if b is None else b
-    if not pays_in_pairs(w, y, geometry) and fills_more_lanes_flat(x, y, geometry):
+    if fills_more_lanes_flat(x, y, geometry):
         conv_flat(x, w, b, y, geometry, beta)
     else:
         multiply(w, b, x, seen(inputs, x, y, geometry), y, geometry, beta)

@@ -93,8 +93,9 @@ def called(net: Net, train: bool) -> list[Kernel]:
             if train:
                 net.fprop(x, train=True)
                 net.bprop(net.dy)
-                w, g, v = net.be.zeros((3, 1))
-                net.be.sgd_step(w, g, v, lr=0.0, momentum=0.0, decay=0.0, nesterov=False, bounds=None)
+                for size in {slot.value.size for slot in net.slots}:  # which decides on the kernel
+                    w, g, v = net.be.zeros((3, size))
+                    net.be.sgd_step(w, g, v, lr=0.0, momentum=0.0, decay=0.0, nesterov=False, bounds=None)
     except Exception:  # a layer that needs what its kernel computes; the step will tell what is wrong, if so
         pass
     finally:
@@ -159,10 +160,11 @@ def compiling(kernels: list[Kernel], processes: int) -> Iterator[Iterator[int]]:
             # Python warns of fork beside other threads; those of BLAS and Numba sleep, and are not needed.
             warnings.simplefilter("ignore", DeprecationWarning)
             for _ in range(processes):
-                child = os.fork()
-                if not child:
-                    _work(kernels, tasks, tell)
-                children.append(child)
+                with contextlib.suppress(OSError):  # fewer, or none, where the system allows no more
+                    child = os.fork()
+                    if not child:
+                        _work(kernels, tasks, tell)
+                    children.append(child)
         os.close(tell)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield (number[0] for number in iter(lambda: os.read(done, 1), b""))

@@ -161,6 +161,16 @@ def test_what_does_not_compile_is_told_by_the_step(kernels):
         step(net)
 
 
+def test_where_no_process_can_be_made_the_step_compiles(kernels, monkeypatch):
+    def fork():
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    net = net_of(Triple(kernels()))
+    assert precompile(net) == 0
+    assert np.isfinite(step(net))
+
+
 def test_an_interrupt_leaves_no_process_behind(kernels, monkeypatch):
     found, children, fork = called(net_of(Triple(kernels())), train=True), [], os.fork
 
