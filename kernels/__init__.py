@@ -55,7 +55,17 @@ def workspace(size, dtype, shared=(0,)):
 
 
 # What kernels inline.
-SHARED = "__init__.py", "lanes.py", "pack.py", "philox.py", "rows.py", "tile.py", "window.py"
+SHARED = (
+    "__init__.py",
+    "lanes.py",
+    "marks.py",
+    "pack.py",
+    "philox.py",
+    "rows.py",
+    "tile.py",
+    "window.py",
+    "winograd.py",
+)
 
 
 def forget_stale(folder: Path) -> None:

@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from .tile import BYTES, load, multiply_add, row, save, spread, vector
+from .tile import bits, load, multiply_add, row, save, spread, vector
 
 
 class Lanes(types.Type):
@@ -73,6 +73,35 @@ def put_lanes(typing, lanes, place):
 
 
 @intrinsic
+def get_some(typing, place, part):
+    """The first `part` elements of the vector at an address, and zeros; or all, if None."""
+    lanes = Lanes(place.dtype)
+
+    def code(context, builder, sig, args):
+        return read(builder, vector(lanes), args[0], some(sig.args[1], args[1]))
+
+    return lanes(place, part), code
+
+
+@intrinsic
+def put_some(typing, lanes, place, part):
+    """Write the first `part` elements of a vector to an address, or all, if None."""
+
+    def code(context, builder, sig, args):
+        write(builder, *args[:2], some(sig.args[2], args[2]))
+        return context.get_dummy_value()
+
+    return types.void(lanes, place, part), code
+
+
+@intrinsic
+def no_lanes(typing, place):
+    """A vector of zeros, of the type that lies at an address."""
+    lanes = Lanes(place.dtype)
+    return lanes(place), lambda context, builder, sig, args: ir.Constant(vector(lanes), None)
+
+
+@intrinsic
 def scaled(typing, lanes, factor, more):
     """``factor * lanes + more``."""
 
@@ -122,21 +151,14 @@ def sweep(typing, taps, out, src, pitch, n, last, w, step, beta, d, g):
                 for slope, one in zip(slopes, rows, strict=True):
                     builder.store(multiply_add(builder, delta, one, builder.load(slope)), slope)
 
-        def advance_all(old):
-            whole = builder.and_(n, n.type(-kind.count))
-            with cgutils.for_range_slice(builder, n.type(0), whole, n.type(kind.count), n.type) as (i, _):
-                advance(i, None, old)
-            with builder.if_then(builder.icmp_signed("<", whole, n)):
-                advance(whole, builder.sub(n, whole), old)
-
         if has_out:
             with builder.if_else(keep) as (old, new):
                 with old:
-                    advance_all(old=True)
+                    along(builder, n, kind, lambda i, part: advance(i, part, old=True))
                 with new:
-                    advance_all(old=False)
+                    along(builder, n, kind, lambda i, part: advance(i, part, old=False))
         else:
-            advance_all(old=False)
+            along(builder, n, kind, lambda i, part: advance(i, part, old=False))
         for k, slope in enumerate(slopes):
             total = context.cast(builder, add_up(builder, builder.load(slope)), dtype, sig.args[10].dtype)
             with builder.if_then(there[k]):
@@ -146,6 +168,20 @@ def sweep(typing, taps, out, src, pitch, n, last, w, step, beta, d, g):
 
     long = types.int64
     return types.void(taps, out, src, long, long, long, w, long, beta, d, g), code
+
+
+def some(kind, part):
+    """An argument `part` as `read` and `write` take it."""
+    return None if isinstance(kind, types.NoneType) else part
+
+
+def along(builder, n, kind, advance):
+    """Go along n elements: `advance` gets where a vector begins, and the size of a last one not full."""
+    whole = builder.and_(n, n.type(-kind.count))
+    with cgutils.for_range_slice(builder, n.type(0), whole, n.type(kind.count), n.type) as (i, _):
+        advance(i, None)
+    with builder.if_then(builder.icmp_signed("<", whole, n)):
+        advance(whole, builder.sub(n, whole))
 
 
 def read(builder, kind, place, part):
@@ -166,7 +202,7 @@ def masked(builder, what, kind, place, part, *value):
     index = ir.VectorType(ir.IntType(32), kind.count)
     lane = ir.Constant(index, list(range(kind.count)))
     mask = builder.icmp_signed("<", lane, spread(builder, index, builder.trunc(part, ir.IntType(32))))
-    place, align = builder.bitcast(place, kind.as_pointer()), ir.IntType(32)(BYTES // kind.count)
+    place, align = builder.bitcast(place, kind.as_pointer()), ir.IntType(32)(bits(kind) // 8)
     args = [*value, place, align, mask] if value else [place, align, mask, ir.Constant(kind, None)]
     kinds = [arg.type for arg in args]
     return call(builder, f"masked.{what}", ir.VoidType() if value else kind, kinds, kind, args, ".p0")
@@ -183,6 +219,7 @@ def add_up(builder, value):
 
 def call(builder, what, result, kinds, kind, args, suffix="", **options):
     """One of LLVM's functions for vectors of a kind."""
-    name = f"llvm.{what}.v{kind.count}f{8 * BYTES // kind.count}{suffix}"
+    letter = "i" if isinstance(kind.element, ir.IntType) else "f"
+    name = f"llvm.{what}.v{kind.count}{letter}{bits(kind)}{suffix}"
     code = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, kinds), name)
     return builder.call(code, args, **options)

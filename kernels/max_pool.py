@@ -1,28 +1,37 @@
 """Max pooling: y[c,p,q,n] = max of x[c,h,w,n] over the window of (p, q), h = p*stride - pad + r, w alike.
 
-Order:    rows along n; taps (r, s) row by row, three at a time, so that the best stays in registers;
-          argmax holds r*S + s. The first of equals wins, NaN wins over any number, padding never wins.
+Order:    rows along n. fprop keeps a vector in registers while all taps (r, s) of the window go by, row by
+          row; bprop adds a window's deltas to its columns, each where argmax is r*S + s.
+          The first of equals wins, NaN wins over any number, padding never wins.
 Parallel: fprop over (c, p), bprop over (c, h). bprop gathers: each dx element has one owner, who adds the
           deltas of the windows that chose it in the order of (p, q).
 Bytes:    3x3 stride 2, float32, for each x: fprop reads 4 (what windows share comes from cache) and
           writes 1.25; bprop reads 1.25 and writes 4.
 Source:   textbook. The argmax is local to the window, so that it is small whatever the image's size.
-
-Arrays are indexed in full in the loops: views of rows would make Numba tell LLVM that they may overlap.
 """
 
 import numpy as np
 from numba import prange
 
 from . import kernel, parallel_kernel
+from .lanes import address, ahead, get_some, put_some, scaled
+from .marks import add_marked, larger, marked, put_marks
+from .rows import clear_if_none
+from .tile import BYTES
 from .window import covering, span
 
 
-@kernel()
-def larger(a, tap, best, where):
-    """The larger value and its tap; on a tie the one that was there."""
-    wins = (a > best) | (a != a)
-    return a if wins else best, tap if wins else where
+@kernel(forceinline=True)
+def pick(x, y, argmax, rows, columns, pitch, N, tap, S, beta, part):
+    """Of a window whose first tap is `tap`, the largest elements: `part` of a row, or a whole vector."""
+    best = get_some(x, part)
+    where = marked(best, tap)
+    for r in range(rows):
+        for s in range(columns):
+            other = get_some(ahead(x, r * pitch + s * N), part)
+            best, where = larger(best, where, other, tap + r * S + s)
+    put_some(best if beta == 0 else scaled(get_some(y, part), beta, best), y, part)
+    put_marks(where, argmax, part)
 
 
 @parallel_kernel()
@@ -30,63 +39,44 @@ def max_pool_fprop(x, y, argmax, window, stride, pad, beta):
     """y <- beta*y + max over the window; argmax <- where it was."""
     C, H, W, N = x.shape
     _, P, Q, _ = y.shape
-    R, S = window
-    beta, index = y.dtype.type(beta), argmax.dtype.type
+    S, lanes, beta = window[1], BYTES // y.itemsize, y.dtype.type(beta)
+    x, y, argmax = x.reshape(-1), y.reshape(-1), argmax.reshape(-1)
     for row in prange(C * P):
         c, p = divmod(np.intp(row), P)
-        best, where = np.empty(N, y.dtype), np.empty(N, argmax.dtype)
-        h0, h1 = span(p, R, stride[0], pad[0], H)
+        h0, h1 = span(p, window[0], stride[0], pad[0], H)
+        image, out = address(x, (c * H + h0) * W * N), address(y, (c * P + p) * Q * N)
+        where = address(argmax, (c * P + p) * Q * N)
         for q in range(Q):
             w0, w1 = span(q, S, stride[1], pad[1], W)
-            corner = (p * stride[0] - pad[0]) * S + q * stride[1] - pad[1]
-            for n in range(N):
-                best[n] = x[c, h0, w0, n]
-                where[n] = h0 * S + w0 - corner
-            for h in range(h0, h1):
-                for w in range(w0, w1, 3):
-                    # Where the window ends, its last tap comes again, and changes nothing.
-                    wb, wc = min(w + 1, w1 - 1), min(w + 2, w1 - 1)
-                    base = h * S - corner
-                    tap_a, tap_b, tap_c = index(base + w), index(base + wb), index(base + wc)
-                    for n in range(N):
-                        b, i = larger(x[c, h, w, n], tap_a, best[n], where[n])
-                        b, i = larger(x[c, h, wb, n], tap_b, b, i)
-                        best[n], where[n] = larger(x[c, h, wc, n], tap_c, b, i)
-            for n in range(N):
-                argmax[c, p, q, n] = where[n]
-                y[c, p, q, n] = best[n] if beta == 0 else beta * y[c, p, q, n] + best[n]
+            tap = (h0 - p * stride[0] + pad[0]) * S + w0 - q * stride[1] + pad[1]
+            rows, columns = h1 - h0, w1 - w0
+            for n in range(0, N, lanes):
+                src, to, marks = ahead(image, w0 * N + n), ahead(out, q * N + n), ahead(where, q * N + n)
+                if n + lanes <= N:
+                    pick(src, to, marks, rows, columns, W * N, N, tap, S, beta, None)
+                else:
+                    pick(src, to, marks, rows, columns, W * N, N, tap, S, beta, N - n)
 
 
 @parallel_kernel()
 def max_pool_bprop(dy, dx, argmax, window, stride, pad, beta):
-    """dx <- beta*dx + the dy of the windows whose argmax is here; two windows at a time, a last alone."""
+    """dx <- beta*dx + the dy of the windows whose argmax is here."""
     C, H, W, N = dx.shape
     _, P, Q, _ = dy.shape
-    R, S = window
-    real, index = dx.dtype.type, argmax.dtype.type
-    zero = real(0)
+    S, beta, one = window[1], dx.dtype.type(beta), dx.dtype.type(1)
+    dy, dx, argmax = dy.reshape(-1), dx.reshape(-1), argmax.reshape(-1)
     for row in prange(C * H):
         c, h = divmod(np.intp(row), H)
-        p0, p1 = covering(h, R, stride[0], pad[0], P)
-        for w in range(W):
-            q0, q1 = covering(w, S, stride[1], pad[1], Q)
-            scale = real(beta)
-            if p0 >= p1 or q0 >= q1:
-                for n in range(N):
-                    dx[c, h, w, n] = zero if scale == 0 else scale * dx[c, h, w, n]
-            for p in range(p0, p1):
-                for q in range(q0, q1, 2):
-                    tap = (h - p * stride[0] + pad[0]) * S + w - q * stride[1] + pad[1]
-                    tap_a, tap_b = index(tap), index(tap - stride[1])
-                    if q + 1 < q1:
-                        for n in range(N):
-                            a, b = dy[c, p, q, n], dy[c, p, q + 1, n]
-                            delta = a if argmax[c, p, q, n] == tap_a else zero
-                            delta += b if argmax[c, p, q + 1, n] == tap_b else zero
-                            dx[c, h, w, n] = delta if scale == 0 else scale * dx[c, h, w, n] + delta
-                    else:
-                        for n in range(N):
-                            a = dy[c, p, q, n]
-                            delta = a if argmax[c, p, q, n] == tap_a else zero
-                            dx[c, h, w, n] = delta if scale == 0 else scale * dx[c, h, w, n] + delta
-                    scale = real(1)
+        p0, p1 = covering(h, window[0], stride[0], pad[0], P)
+        out, done = address(dx, (c * H + h) * W * N), 0  # columns that hold beta*dx and more
+        first, places = address(dy, c * P * Q * N), address(argmax, c * P * Q * N)
+        for p in range(p0, p1):
+            for q in range(Q):
+                w0, w1 = span(q, S, stride[1], pad[1], W)
+                clear_if_none(ahead(out, done * N), (w0 - done) * N, 0, beta)
+                delta, where = ahead(first, (p * Q + q) * N), ahead(places, (p * Q + q) * N)
+                tap = (h - p * stride[0] + pad[0]) * S - q * stride[1] + pad[1]
+                for w in range(w0, w1):
+                    add_marked(ahead(out, w * N), delta, where, N, tap + w, one if w < done else beta)
+                done = max(done, w1)
+        clear_if_none(ahead(out, done * N), (W - done) * N, 0, beta)

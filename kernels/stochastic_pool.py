@@ -7,10 +7,10 @@ draw: y = sum of a^2 / total, the mean over all draws.
 A window with no a > 0 gives 0. A total that is not finite (a NaN, an infinity, an overflow) gives NaN. Both
 leave `picked` at R*S, which is no position of the window, so that no delta goes anywhere.
 
-Order:    rows along n; taps (r, s) row by row, three at a time, so that the state stays in registers. The
-          mean is taken as in average pooling, down and then along: R + S steps in place of R*S. Both
+Order:    rows along n, taps (r, s) row by row; a vector's state stays in registers while they go by. Both
           sums of a draw are plain sequential additions in that order, with no fastmath, and t is rounded
           before it is compared: a backend that does the same picks the same positions, bit for bit.
+          The mean is taken as in average pooling, down and then along: R + S steps in place of R*S.
 Parallel: fprop over (c, p), bprop over (c, h) by gather; the mean's fprop over c and parts of p, its bprop
           over c, one owner for each channel.
 Bytes:    as max pooling, whose bprop serves in training: dx <- beta*dx + dy of the windows that picked here.
@@ -24,10 +24,12 @@ import numpy as np
 from numba import prange
 
 from . import kernel, parallel_kernel
-from .lanes import address
+from .lanes import address, ahead, get_some, no_lanes, put_some, scaled
+from .marks import draw, marked, positive_lanes, put_marks, threshold
 from .max_pool import max_pool_bprop as stochastic_pool_bprop  # noqa: F401
 from .philox import uniform, words
 from .rows import add_rows
+from .tile import BYTES
 from .window import span
 
 PARTS = 4  # of a map's rows of windows, for each of which the mean allocates memory once
@@ -39,11 +41,34 @@ def positive(x):
     return type(x)(0) if x <= 0 else x
 
 
+@kernel(fastmath=False, forceinline=True)
+def pick(x, u, y, picked, rows, columns, pitch, N, tap, S, nowhere, beta, part):
+    """From windows whose first tap is `tap`, draw `part` elements of a row, or a whole vector."""
+    total, one = no_lanes(x), type(beta)(1)
+    for r in range(rows):
+        for s in range(columns):
+            total = scaled(positive_lanes(get_some(ahead(x, r * pitch + s * N), part)), one, total)
+    t, value = threshold(get_some(u, part), total)
+    running, where = no_lanes(x), marked(total, nowhere)
+    for r in range(rows):
+        for s in range(columns):
+            a = positive_lanes(get_some(ahead(x, r * pitch + s * N), part))
+            running, value, where = draw(a, tap + r * S + s, t, running, value, where)
+    put_some(value if beta == 0 else scaled(get_some(y, part), beta, value), y, part)
+    put_marks(where, picked, part)
+
+
 @kernel(fastmath=False)
-def draw(a, tap, t, running, value, picked):
-    """Overwrite the pick until the running sum exceeds t; return the new running sum, value and pick."""
-    takes = (a > 0) & (running <= t)
-    return running + a, a if takes else value, tap if takes else picked
+def uniforms(first, count, key, step, like):
+    """The uniform numbers of elements 4*first .. 4*(first + count) - 1."""
+    u = np.empty((count, 4), like.dtype)
+    for block in range(count):
+        word0, word1, word2, word3 = words(key[0], key[1], step, first + block)
+        u[block, 0] = uniform(word0)
+        u[block, 1] = uniform(word1)
+        u[block, 2] = uniform(word2)
+        u[block, 3] = uniform(word3)
+    return u.reshape(-1)
 
 
 @parallel_kernel(fastmath=False)
@@ -52,55 +77,27 @@ def stochastic_pool_fprop(x, y, picked, window, stride, pad, beta, key, step):
     C, H, W, N = x.shape
     _, P, Q, _ = y.shape
     R, S = window
-    real, index = y.dtype.type, picked.dtype.type
-    beta, zero, one, nan = real(beta), real(0), real(1), real(np.nan)
+    lanes, beta = BYTES // y.itemsize, y.dtype.type(beta)
+    x, y, picked = x.reshape(-1), y.reshape(-1), picked.reshape(-1)
     for row in prange(C * P):
         c, p = divmod(np.intp(row), P)
-        total, t, running = np.empty(N, y.dtype), np.empty(N, y.dtype), np.empty(N, y.dtype)
-        value, where = np.empty(N, y.dtype), np.empty(N, picked.dtype)
         # One block of words serves four elements of y, wherever the row begins.
-        first, skip = divmod(np.intp(row) * Q * N, 4)
-        blocks = (skip + Q * N + 3) // 4
-        u = np.empty((blocks, 4), np.float32)
-        for block in range(blocks):
-            word0, word1, word2, word3 = words(key[0], key[1], step, first + block)
-            u[block, 0] = uniform(word0)
-            u[block, 1] = uniform(word1)
-            u[block, 2] = uniform(word2)
-            u[block, 3] = uniform(word3)
-        u = u.reshape(-1)
+        first, skip = divmod((c * P + p) * Q * N, 4)
+        u = uniforms(first, (skip + Q * N + 3) // 4, key, step, y)
         h0, h1 = span(p, R, stride[0], pad[0], H)
+        image, out = address(x, (c * H + h0) * W * N), address(y, (c * P + p) * Q * N)
+        where = address(picked, (c * P + p) * Q * N)
         for q in range(Q):
             w0, w1 = span(q, S, stride[1], pad[1], W)
-            for n in range(N):
-                total[n] = 0
-            for h in range(h0, h1):
-                for w in range(w0, w1):
-                    for n in range(N):
-                        total[n] += positive(x[c, h, w, n])
-            for n in range(N):
-                finite = total[n] < np.inf
-                t[n] = real(u[skip + q * N + n]) * total[n] if finite else nan  # no sum compares with NaN
-                value[n] = zero if finite else nan
-                running[n] = 0
-                where[n] = R * S
-            for h in range(h0, h1):
-                for w in range(w0, w1, 3):
-                    # Where the window ends, its last tap comes again, and weighs nothing.
-                    wb, wc = min(w + 1, w1 - 1), min(w + 2, w1 - 1)
-                    has_b, has_c = one if w + 1 < w1 else zero, one if w + 2 < w1 else zero
-                    tap = (h - p * stride[0] + pad[0]) * S + w - q * stride[1] + pad[1]
-                    tap_a, tap_b, tap_c = index(tap), index(tap + 1), index(tap + 2)
-                    for n in range(N):
-                        a = positive(x[c, h, w, n])
-                        r, v, i = draw(a, tap_a, t[n], running[n], value[n], where[n])
-                        a = positive(x[c, h, wb, n]) * has_b
-                        r, v, i = draw(a, tap_b, t[n], r, v, i)
-                        a = positive(x[c, h, wc, n]) * has_c
-                        running[n], value[n], where[n] = draw(a, tap_c, t[n], r, v, i)
-            for n in range(N):
-                picked[c, p, q, n] = where[n]
-                y[c, p, q, n] = value[n] if beta == 0 else beta * y[c, p, q, n] + value[n]
+            tap = (h0 - p * stride[0] + pad[0]) * S + w0 - q * stride[1] + pad[1]
+            rows, columns, drawn = h1 - h0, w1 - w0, address(u, skip + q * N)
+            for n in range(0, N, lanes):
+                src, to, marks = ahead(image, w0 * N + n), ahead(out, q * N + n), ahead(where, q * N + n)
+                left = N - n
+                if left >= lanes:
+                    pick(src, ahead(drawn, n), to, marks, rows, columns, W * N, N, tap, S, R * S, beta, None)
+                else:
+                    pick(src, ahead(drawn, n), to, marks, rows, columns, W * N, N, tap, S, R * S, beta, left)
 
 
 @kernel(forceinline=True)

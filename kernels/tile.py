@@ -45,8 +45,13 @@ def pointer(context, builder, kind, array, index):
 def load(builder, kind, at, index=0):
     at = builder.gep(at, [ir.IntType(64)(index)])
     value = builder.load(builder.bitcast(at, kind.as_pointer()))
-    value.align = BYTES // kind.count
+    value.align = bits(kind) // 8
     return value
+
+
+def bits(kind):
+    """Of an element of a vector."""
+    return getattr(kind.element, "width", 64 if isinstance(kind.element, ir.DoubleType) else 32)
 
 
 def row(builder, k, last, step):
@@ -57,7 +62,7 @@ def row(builder, k, last, step):
 
 def save(builder, value, at, index=0):
     at = builder.gep(at, [ir.IntType(64)(index)])
-    builder.store(value, builder.bitcast(at, value.type.as_pointer())).align = BYTES // value.type.count
+    builder.store(value, builder.bitcast(at, value.type.as_pointer())).align = bits(value.type) // 8
 
 
 def spread(builder, kind, scalar):

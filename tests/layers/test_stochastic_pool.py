@@ -78,7 +78,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("batch", [1, 5, 32])
+@pytest.mark.parametrize("batch", [1, 5, 35])
 @pytest.mark.parametrize(("window", "stride", "pad"), SETTINGS)
 def test_picks_bit_for_bit(window, stride, pad, batch, dtype):
     rng = np.random.default_rng(3)
