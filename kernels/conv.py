@@ -17,6 +17,7 @@ from .gemm import multiply_dots, multiply_panels
 from .pack import inputs, outputs
 from .tile import BYTES, VECS
 from .winograd import multiply_pairs
+from .winograd_dw import multiply_pair_dots
 
 
 def seen(make, x, y, geometry):
@@ -88,4 +89,7 @@ def conv_dx(w, dy, dx, geometry, beta):
 
 def conv_dw(x, dy, dw, geometry, beta):
     see = seen(inputs, x, dy, geometry)
+    if pays_in_pairs(dw, dy, geometry):
+        multiply_pair_dots(image(dy), image(x), see, dw, dw.dtype.type(beta))
+        return
     multiply_dots(*image(dy), image(x), see, *image(dw), *dw.shape[:2], dw.dtype.type(beta))

@@ -58,7 +58,7 @@ def transform(src, a, N, couples, S, out, o, pitch):
                 put_lanes(scaled(d2, -one, d0), to)
                 put_lanes(scaled(d2, one, d1), ahead(to, pitch))
                 put_lanes(scaled(d1, -one, d2), ahead(to, 2 * pitch))
-                put_lanes(scaled(d3, -one, d1), ahead(to, 3 * pitch))
+                put_lanes(scaled(d1, -one, d3), ahead(to, 3 * pitch))
             else:
                 d4, d5 = get_lanes(ahead(d, 4 * N)), get_lanes(ahead(d, 5 * N))
                 odd, even = scaled(d1, -one, d3), scaled(d2, -one, d4)
@@ -79,7 +79,7 @@ def put_pair(m, plane, S, y, N, both, beta):
     m3 = get_lanes(ahead(m, 3 * plane))
     even, odd = scaled(get_lanes(m), one, scaled(m2, one, m1)), scaled(m2, -one, m1)
     if S == 3:
-        odd = scaled(m3, -one, odd)
+        odd = scaled(m3, one, odd)
     else:
         m4, m5 = get_lanes(ahead(m, 4 * plane)), get_lanes(ahead(m, 5 * plane))
         even = scaled(m3, one, scaled(m4, one, even))
@@ -167,13 +167,20 @@ def pairs(a, bias, x, xc, v, S, out, om, M, C, beta, work, workers):
         work_pairs(counter, work[worker], a, bias, x, xc, v, S, out, om, M, C, beta)
 
 
+def couples_view(see, C, itemsize, blocks):
+    """`view` with blocks whose rows are whole pairs of pixels, also where the number of columns is odd."""
+    taps, band, length = blocks
+    pair, lanes = 2 * see[-1], BYTES // itemsize
+    v = view(*see, C, itemsize, (taps, band, max(1, length // pair) * pair))
+    length = -(-v.length // pair) * pair
+    return v._replace(length=length, pitch=-(-length // (VECS * lanes)) * VECS * lanes + v.far + lanes)
+
+
 def multiply_pairs(w, bias, x, see, out, om, beta):
     """`multiply_panels` of ``gemm.py``, with weights w (M, C, R, S): S is 3 or 5, N of whole vectors."""
-    (M, C, _, S), N = w.shape, see[-1]
+    M, C, _, S = w.shape
     wide, lanes = VECS * BYTES // out.itemsize, BYTES // out.itemsize
-    v = view(*see, C, out.itemsize, (TAPS * S, BAND, max(1, LENGTH // (2 * N)) * 2 * N))
-    length = -(-v.length // (2 * N)) * 2 * N  # whole pairs, also where the number of columns is odd
-    v = v._replace(length=length, pitch=-(-length // wide) * wide + v.far + lanes)
+    v = couples_view(see, C, out.itemsize, (TAPS * S, BAND, LENGTH))
     taps = np.ascontiguousarray(w.reshape(-1, S)[:, np.argsort(v.begin)].T)
     a = np.empty((S + 1, taps.shape[1]), w.dtype)  # (T, (M, C, R))
     gemm(G[S].astype(w.dtype), taps, a, 1, 0, "nn")

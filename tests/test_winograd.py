@@ -15,14 +15,15 @@ LANES = {"float32": 16, "float64": 8}
 def pairs(monkeypatch):
     """Turns the algorithm on or off for every shape that it can compute; counts its calls."""
     calls = []
-    multiply = minet.kernels.conv.multiply_pairs
 
-    def counted(*args):
-        calls.append(args)
-        multiply(*args)
+    def counted(name):
+        multiply = getattr(minet.kernels.conv, name)
+        monkeypatch.setattr(minet.kernels.conv, name, lambda *args: (calls.append(name), multiply(*args)))
+
+    counted("multiply_pairs")
+    counted("multiply_pair_dots")
 
     def turn(on):
-        monkeypatch.setattr(minet.kernels.conv, "multiply_pairs", counted)
         monkeypatch.setattr(minet.kernels.conv, "pays_in_pairs", lambda w, y, geometry: on)
         return calls
 
@@ -35,7 +36,7 @@ def both(pairs, layer, x, dy, **settings):
     for on in (False, True):
         before = len(pairs(on))
         results.append(run(layer, x, dy, **settings))
-        assert len(pairs(on)) - before == 2 * on  # y and dx
+        assert pairs(on)[before:] == on * ["multiply_pairs", "multiply_pairs", "multiply_pair_dots"]
     return results
 
 
@@ -45,9 +46,14 @@ def test_by_hand(window, pairs):
     taps = np.arange(1.0, window + 1)
     x = np.repeat(np.array([3.0, -1, 4, 1, -5, 9, 2]).reshape(1, 1, 7, 1), 8, 3)
     pairs(on=True)
-    y = run(Conv(1, (1, window)), x, params={"w": taps.reshape(1, 1, 1, -1), "b": [0.5]}).y
+    dy = np.repeat(np.array([2.0, 1, -1, 0, 3])[: 8 - window].reshape(1, 1, -1, 1), 8, 3)
+    out = run(Conv(1, (1, window)), x, dy, params={"w": taps.reshape(1, 1, 1, -1), "b": [0.5]})
     expected = {3: [13.5, 10.5, -8.5, 18.5, 19.5], 5: [-7.5, 35.5, 37.5]}[window]  # 3*1 - 1*2 + 4*3 + 0.5 ...
-    np.testing.assert_allclose(y[0, 0], np.repeat(np.array(expected)[:, None], 8, 1), rtol=1e-14, atol=1e-13)
+    np.testing.assert_allclose(
+        out.y[0, 0], np.repeat(np.array(expected)[:, None], 8, 1), rtol=1e-14, atol=1e-13
+    )
+    expected = {3: [-14, 28, 20], 5: [1, 1, 14, -12, -3]}[window]  # 3*2 - 1*1 - 4*1 + 1*0 - 5*3, ...; 8 alike
+    np.testing.assert_allclose(out.grads["w"].reshape(-1), 8 * np.array(expected), rtol=1e-14, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -66,7 +72,7 @@ def test_it_is_the_convolution(seed, dtype, pairs):
     firsts = {"y0": dy, "dx0": x, "beta_y": 0.5, "beta_dx": -1.0} if seed % 2 else {}
     direct, paired = both(pairs, layer, x, dy, params=params, dtype=dtype, **firsts)
     tolerance = 1e-13 if dtype == "float64" else 1e-5
-    for got, expected in ((paired.y, direct.y), (paired.dx, direct.dx)):
+    for got, expected in ((paired.y, direct.y), (paired.dx, direct.dx), (paired.grads.w, direct.grads.w)):
         np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
@@ -94,6 +100,7 @@ def test_the_number_of_threads_changes_no_bit(pairs):
         numba.set_num_threads(most)
     assert results[0].y.tobytes() == results[-1].y.tobytes()
     assert results[0].dx.tobytes() == results[-1].dx.tobytes()
+    assert results[0].grads.w.tobytes() == results[-1].grads.w.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -114,8 +121,9 @@ def test_the_number_of_threads_changes_no_bit(pairs):
 )
 def test_where_it_is_chosen(layer, shape, chosen, monkeypatch):
     calls = []
-    monkeypatch.setattr(minet.kernels.conv, "multiply_pairs", lambda *args: calls.append(args))
-    monkeypatch.setattr(minet.kernels.conv, "multiply_panels", lambda *args: None)
-    x = np.zeros(shape)
-    run(layer, x, dtype="float32")
-    assert bool(calls) == chosen
+    for name in ("multiply_pairs", "multiply_pair_dots"):
+        monkeypatch.setattr(minet.kernels.conv, name, lambda *args, name=name: calls.append(name))
+    for name in ("multiply_panels", "multiply_dots"):
+        monkeypatch.setattr(minet.kernels.conv, name, lambda *args: None)
+    run(layer, np.zeros(shape), np.zeros((*layer.out_shape(shape[:3]), shape[3])), dtype="float32")
+    assert set(calls) == set(chosen * ["multiply_pairs", "multiply_pair_dots"])
