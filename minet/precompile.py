@@ -1,8 +1,8 @@
 """Compile what a net will need before its first step, in as many processes as there are cores.
 
-Numba compiles a kernel at its first call, one after the other. Here the net's fprop and bprop are gone
-through once with kernels that do nothing but tell the types they are called with. Those that Numba's cache
-lacks are then compiled by processes forked for it, which put them there, where the first step finds them.
+Numba compiles a kernel at its first call, one after the other. Here a batch is made, and the net's fprop and
+bprop are gone through, with kernels that do nothing but tell the types they are called with. Those that the
+cache lacks are then compiled by processes forked for it, and put where the first step finds them.
 Whatever is left out, for want of `fork` or because a layer fails, the step compiles itself.
 """
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 if TYPE_CHECKING:
+    from minet.data import Dataset
     from minet.net import Net
 
 Kernel = tuple[Any, tuple[Any, ...]]  # Numba's dispatcher of a function, and the types of its arguments
@@ -27,13 +28,15 @@ MOST = 255  # kernels: their numbers go through pipes as single bytes
 SAID = "compiling kernels, once on this machine"
 
 
-def precompile(net: Net, train: bool = True, console: Any = None) -> int:
+def precompile(net: Net, data: Dataset | None = None, train: bool = True, console: Any = None) -> int:
     """Compile the kernels that a net's fprop, and in training its bprop, call, and that the cache lacks.
 
     Parameters
     ----------
     net : Net
         Parameters and persistent state stay as they are; outputs, deltas and gradients do not.
+    data : Dataset, optional
+        Whose batches need a kernel too.
     train : bool
     console : rich.console.Console, optional
         Where it is told, if there is something to do: on a terminal by a bar, else in a line.
@@ -47,7 +50,7 @@ def precompile(net: Net, train: bool = True, console: Any = None) -> int:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
     if net.be.name != "cpu" or cores < 2 or config.DISABLE_JIT:
         return 0
-    cold = [kernel for kernel in called(net, train) if not cached(*kernel)][:MOST]
+    cold = [kernel for kernel in called(net, data, train) if not cached(*kernel)][:MOST]
     if len(cold) < 2:
         return 0
     cold.sort(key=_length, reverse=True)  # so that no process is left with a long one at the end
@@ -81,14 +84,18 @@ def showing(total: int, console: Any) -> Iterator[Callable[[str], int]]:
         yield show
 
 
-def called(net: Net, train: bool) -> list[Kernel]:
+def called(net: Net, data: Dataset | None = None, train: bool = True) -> list[Kernel]:
     """The kernels that go through Numba's cache and that this process has not called yet."""
+    from minet.data import Batches  # here, as it imports Numba
+
     found: dict[Kernel, None] = {}
     kept = {path: net.be.get(array).copy() for path, array in net.persistent.items()}
     x = np.zeros((*net.input_shape, net.batch), net.be.dtype)
     try:
         with noting(found), np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if data is not None:
+                next(Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0))
             net.fprop(x, train=False)
             if train:
                 net.fprop(x, train=True)

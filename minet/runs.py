@@ -103,7 +103,7 @@ def train(
             print(f"{folder / LOG}: missing or damaged: log and curves go on with {known}")
     with _made(folder):
         print(_opening(model, trainer), flush=True)
-        precompile(net)
+        precompile(net, trainer.batches.dataset)
         try:
             result = trainer.fit()
         except KeyboardInterrupt:
@@ -135,7 +135,7 @@ def evaluate(
     _, data = model.datasets()
     with model.named():
         check_data(data, net)
-    precompile(net, train=False)
+    precompile(net, data, train=False)
     begin = time.perf_counter()
     loss, accuracy = test(net, data)
     seconds = time.perf_counter() - begin

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from minet import Layer, Net, modelfile
+from minet.data import Dataset
 from minet.layers import BatchNorm, Linear
 from minet.loss import SoftmaxCrossEntropy
 from minet.optim import SGD
@@ -38,6 +39,10 @@ def total(x):
 @njit(cache=True)
 def wrong(x):
     return x.no_such_thing
+
+@njit(cache=True)
+def gather(images, order, moves, mean, std, x):
+    x[:] = 0
 
 @njit
 def kept_nowhere(x):
@@ -138,6 +143,13 @@ def test_evaluation_needs_no_bprop(kernels):
     module = kernels()
     assert names(called(net_of(Triple(module)), train=False)) == ["triple"]
     assert names(called(net_of(Triple(module)), train=True)) == ["triple", "untriple"]
+
+
+def test_a_batch_of_the_data_needs_one_too(kernels, monkeypatch):
+    module = kernels()
+    monkeypatch.setattr("minet.data.batches.gather", module.gather)
+    data = Dataset(np.zeros((4, 2, 1, 1), np.uint8), [0, 1, 2, 0])
+    assert names(called(net_of(Triple(module)), data)) == ["gather", "triple", "untriple"]
 
 
 def test_a_function_whose_result_is_needed_ends_the_search_but_no_run(kernels):
