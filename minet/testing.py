@@ -23,6 +23,7 @@ import numpy as np
 from minet import backends
 from minet.backends import Backend
 from minet.backends.compiled import CompileError
+from minet.backends.gpu import KernelError
 from minet.backends.host import HostWarning, check_kernels
 from minet.blame import blaming, place
 from minet.conformance import CHECKS
@@ -200,8 +201,8 @@ def run_check(
 
     Raises
     ------
-    CompileError
-        If a kernel does not compile.
+    CompileError, KernelError
+        If a kernel does not compile, or asks for what its layer has not.
     """
     try:
         with warnings.catch_warnings():
@@ -209,7 +210,7 @@ def run_check(
             CHECKS[name](Case(make, tuple(in_shape), batch, backend))
     except Skip as why:
         return Check(name, "SKIP", str(why))
-    except CompileError:
+    except (CompileError, KernelError):
         raise  # there is nothing to check
     except CheckFailed as failure:
         return Check(name, "FAIL", str(failure))

@@ -91,6 +91,13 @@ def test_a_wrong_signature_is_told_with_what_was_expected_and_found(name, said):
 
 
 @needs_gxx
+def test_a_wrong_signature_ends_a_check():
+    """As a kernel that does not compile: a mistake, and no verdict on the layer."""
+    with pytest.raises(gpu.KernelError, match=r"expects int \*x, found an array of float32"):
+        run_check("poison", own.WrongType, (2, 3, 4), backend="emu")
+
+
+@needs_gxx
 def test_a_number_that_does_not_fit_its_type_is_told():
     be = backends.get("emu")
     be.call(HERE / "typed.cu", "typed", {}, {"n": 2**31 - 1, "x": None}, 1)

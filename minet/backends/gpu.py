@@ -15,7 +15,7 @@ from minet.backends import host, source
 from minet.backends.base import Backend
 from minet.backends.source import Kernel, Source
 from minet.errors import MinetError
-from minet.layer import Array, Layer, Shape
+from minet.layer import Array, Layer, LayerError, Shape
 from minet.naming import short, stem_of
 
 THREADS = 256  # of a block, unless a layer chooses
@@ -23,6 +23,10 @@ MOST_ROWS = 65535  # of a grid; kernels stride over the rest
 BLOCKS = 1 << 16  # of a one-dimensional grid, likewise
 WIDE = 2**30  # elements of an array; from here on kernels count in 64 bits
 CHUNK, SHARES = 1 << 12, 256  # reductions: a share sums at least CHUNK terms, a row has up to SHARES
+
+
+class KernelError(LayerError):
+    """A kernel that is not there, or that asks for what its layer has not."""
 
 
 class GPU(Backend):
@@ -126,7 +130,7 @@ class GPU(Backend):
 
         Raises
         ------
-        LayerError
+        KernelError
             If the kernel asks for what there is not, or for an array of another type.
         """
         files = [found for cls in type(layer).__mro__ if (found := kernel_file(cls))]
@@ -289,5 +293,5 @@ def kernel_file(cls: type) -> Path | None:
     return path if path.is_file() else None
 
 
-def _error(message: str, hint: str, layer: Any) -> MinetError:
-    return layer.error(message, hint) if isinstance(layer, Layer) else MinetError(message, hint)
+def _error(message: str, hint: str, layer: Any) -> KernelError:
+    return KernelError(message, hint, layer=layer if isinstance(layer, Layer) else None)
