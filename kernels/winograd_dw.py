@@ -30,7 +30,7 @@ GROUP = 64  # maps of dy in a task
 BAND = 8  # rows of dy in a block, which share the rows of x
 TAPS = 96  # channels and rows of the window in a task
 LENGTH = 256  # elements of a row of dy in a block, at least one pair
-TASKS = 32  # at least about so many, where there is work enough
+TASKS = 16  # at least about so many, where there is work enough; each has sums of its own
 
 
 @kernel
