@@ -100,6 +100,19 @@ def find(v, p, channels, low, size, at):
 
 
 @kernel
+def see_pairs(x, xc, v, S, c0, c1, p0, p1, j0, couples, raw, panel, pitch, size, seen):
+    """Pack and transform the rows that output rows p0 .. p1-1 see of channels c0 .. c1-1, and find them."""
+    low = np.int64(0)
+    for c in range(c0, c1):
+        low = pack(x, xc, v, c, c + 1, p0, p1, j0, 2 * couples * v.N, raw)
+        for h in range(v.tall):
+            line = (1 + (c - c0) * v.tall + h) * size
+            transform(raw, (1 + h) * v.pitch, v.N, couples, S, panel, line, pitch)
+    for p in range(p0, p1):
+        find(v, p, c1 - c0, low, size, seen[p - p0])
+
+
+@kernel
 def work_pairs(counter, room, a, bias, x, xc, v, S, out, om, M, C, beta):
     """One worker's part of `pairs`."""
     (P, R), Q, T, N = v.rows.shape, len(v.columns), S + 1, v.N
@@ -120,14 +133,8 @@ def work_pairs(counter, room, a, bias, x, xc, v, S, out, om, M, C, beta):
         i1, p1, count = min(i0 + GROUP, M), min(p0 + v.band, P), min(v.length, Q * N - j0)
         couples = -(-count // (2 * N))
         for c0 in range(0, C, v.channels):
-            c1, low = min(c0 + v.channels, C), np.int64(0)
-            for c in range(c0, c1):
-                low = pack(x, xc, v, c, c + 1, p0, p1, j0, 2 * couples * N, raw)
-                for h in range(v.tall):
-                    line = (1 + (c - c0) * v.tall + h) * size
-                    transform(raw, (1 + h) * v.pitch, N, couples, S, panel, line, pitch)
-            for p in range(p0, p1):
-                find(v, p, c1 - c0, low, size, seen[p - p0])
+            c1 = min(c0 + v.channels, C)
+            see_pairs(x, xc, v, S, c0, c1, p0, p1, j0, couples, raw, panel, pitch, size, seen)
             for t in range(T):
                 ai, mine = (t * M * C + c0) * R, t * plane
                 for p in range(p0, p1):

@@ -22,9 +22,8 @@ from minet.layer import update
 from . import kernel, parallel_kernel, workspace
 from .gemm import gemm, turn_rows
 from .lanes import address, ahead, get_lanes, put_lanes, scaled
-from .pack import pack
 from .tile import BYTES, ROWS, VECS, add_outer, merge_tile, take, zero_tile
-from .winograd import G, couples_view, find, transform
+from .winograd import G, couples_view, see_pairs
 
 GROUP = 64  # maps of dy in a task
 BAND = 8  # rows of dy in a block, which share the rows of x
@@ -77,14 +76,8 @@ def work_pair_dots(counter, room, partial, a, am, x, xc, v, S, M, C):
         for chunk in range(chunks * share // shares, chunks * (share + 1) // shares):
             p0, j0 = chunk // along * v.band, chunk % along * v.length
             p1, columns = min(p0 + v.band, P), min(v.length, Q * N - j0) // N
-            couples, low = -(-columns // 2), np.int64(0)
-            for c in range(c0, c1):
-                low = pack(x, xc, v, c, c + 1, p0, p1, j0, 2 * couples * N, raw)
-                for h in range(v.tall):
-                    line = (1 + (c - c0) * v.tall + h) * size
-                    transform(raw, (1 + h) * v.pitch, N, couples, S, panel, line, pitch)
-            for p in range(p0, p1):
-                find(v, p, c1 - c0, low, size, seen[p - p0])
+            couples = -(-columns // 2)
+            see_pairs(x, xc, v, S, c0, c1, p0, p1, j0, couples, raw, panel, pitch, size, seen)
             for i in range(i0, i1, wide):
                 for p in range(p0, p1):
                     last = min(wide, i1 - i) - 1
