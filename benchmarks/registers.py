@@ -106,16 +106,17 @@ def collected() -> dict[Build, Source]:
     be = Noting()
     for cls in all_layers():
         for make, in_shape in cls.examples():
-            step(Net(make(), in_shape, 2, backend=be))
+            for batch in (1, 4):  # of four, threads take several samples at once
+                step(Net(make(), in_shape, batch, backend=be))
     for window in WINDOWS:
         for stride in STRIDES:
             for kernels in KERNELS:
                 layer = GaussianPool(window, stride, window // 2, kernels)
-                step(Net(layer, (2, 2 * window, 2 * window), 2, backend=be))
+                step(Net(layer, (2, 2 * window, 2 * window), 4, backend=be))
     for name in modelfile.names():
         model = modelfile.load(name)
-        net = Net(model.net(), model.input_shape, 2, model.loss, backend=be)
-        net.train_step(be.zeros((*model.input_shape, 2)), np.zeros(2, int), model.solver())
+        net = Net(model.net(), model.input_shape, 4, model.loss, backend=be)
+        net.train_step(be.zeros((*model.input_shape, 4)), np.zeros(4, int), model.solver())
         step(net)
     seen = {build.path for build in be.noted}
     for path in sorted(source.folder().glob("*.cu")):

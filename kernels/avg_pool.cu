@@ -1,47 +1,92 @@
 // Average pooling: y[c,p,q,n] = mean of x[c,h,w,n] over the part of the window of (p, q) inside the image.
 //
-// Order:   taps (r, s) row by row; in bprop windows (p, q) row by row.
-// Threads: fprop one for each output, bprop one for each input, a warp along n, a row of blocks for each (c, p)
-//          or (c, h). bprop gathers: each dx has one owner.
-// Bytes:   3x3 stride 2, for each x: 4 read and 1 written in fprop, the reverse in bprop; what windows share
+// Order:   a row of the window from left to right, then the rows from above; in bprop windows (p, q) likewise.
+// Threads: one for LANES neighbours along n of a column of outputs (fprop) or inputs (bprop); it marches down a
+//          band of rows, a row of blocks for each (c, band). What a row adds to all windows that hold it is summed
+//          once, and held in registers for those under way: S + R/SY additions in the place of S*R.
+// Bytes:   3x3 stride 2, for each x: 4 read and 1 written in fprop, the reverse in bprop; what columns share
 //          comes from cache.
+// Limits:  any window; up to 16 rows of windows at one place stay in registers.
 // Source:  textbook; padding is left out of the mean (count_include_pad=False elsewhere).
 #include "minet.cuh"
 #include "window.cuh"
 
-extern "C" __global__ void avg_pool_fprop(const float *x, float *y, int C, int H, int W, int P, int Q, int N,
+constexpr int ROWS_AT_ONCE = SY <= 4 ? SY : 1;
+
+extern "C" __global__ void avg_pool_fprop(const float *x, float *y, int bands, int C, int H, int W, int P, int Q, int N,
                                           float beta) {
-    FOR_ROWS(row, (count_t)C * P) {
-        Range h = span(row % P, R, SY, PY, H);
-        const float *plane = x + (row / P) * H * W * N;
-        FOR_EACH(i, (count_t)Q * N) {
-            int q = i / N, n = i % N;
+    int groups = N / LANES;
+    FOR_ROWS(row, (count_t)C * bands) {
+        int c = row / bands, begin = part(row % bands, bands, P), end = part(row % bands + 1, bands, P);
+        const float *plane = x + (count_t)c * H * W * N;
+        FOR_EACH(i, (count_t)Q * groups) {
+            int q = i / groups, n = i % groups * LANES;
             Range w = span(q, S, SX, PX, W);
-            float total = 0;
-            for (int hh = h.first; hh < h.end; hh++)
-                for (int ww = w.first; ww < w.end; ww++) total += plane[((count_t)hh * W + ww) * N + n];
-            put(y + row * Q * N + i, total / (float)((h.end - h.first) * (w.end - w.first)), beta);
+            Samples sums[DEEP] = {}; // of the windows p - k, where p begins here
+            for (int p = begin; p < end + DEEP - 1; p++) {
+#pragma unroll ROWS_AT_ONCE
+                for (int d = 0; d < min(R, SY); d++) {
+                    Samples across = {};
+#pragma unroll AT_ONCE_S
+                    for (int s = 0; s < S; s++) {
+                        Samples value = tap(plane, p * SY - PY + d, q * SX - PX + s, n, H, W, N, 0.0f);
+                        EACH_LANE(l) across.of[l] += value.of[l];
+                    }
+#pragma unroll
+                    for (int k = 0; k < DEEP; k++)
+                        if (k * SY + d < R) EACH_LANE(l) sums[k].of[l] += across.of[l];
+                }
+                int done = p - (DEEP - 1);
+                if (done >= begin) {
+                    Range h = span(done, R, SY, PY, H);
+                    float cells = (float)((h.end - h.first) * (w.end - w.first));
+                    EACH_LANE(l) sums[DEEP - 1].of[l] /= cells;
+                    put(y + (((count_t)c * P + done) * Q + q) * N + n, sums[DEEP - 1], beta);
+                }
+                push(sums, Samples{});
+            }
         }
     }
 }
 
-extern "C" __global__ void avg_pool_bprop(const float *dy, float *dx, int C, int H, int W, int P, int Q, int N,
-                                          float beta) {
-    FOR_ROWS(row, (count_t)C * H) {
-        Range p = covering(row % H, R, SY, PY, P);
-        const float *plane = dy + (row / H) * P * Q * N;
-        FOR_EACH(i, (count_t)W * N) {
-            int w = i / N, n = i % N;
-            Range q = covering(w, S, SX, PX, Q);
-            float total = 0;
-            for (int pp = p.first; pp < p.end; pp++) {
-                Range h = span(pp, R, SY, PY, H);
-                for (int qq = q.first; qq < q.end; qq++) {
-                    Range v = span(qq, S, SX, PX, W);
-                    total += plane[((count_t)pp * Q + qq) * N + n] / (float)((h.end - h.first) * (v.end - v.first));
+extern "C" __global__ void avg_pool_bprop(const float *dy, float *dx, int bands, int C, int H, int W, int P, int Q,
+                                          int N, float beta) {
+    int groups = N / LANES, steps = (H - 1 + PY) / SY + 1; // of SY rows, those that the same windows begin with
+    FOR_ROWS(row, (count_t)C * bands) {
+        int c = row / bands, begin = part(row % bands, bands, steps), end = part(row % bands + 1, bands, steps);
+        FOR_EACH(i, (count_t)W * groups) {
+            int w = i / groups, n = i % groups * LANES, last = (w + PX) / SX, lowest = (w + PX) % SX;
+            float share[BROAD]; // of a window q = last - j, for each of its columns
+#pragma unroll
+            for (int j = 0; j < BROAD; j++) {
+                Range columns = span(last - j, S, SX, PX, W);
+                bool holds = lowest + j * SX < S && j <= last && last - j < Q;
+                share[j] = holds ? 1.0f / (columns.end - columns.first) : 0.0f;
+            }
+            Samples rows[DEEP] = {}; // what windows p - k give to each of their rows
+            for (int p = begin - (DEEP - 1); p < end; p++) {
+                Samples across = {};
+                Range h = span(p, R, SY, PY, H);
+#pragma unroll
+                for (int j = BROAD - 1; j >= 0; j--) {
+                    bool there = share[j] > 0 && p >= 0 && p < P;
+                    Samples delta = lanes(dy + (((count_t)c * P + p) * Q + last - j) * N + n, there, 0.0f);
+                    EACH_LANE(l) across.of[l] += delta.of[l] * share[j];
+                }
+                float down = 1.0f / (h.end - h.first);
+                EACH_LANE(l) across.of[l] *= down;
+                push(rows, across);
+                if (p < begin) continue;
+#pragma unroll ROWS_AT_ONCE
+                for (int d = 0; d < SY; d++) {
+                    Samples total = {};
+#pragma unroll
+                    for (int k = DEEP - 1; k >= 0; k--)
+                        if (k * SY + d < R) EACH_LANE(l) total.of[l] += rows[k].of[l];
+                    int at = p * SY - PY + d;
+                    if (at >= 0 && at < H) put(dx + (((count_t)c * H + at) * W + w) * N + n, total, beta);
                 }
             }
-            put(dx + row * W * N + i, total, beta);
         }
     }
 }

@@ -8,7 +8,7 @@
 #include <tuple>
 
 #define __global__
-#define __device__ static
+#define __device__ __attribute__((visibility("hidden"))) // not static, which a member could not be
 #define __host__
 #define __constant__ static
 #define __forceinline__ inline __attribute__((always_inline))

@@ -4,17 +4,18 @@
 //   h = p*SY - PY + r, w = q*SX - PX + s;  e = sum over q of wx * dy,  dx = sum over j, p of wy * e,
 //   dmean_y = sum of e * (wy' X), dmean_x = sum of e' * (wy X), where ' is the weights' derivative; log_sigma alike
 //
-// Order:   x (C, H, W, N); tables [set][output][w, dw/dmean, dw/dlog_sigma][tap], a set for each channel (or one
-//          for all) and kernel, taps filled up with zeros to a multiple of 4. `weights` makes them, a softmax for
-//          each output over the taps inside the image: that makes the edge exact, and nothing else knows of it.
-// Threads: a warp along n, a block for TILE columns of outputs (fprop) or inputs (bprop) of a channel; it marches
-//          down the rows. fprop: each row of x goes to shared memory once, for all kernels; a thread takes the
-//          horizontal sums and adds them to the outputs under way, of which it holds DEEP * KERNELS in registers.
-//          bprop: each row of dy goes to shared memory once; a thread holds R rows of its column of x and of dx.
-//          dx has one owner, and each block its own part of the parameters' sums, which a second launch adds up.
+// Order:   x (C, H, W, N). Weights lie in tables [kernel][axis][place][w, dw/dmean, dw/dlog_sigma][tap], taps filled
+//          up with zeros to a multiple of 4. Windows inside the image have the same weights, and so one place; one
+//          each have those that reach over an edge: a softmax over the taps inside makes the edge exact.
+// Threads: one for LANES neighbours along n of a column of outputs (fprop) or inputs (bprop) of a channel; it marches
+//          down a band of rows. fprop: each row of x is weighed across once and added to all windows that hold it,
+//          DEEP * KERNELS sums in registers. bprop: a thread holds R rows of its column of x and of dx; dx has one
+//          owner. Each block makes its tables in shared memory, and its own part of the parameters' sums, which a
+//          second launch adds up.
 // Bytes:   fprop reads 4 for each x and writes 4 for each y; bprop reads 4 for each x and dy and writes 4 for each
-//          dx, whatever KERNELS; what neighbouring blocks share (S - SX columns) comes from L2.
-// Limits:  windows up to some 300 pixels wide, by shared memory; rows and sums stay in registers up to 15 x 15.
+//          dx, whatever KERNELS; what columns share comes from cache.
+// Limits:  any window; rows and sums stay in registers up to 15 x 15. Tables that shared memory does not hold
+//          (APART) are made in global memory by a launch of their own.
 // Source:  a diagonal Gaussian over a rectangle factorises; Zeiler & Fergus, arXiv 1207.0151, for the form "l2".
 #include "minet.cuh"
 #include "window.cuh"
@@ -24,8 +25,9 @@
 #define L2 1
 #define NONE 2
 
-// The weights of one output along one axis, and their slopes: three rows of PADDED(taps). Moments are taken about
-// the largest weight's tap, where nothing cancels: d^2 - E[d^2] = 2 d0 (t - E[t]) + t^2 - E[t^2] with d = d0 + t.
+// KINDS rows of a table (w and its slopes) for one window along one axis. Moments are taken about the largest
+// weight's tap, where nothing cancels: d^2 - E[d^2] = 2 d0 (t - E[t]) + t^2 - E[t^2] with d = d0 + t.
+template <int KINDS>
 __device__ __forceinline__ void weigh(float *out, float mean, float log_sigma, int taps, int first, int size) {
     float precision = expf(-2 * log_sigma), centre = 0.5f * (taps - 1) + mean;
     int begin = EXACT ? max(0, -first) : 0, end = EXACT ? min(taps, size - first) : taps;
@@ -48,236 +50,257 @@ __device__ __forceinline__ void weigh(float *out, float mean, float log_sigma, i
         if (i >= begin && i < end && i + first >= 0 && i + first < size) w = share(i) * scale;
         if (NORMALIZE == L2) w = sqrtf(w);
         w = w > 1.17549435e-38f ? w : 0; // as on the cpu, which is slow at smaller numbers
-        float slope = (NORMALIZE == L2 ? 0.5f : 1.0f) * precision * w;
         out[i] = w;
+        if (KINDS == 1) continue;
+        float slope = (NORMALIZE == L2 ? 0.5f : 1.0f) * precision * w;
         out[PADDED(taps) + i] = slope * (NORMALIZE == NONE ? t + d0 : t - moment1);
         out[2 * PADDED(taps) + i] =
             slope * (NORMALIZE == NONE ? (t + d0) * (t + d0) : 2 * d0 * (t - moment1) + (t * t - moment2));
     }
 }
 
-extern "C" __global__ void gaussian_pool_weights(const float *mean, const float *log_sigma, float *rows, float *cols,
-                                                 int sets, int H, int W, int P, int Q) {
-    FOR_EACH(i, (count_t)sets * (P + Q)) {
-        int set = i / (P + Q), p = i % (P + Q), q = p - P;
-        if (p < P)
-            weigh(rows + ((count_t)set * P + p) * 3 * PADDED(R), mean[2 * set], log_sigma[2 * set], R, p * SY - PY, H);
+// The places of the windows along one axis: OVER over the first edge, one for all inside, up to OVER over the last.
+struct Places {
+    int over, first_over_last;
+    __device__ Places(int taps, int stride, int pad, int size) {
+        over = (pad + stride - 1) / stride;
+        first_over_last = max(over, (size + pad - taps) / stride + 1);
+    }
+    __device__ int of(int p) const { return p < over ? p : p < first_over_last ? over : p - first_over_last + over + 1; }
+    __device__ int window(int place) const { return place <= over ? place : first_over_last + place - over - 1; }
+};
+#define PLACES_Y (2 * ((PY + SY - 1) / SY) + 1)
+#define PLACES_X (2 * ((PX + SX - 1) / SX) + 1)
+#define ROW (KINDS * PADDED(R))       // of a table, one place
+#define COL (KINDS * PADDED(S))
+#define COLS (PLACES_Y * KINDS * PADDED(R)) // where those along x begin
+#define NOWHERE (COLS + PLACES_X * COL)     // zeros, for windows that there are not
+#define TABLE (NOWHERE + COL)
+
+// The tables of `count` kernels; thread number `thread` of `threads` makes its part.
+template <int KINDS>
+__device__ void make_tables(float *tables, const float *mean, const float *log_sigma, int count, int H, int W,
+                            int thread, int threads) {
+    Places rows(R, SY, PY, H), cols(S, SX, PX, W);
+    for (int i = thread; i < count * COL; i += threads) tables[(count_t)(i / COL) * TABLE + NOWHERE + i % COL] = 0;
+    for (int i = thread; i < count * (PLACES_Y + PLACES_X); i += threads) {
+        int j = i / (PLACES_Y + PLACES_X), place = i % (PLACES_Y + PLACES_X), x = place - PLACES_Y;
+        float *table = tables + (count_t)j * TABLE;
+        if (x < 0)
+            weigh<KINDS>(table + place * ROW, mean[2 * j], log_sigma[2 * j], R, rows.window(place) * SY - PY, H);
         else
-            weigh(cols + ((count_t)set * Q + q) * 3 * PADDED(S), mean[2 * set + 1], log_sigma[2 * set + 1], S,
-                  q * SX - PX, W);
+            weigh<KINDS>(table + COLS + x * COL, mean[2 * j + 1], log_sigma[2 * j + 1], S,
+                         cols.window(x) * SX - PX, W);
     }
 }
 
-// `taps` weights of a table's row, four at a time: a broadcast to the warp.
-__device__ __forceinline__ void load(float *to, const float *row, int taps) {
+extern "C" __global__ void gaussian_pool_weights(const float *mean, const float *log_sigma, float *tables, int sets,
+                                                 int H, int W) {
+    make_tables<3>(tables, mean, log_sigma, sets, H, W, blockIdx.x * blockDim.x + threadIdx.x,
+                   gridDim.x * blockDim.x);
+}
+
+// The tables of a channel's kernels, wherever they are.
+#if APART
+#define TABLES(kinds, set)                                                                                 \
+    constexpr int KINDS = 3;                                                                               \
+    const float *table = tables + (count_t)(set) * TABLE;
+#else
+#define TABLES(kinds, set)                                                                                 \
+    constexpr int KINDS = kinds;                                                                           \
+    __shared__ __align__(16) float table[KERNELS * TABLE];                                                 \
+    make_tables<KINDS>(table, mean + 2 * (set), log_sigma + 2 * (set), KERNELS, H, W,                      \
+                       threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);                   \
+    __syncthreads();
+#endif
+
+constexpr int ROWS_AT_ONCE = SY <= 4 ? SY : 1;
+constexpr bool FEW = KERNELS * S <= 24; // weights across that a thread keeps in registers
+
+extern "C" __global__ void __launch_bounds__(256)
+gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *log_sigma, const float *tables,
+                    int shared_sets, int bands, int C, int H, int W, int P, int Q, int N, float beta) {
+    int across = (N / LANES + blockDim.x - 1) / blockDim.x, c = blockIdx.y;
+    TABLES(1, shared_sets ? 0 : c * KERNELS)
+    int n = (blockIdx.x % across * blockDim.x + threadIdx.x) * LANES;
+    int q = blockIdx.x / across * blockDim.y + threadIdx.y;
+    if (n >= N || q >= Q) return;
+    int begin = part(blockIdx.z, bands, P), end = part(blockIdx.z + 1, bands, P);
+    Places rows(R, SY, PY, H), cols(S, SX, PX, W);
+    const float *plane = x + (count_t)c * H * W * N + n, *col = table + COLS + cols.of(q) * COL;
+
+    int at[S]; // The weights outside the image are 0: any pixel of the window will do, and no load is conditional.
 #pragma unroll
-    for (int i = 0; i < taps; i += 4) {
-        float4 w = __ldg((const float4 *)(row + i));
+    for (int s = 0; s < S; s++) at[s] = within(q * SX - PX + s, W) * N;
+    float kept[FEW ? KERNELS : 1][S];
+    if (FEW)
+#pragma unroll
+        for (int j = 0; j < KERNELS; j++)
+#pragma unroll
+            for (int s = 0; s < S; s++) kept[j][s] = col[j * TABLE + s];
+    Samples sums[KERNELS][DEEP] = {}; // of the windows p - k, where p begins here
+    int row[DEEP] = {}; // their places in the tables
+#pragma unroll 1
+    for (int p = begin; p < end + DEEP - 1; p++) {
+        push(row, rows.of(min(p, P - 1)) * ROW);
+#pragma unroll ROWS_AT_ONCE
+        for (int d = 0; d < min(R, SY); d++) {
+            Samples across_x[KERNELS] = {};
+            const float *line = plane + (count_t)within(p * SY - PY + d, H) * W * N;
+#pragma unroll AT_ONCE_S
+            for (int s = 0; s < S; s++) {
+                Samples value = *(const Samples *)(line + at[s]);
+#pragma unroll
+                for (int j = 0; j < KERNELS; j++) {
+                    float weight = FEW ? kept[FEW ? j : 0][s] : col[j * TABLE + s];
+                    EACH_LANE(l) across_x[j].of[l] += weight * value.of[l];
+                }
+            }
+#pragma unroll
+            for (int k = 0; k < DEEP; k++)
+                if (k * SY + d < R)
+#pragma unroll
+                    for (int j = 0; j < KERNELS; j++) {
+                        float weight = table[row[k] + j * TABLE + k * SY + d];
+                        EACH_LANE(l) sums[j][k].of[l] += weight * across_x[j].of[l];
+                    }
+        }
+        int done = p - (DEEP - 1);
+#pragma unroll
+        for (int j = 0; j < KERNELS; j++) {
+            if (done >= begin) put(y + ((((count_t)j * C + c) * P + done) * Q + q) * N + n, sums[j][DEEP - 1], beta);
+            push(sums[j], Samples{});
+        }
+    }
+}
+
+#define TALL (R > SY ? R : SY) // rows of dx under way
+#define NEW (SY < R ? SY : R)  // rows of x that a window has and the one before has not
+
+// Weights, four at a time: a broadcast to the warp.
+template <int COUNT> __device__ __forceinline__ void load(float (&to)[COUNT], const float *row) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i += 4) {
+        float4 w = *(const float4 *)(row + i);
         to[i] = w.x, to[i + 1] = w.y, to[i + 2] = w.z, to[i + 3] = w.w;
     }
 }
 
-#define DEEP ((R + SY - 1) / SY)         // windows that hold one row
-#define COLUMNS ((TILE - 1) * SX + S)    // of x, for TILE outputs
-#define LOADS ((COLUMNS + TILE - 1) / TILE)
-
-extern "C" __global__ void __launch_bounds__(32 * TILE, 1)
-gaussian_pool_fprop(const float *x, float *y, const float *rows, const float *cols, int shared_sets, int bands,
-                    int C, int H, int W, int P, int Q, int N, float beta) {
-    __shared__ float tile[2][COLUMNS][32];
-    int lane = threadIdx.x, across = (N + 31) / 32, n = blockIdx.x % across * 32 + lane, c = blockIdx.y;
-    int q0 = blockIdx.x / across * TILE, q = q0 + threadIdx.y, w0 = q0 * SX - PX;
-    int p = (int)((long long)P * blockIdx.z / bands), stop = (int)((long long)P * (blockIdx.z + 1) / bands);
-    int set0 = shared_sets ? 0 : c * KERNELS;
-    const float *plane = x + (count_t)c * H * W * N;
-
-    float across_w[KERNELS][PADDED(S)], sum[KERNELS][DEEP], next[LOADS];
-#pragma unroll
-    for (int j = 0; j < KERNELS; j++) {
-        load(across_w[j], cols + ((count_t)(set0 + j) * Q + min(q, Q - 1)) * 3 * PADDED(S), PADDED(S));
-#pragma unroll
-        for (int a = 0; a < DEEP; a++) sum[j][a] = 0;
-    }
-    auto fetch = [&](int h) {
-#pragma unroll
-        for (int i = 0; i < LOADS; i++) {
-            int column = i * TILE + threadIdx.y, w = w0 + column;
-            bool there = column < COLUMNS && w >= 0 && w < W && n < N && h < H;
-            next[i] = there ? plane[((count_t)h * W + w) * N + n] : 0;
-        }
-    };
-    auto store = [&](int buffer) {
-#pragma unroll
-        for (int i = 0; i < LOADS; i++)
-            if (i * TILE + threadIdx.y < COLUMNS) tile[buffer][i * TILE + threadIdx.y][lane] = next[i];
-    };
-    int h = max(p * SY - PY, 0), buffer = 0;
-    fetch(h), store(0);
-    __syncthreads();
-    while (p < stop) { // p: the first output under way; h: the row in shared memory
-        // The next row that any window needs, while this one is worked on.
-        int done = p;
-        while (done < stop && (h - done * SY + PY >= R - 1 || h == H - 1)) done++;
-        int following = max(h + 1, done * SY - PY);
-        fetch(following);
-        float u[KERNELS];
-#pragma unroll
-        for (int j = 0; j < KERNELS; j++) u[j] = 0;
-#pragma unroll
-        for (int s = 0; s < S; s++) {
-            float value = tile[buffer][threadIdx.y * SX + s][lane];
-#pragma unroll
-            for (int j = 0; j < KERNELS; j++) u[j] += across_w[j][s] * value;
-        }
-        int r = h - p * SY + PY;
-#pragma unroll
-        for (int a = 0; a < DEEP; a++)
-            if (r - a * SY >= 0 && p + a < stop)
-#pragma unroll
-                for (int j = 0; j < KERNELS; j++)
-                    sum[j][a] += __ldg(rows + ((count_t)(set0 + j) * P + p + a) * 3 * PADDED(R) + r - a * SY) * u[j];
-        for (; p < done; p++)
-#pragma unroll
-            for (int j = 0; j < KERNELS; j++) {
-                if (q < Q && n < N) put(y + ((((count_t)j * C + c) * P + p) * Q + q) * N + n, sum[j][0], beta);
-#pragma unroll
-                for (int a = 0; a < DEEP - 1; a++) sum[j][a] = sum[j][a + 1];
-                sum[j][DEEP - 1] = 0;
-            }
-        h = following, buffer ^= 1;
-        store(buffer);
-        __syncthreads();
-    }
-}
-
-#define TALL (R > SY ? R : SY)             // rows of dx under way
-#define STEP (SY < R ? SY : R)             // rows of x that a window has and the one before has not
-#define TAPS ((S + SX - 1) / SX)           // outputs that a column may reach
-#define REACH ((TILE + S - 2) / SX + 2)    // outputs that TILE columns may reach
-#define FETCHES ((REACH + TILE - 1) / TILE)
-#define SLOPES (LEARN ? 3 : 1)             // rows of a table that are needed
-
-// Blocks on a multiprocessor: more of them hide memory's latency, as far as registers go without spilling.
-#define RESIDENT (TILE == 8 ? (R <= 11 ? 2 : 1) : (KERNELS == 1 && R <= 7 ? 2 : 1))
-
-extern "C" __global__ void __launch_bounds__(32 * TILE, RESIDENT)
-gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *rows, const float *cols, float *sums,
-                    int shared_sets, int bands, int C, int H, int W, int P, int Q, int N, float beta) {
-    __shared__ float tile[2][REACH][32];
-    int lane = threadIdx.x, across = (N + 31) / 32, n = blockIdx.x % across * 32 + lane, c = blockIdx.y;
-    int w0 = blockIdx.x / across * TILE, w = w0 + threadIdx.y;
-    int top = (int)((long long)H * blockIdx.z / bands), bottom = (int)((long long)H * (blockIdx.z + 1) / bands);
-    int set0 = shared_sets ? 0 : c * KERNELS;
+extern "C" __global__ void __launch_bounds__(256, RESIDENT)
+gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mean, const float *log_sigma,
+                    const float *tables, float *parts, int shared_sets, int bands, int C, int H, int W, int P, int Q,
+                    int N, float beta) {
+    int across = (N / LANES + blockDim.x - 1) / blockDim.x, c = blockIdx.y, set = shared_sets ? 0 : c * KERNELS;
+    TABLES(LEARN ? 3 : 1, set)
+    constexpr int SLOPES = LEARN ? 3 : 1;
+    int n = (blockIdx.x % across * blockDim.x + threadIdx.x) * LANES;
+    int w = blockIdx.x / across * blockDim.y + threadIdx.y;
     bool mine = w < W && n < N;
-    Range reached = covering(w, S, SX, PX, Q);
-    int q0 = covering(w0, S, SX, PX, Q).first;
-    count_t plane = (count_t)c * H * W * N, column = plane + (count_t)w * N + n;
+    int top = part(blockIdx.z, bands, H), bottom = part(blockIdx.z + 1, bands, H);
+    Places rows(R, SY, PY, H), cols(S, SX, PX, W);
+    count_t column = ((count_t)c * H * W + w) * N + n;
 
     // Bands share windows: each adds to the parameters' sums for those that no later band begins with.
     int p = covering(top, R, SY, PY, P).first, stop = min(P, (bottom - 1 + PY) / SY + 1);
     int counted = bottom == H ? P : covering(bottom, R, SY, PY, P).first;
 
-    float image[R], delta[TALL], slope[KERNELS][4], next[FETCHES], weight[SLOPES][TAPS];
+    // The outputs q = last - i hold this column, at tap (w + PX) % SX + i * SX. Those that there are not weigh 0: any
+    // that there is will do for them, as in fprop.
+    Range reached = covering(w, S, SX, PX, Q);
+    bool held = mine && reached.first < reached.end;
+    int last = (w + PX) / SX, lowest = (w + PX) % SX, at[BROAD], to[BROAD];
 #pragma unroll
-    for (int i = 0; i < TALL; i++) delta[i] = 0;
-#pragma unroll
-    for (int j = 0; j < KERNELS; j++)
-#pragma unroll
-        for (int k = 0; k < 4; k++) slope[j][k] = 0;
-    auto fetch = [&](int p, int j) {
-#pragma unroll
-        for (int i = 0; i < FETCHES; i++) {
-            int at = i * TILE + threadIdx.y, q = q0 + at;
-            bool there = at < REACH && q < Q && n < N && p < stop;
-            next[i] = there ? dy[((((count_t)j * C + c) * P + p) * Q + q) * N + n] : 0;
-        }
+    for (int i = 0; i < BROAD; i++) {
+        int q = last - i;
+        bool there = held && q >= reached.first && q < reached.end;
+        at[i] = there ? COLS + cols.of(q) * COL + lowest + i * SX : NOWHERE;
+        to[i] = min(max(q, reached.first), reached.end - 1) * N;
+    }
+    auto delta_of = [&](int p, int j, int i) {
+        return lanes(dy + (((count_t)j * C + c) * P + min(p, P - 1)) * Q * N + n + to[i], held, 0.0f);
     };
-    auto store = [&](int buffer) {
-#pragma unroll
-        for (int i = 0; i < FETCHES; i++)
-            if (i * TILE + threadIdx.y < REACH) tile[buffer][i * TILE + threadIdx.y][lane] = next[i];
-    };
-    // Those of the outputs that this column reaches. Not by __ldg: the compiler would keep them for all kernels at
-    // once, in registers that more threads need to hide memory's latency.
-    auto weigh_columns = [&](int j) {
-#pragma unroll
-        for (int i = 0; i < TAPS; i++) {
-            int q = reached.first + i, s = w - q * SX + PX;
-            const float *row = cols + ((count_t)(set0 + j) * Q + q) * 3 * PADDED(S) + s;
-#pragma unroll
-            for (int k = 0; k < SLOPES; k++) weight[k][i] = mine && q < reached.end ? row[k * PADDED(S)] : 0;
-        }
-    };
-    auto pixel = [&](int h) { return mine && h >= 0 && h < H ? x[column + (count_t)h * W * N] : 0.0f; };
-    auto finish = [&](int h, float value) {
+    auto pixel = [&](int h) { return lanes(x + column + (count_t)within(h, H) * W * N, held, 0.0f); };
+    auto finish = [&](int h, Samples value) {
         if (mine && dx && h >= top && h < bottom) put(dx + column + (count_t)h * W * N, value, beta);
     };
 
-    int base = p * SY - PY, buffer = 0; // the first row of window p
-    for (int h = top; h < min(base, bottom); h++) finish(h, 0); // rows between windows
+    Samples image[R], delta[TALL] = {}, ahead[BROAD];
+    float slopes[KERNELS][4] = {};
+    int base = p * SY - PY; // the first row of window p
+    for (int h = top; h < min(base, bottom); h++) finish(h, Samples{}); // rows between windows
     if (LEARN)
 #pragma unroll
         for (int r = 0; r < R; r++) image[r] = pixel(base + r);
-    if (KERNELS == 1) weigh_columns(0);
-    fetch(p, 0), store(0);
-    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < BROAD; i++) ahead[i] = delta_of(p, 0, i);
+#pragma unroll 1
     for (; p < stop; p++) {
-        float ahead[STEP]; // the next window's new rows, under way while this one is worked on
+        Samples fresh[NEW]; // the next window's new rows, under way while this one is worked on
         if (LEARN)
 #pragma unroll
-            for (int i = 0; i < STEP; i++) ahead[i] = pixel(base + SY + R - STEP + i);
+            for (int i = 0; i < NEW; i++) fresh[i] = pixel(base + SY + R - NEW + i);
+        const float *row = table + rows.of(p) * ROW;
 #pragma unroll
         for (int j = 0; j < KERNELS; j++) {
-            fetch(j + 1 < KERNELS ? p : p + 1, j + 1 < KERNELS ? j + 1 : 0);
-            if (KERNELS > 1) weigh_columns(j);
-            float e[3] = {0, 0, 0}, v[3] = {0, 0, 0}, w_row[PADDED(R)];
+            Samples e[SLOPES] = {}, v[SLOPES] = {};
 #pragma unroll
-            for (int i = 0; i < TAPS; i++) {
-                float value = tile[buffer][min(reached.first - q0 + i, REACH - 1)][lane];
+            for (int i = 0; i < BROAD; i++) {
 #pragma unroll
-                for (int k = 0; k < SLOPES; k++) e[k] += weight[k][i] * value;
+                for (int k = 0; k < SLOPES; k++) {
+                    // Volatile, lest those of all kernels be kept at once, in registers that more threads need.
+                    float weight = *(volatile const float *)(table + at[i] + j * TABLE + k * PADDED(S));
+                    EACH_LANE(l) e[k].of[l] += weight * ahead[i].of[l];
+                }
+                ahead[i] = j + 1 < KERNELS ? delta_of(p, j + 1, i) : delta_of(p + 1, 0, i);
             }
 #pragma unroll
             for (int k = 0; k < SLOPES; k++) {
-                load(w_row, rows + (((count_t)(set0 + j) * P + p) * 3 + k) * PADDED(R), PADDED(R));
+                float weight[PADDED(R)];
+                load(weight, row + j * TABLE + k * PADDED(R));
 #pragma unroll
-                for (int r = 0; r < R; r++) {
-                    if (k == 0) delta[r] += w_row[r] * e[0];
-                    if (LEARN) v[k] += w_row[r] * image[r];
+                for (int r = 0; r < R; r++)
+                    EACH_LANE(l) {
+                        if (k == 0) delta[r].of[l] += weight[r] * e[0].of[l];
+                        if (LEARN) v[k].of[l] += weight[r] * image[r].of[l];
+                    }
+            }
+            if (LEARN && p < counted)
+                EACH_LANE(l) {
+                    slopes[j][0] += e[0].of[l] * v[1].of[l], slopes[j][1] += e[1].of[l] * v[0].of[l];
+                    slopes[j][2] += e[0].of[l] * v[2].of[l], slopes[j][3] += e[2].of[l] * v[0].of[l];
                 }
-            }
-            if (p < counted) {
-                slope[j][0] += e[0] * v[1], slope[j][1] += e[1] * v[0];
-                slope[j][2] += e[0] * v[2], slope[j][3] += e[2] * v[0];
-            }
-            buffer ^= 1;
-            store(buffer);
-            __syncthreads();
         }
 #pragma unroll
         for (int i = 0; i < SY; i++) finish(base + i, delta[i]);
 #pragma unroll
-        for (int i = 0; i < TALL; i++) delta[i] = i + SY < TALL ? delta[i + SY] : 0;
+        for (int i = 0; i < TALL; i++) delta[i] = i + SY < TALL ? delta[i + SY] : Samples{};
         base += SY;
         if (LEARN)
 #pragma unroll
-            for (int r = 0; r < R; r++) image[r] = r + SY < R ? image[r + SY] : ahead[r - (R - STEP)];
+            for (int r = 0; r < R; r++) image[r] = r + SY < R ? image[r + SY] : fresh[r - (R - NEW)];
     }
 #pragma unroll
     for (int i = 0; i < TALL; i++) finish(base + i, delta[i]);
-    for (int h = max(base + TALL, top); h < bottom; h++) finish(h, 0); // rows that no window reaches
+    for (int h = max(base + TALL, top); h < bottom; h++) finish(h, Samples{}); // rows that no window reaches
 
     if (LEARN) {
         int blocks = gridDim.x * bands, block = blockIdx.z * gridDim.x + blockIdx.x;
-        int sets = shared_sets ? 1 : C, width = shared_sets ? blocks * C : blocks;
-        if (shared_sets) block += c * blocks;
+        if (shared_sets) block += c * blocks, blocks *= C;
 #pragma unroll
         for (int j = 0; j < KERNELS; j++)
 #pragma unroll
             for (int k = 0; k < 4; k++) {
-                float total = block_sum(slope[j][k]);
-                int row = k / 2 * sets * KERNELS * 2 + (set0 + j) * 2 + k % 2;
-                if (threadIdx.x == 0 && threadIdx.y == 0) sums[(count_t)row * width + block] = total;
+                float total = block_sum(slopes[j][k]);
+                if (threadIdx.x == 0 && threadIdx.y == 0) parts[((count_t)(set + j) * 4 + k) * blocks + block] = total;
             }
     }
+}
+
+// A block for each of a kernel's four: the sum over `blocks` parts, added to dmean or dlog_sigma unless that is null.
+extern "C" __global__ void gaussian_pool_slopes(const float *parts, float *dmean, float *dlog_sigma, int blocks) {
+    float *to = blockIdx.x % 4 < 2 ? dmean : dlog_sigma, total = 0;
+    if (!to) return;
+    for (int i = threadIdx.x; i < blocks; i += blockDim.x) total += parts[(count_t)blockIdx.x * blocks + i];
+    total = block_sum(total);
+    if (threadIdx.x == 0) to[blockIdx.x / 4 * 2 + blockIdx.x % 2] += total;
 }

@@ -2,7 +2,7 @@
 //
 // Order:   taps (r, s) row by row; argmax holds r*S + s. The first of equals wins, NaN wins over any number,
 //          padding never wins.
-// Threads: fprop one for each output, bprop one for each input, a warp along n, a row of blocks for each (c, p)
+// Threads: fprop one for LANES outputs along n, bprop one for LANES * SX inputs, a row of blocks for each (c, p)
 //          or (c, h). bprop gathers: each dx has one owner, who adds the deltas of the windows that chose it in
 //          the order of (p, q).
 // Bytes:   3x3 stride 2, for each x: fprop reads 4 (what windows share comes from cache) and writes 1.25;
@@ -13,29 +13,31 @@
 
 extern "C" __global__ void max_pool_fprop(const float *x, float *y, tap_t *argmax, int C, int H, int W, int P, int Q,
                                           int N, float beta) {
+    int groups = N / LANES;
     FOR_ROWS(row, (count_t)C * P) {
-        int p = row % P;
-        Range h = span(p, R, SY, PY, H);
+        int top = row % P * SY - PY;
         const float *plane = x + (row / P) * H * W * N;
-        FOR_EACH(i, (count_t)Q * N) {
-            int q = i / N, n = i % N, where = 0;
-            Range w = span(q, S, SX, PX, W);
-            int corner = (p * SY - PY) * S + q * SX - PX;
-            float best = 0;
-            bool found = false;
-            for (int hh = h.first; hh < h.end; hh++)
-                for (int ww = w.first; ww < w.end; ww++) {
-                    float value = plane[((count_t)hh * W + ww) * N + n];
-                    if (!found || value > best || value != value) best = value, where = hh * S + ww - corner;
-                    found = true;
+        FOR_EACH(i, (count_t)Q * groups) {
+            int left = i / groups * SX - PX, n = i % groups * LANES;
+            Samples best;
+            Lanes<tap_t> where;
+            EACH_LANE(l) best.of[l] = -INFINITY, where.of[l] = max(-top, 0) * S + max(-left, 0);
+            FOR_TAPS(r, s) {
+                Samples value = tap(plane, top + r, left + s, n, H, W, N, -INFINITY);
+                EACH_LANE(l) {
+                    bool wins = value.of[l] > best.of[l] || value.of[l] != value.of[l];
+                    best.of[l] = wins ? value.of[l] : best.of[l];
+                    where.of[l] = wins ? r * S + s : where.of[l];
                 }
-            argmax[row * Q * N + i] = (tap_t)where;
-            put(y + row * Q * N + i, best, beta);
+            }
+            count_t at = (row * Q + i / groups) * N + n;
+            *(Lanes<tap_t> *)(argmax + at) = where;
+            put(y + at, best, beta);
         }
     }
 }
 
-extern "C" __global__ void max_pool_bprop(const float *dy, float *dx, const tap_t *argmax, int C, int H, int W, int P,
-                                          int Q, int N, float beta) {
-    gather_picked(dy, dx, argmax, C, H, W, P, Q, N, beta);
+extern "C" __global__ void max_pool_bprop(const float *dy, float *dx, const tap_t *argmax, int across, int C, int H,
+                                          int W, int P, int Q, int N, float beta) {
+    gather_picked(dy, dx, argmax, across, C, H, W, P, Q, N, beta);
 }

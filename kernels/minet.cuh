@@ -28,6 +28,32 @@ __device__ __forceinline__ void put(float *at, float value, float beta) {
     *at = beta == 0 ? value : beta * *at + value;
 }
 
+// What a thread computes at once: LANES samples, neighbours along N, read and written as one. A layer that gives
+// LANES among its constants gets it where N and the images' addresses are multiples, and 1 elsewhere.
+#ifndef LANES
+#define LANES 1
+#endif
+#define EACH_LANE(l) _Pragma("unroll") for (int l = 0; l < LANES; l++)
+template <class T> struct alignas(sizeof(T) * LANES) Lanes {
+    T of[LANES];
+};
+typedef Lanes<float> Samples;
+
+// The samples from `at` on, or `otherwise` in the place of each: a load that depends on no branch.
+template <class T> __device__ __forceinline__ Lanes<T> lanes(const T *at, bool there, T otherwise) {
+    Lanes<T> values;
+    EACH_LANE(l) values.of[l] = otherwise;
+    if (there) values = *(const Lanes<T> *)at;
+    return values;
+}
+__device__ __forceinline__ void put(float *at, Samples value, float beta) {
+    if (beta != 0) {
+        Samples before = *(const Samples *)at;
+        EACH_LANE(l) value.of[l] += beta * before.of[l];
+    }
+    *(Samples *)at = value;
+}
+
 // The sum over the block's threads, for thread 0, in an order that depends on the block's size alone. All
 // threads take part; blockDim.x is a multiple of 32.
 __device__ __forceinline__ float block_sum(float value) {

@@ -8,8 +8,7 @@
 //
 // Order:   taps (r, s) row by row. Both sums of a draw are sequential additions in that order, and t is rounded
 //          before it is compared: the cpu does the same, and picks the same positions, bit for bit.
-// Threads: fprop one for each output, bprop one for each input, a warp along n, a row of blocks for each (c, p)
-//          or (c, h). bprop gathers, in training as max pooling does.
+// Threads: as max pooling; testing, one for each input in bprop.
 // Bytes:   as max pooling; the second look at a window comes from cache.
 // Source:  Zeiler & Fergus, "Stochastic pooling for regularization of deep convolutional neural networks",
 //          ICLR 2013.
@@ -20,39 +19,55 @@
 // max(x, 0), but NaN stays NaN.
 __device__ __forceinline__ float positive(float x) { return x <= 0 ? 0.0f : x; }
 
+// A uniform number for each of a thread's outputs; `element` is the first one's index.
+__device__ __forceinline__ Samples uniforms(unsigned key0, unsigned key1, long long step, long long element) {
+#if LANES == 4
+    uint4 w = words(key0, key1, step, element >> 2);
+    return {uniform(w.x), uniform(w.y), uniform(w.z), uniform(w.w)};
+#else
+    Samples draw;
+    EACH_LANE(l) draw.of[l] = uniform(word(key0, key1, step, element + l));
+    return draw;
+#endif
+}
+
 extern "C" __global__ void stochastic_pool_fprop(const float *x, float *y, tap_t *picked, int C, int H, int W, int P,
                                                  int Q, int N, unsigned key0, unsigned key1, long long step,
                                                  float beta) {
+    int groups = N / LANES;
     FOR_ROWS(row, (count_t)C * P) {
-        int p = row % P;
-        Range h = span(p, R, SY, PY, H);
+        int top = row % P * SY - PY;
         const float *plane = x + (row / P) * H * W * N;
-        FOR_EACH(i, (count_t)Q * N) {
-            int q = i / N, n = i % N, where = R * S;
-            Range w = span(q, S, SX, PX, W);
-            int corner = (p * SY - PY) * S + q * SX - PX;
-            long long element = (long long)row * Q * N + i;
-            float total = 0, running = 0, value = 0;
-            for (int hh = h.first; hh < h.end; hh++)
-                for (int ww = w.first; ww < w.end; ww++)
-                    total = __fadd_rn(total, positive(plane[((count_t)hh * W + ww) * N + n]));
-            bool finite = total < INFINITY;
-            float t = __fmul_rn(uniform(word(key0, key1, step, element)), total);
-            for (int hh = h.first; finite && hh < h.end; hh++)
-                for (int ww = w.first; ww < w.end; ww++) {
-                    float a = positive(plane[((count_t)hh * W + ww) * N + n]);
-                    if (a > 0 && running <= t) value = a, where = hh * S + ww - corner;
-                    running = __fadd_rn(running, a);
+        FOR_EACH(i, (count_t)Q * groups) {
+            int left = i / groups * SX - PX, n = i % groups * LANES;
+            count_t at = (row * Q + i / groups) * N + n;
+            Samples total = {}, running = {}, value = {}, t = uniforms(key0, key1, step, at);
+            Lanes<tap_t> where;
+            FOR_TAPS(r, s) {
+                Samples a = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
+                EACH_LANE(l) total.of[l] = __fadd_rn(total.of[l], positive(a.of[l]));
+            }
+            EACH_LANE(l) where.of[l] = R * S, t.of[l] = __fmul_rn(t.of[l], total.of[l]);
+            FOR_TAPS(r, s) {
+                Samples x_ = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
+                EACH_LANE(l) {
+                    float a = positive(x_.of[l]);
+                    bool picks = a > 0 && running.of[l] <= t.of[l];
+                    value.of[l] = picks ? a : value.of[l];
+                    where.of[l] = picks ? r * S + s : where.of[l];
+                    running.of[l] = __fadd_rn(running.of[l], a);
                 }
-            picked[row * Q * N + i] = (tap_t)where;
-            put(y + row * Q * N + i, finite ? value : NAN, beta);
+            }
+            EACH_LANE(l) if (!(total.of[l] < INFINITY)) where.of[l] = R * S, value.of[l] = NAN;
+            *(Lanes<tap_t> *)(picked + at) = where;
+            put(y + at, value, beta);
         }
     }
 }
 
-extern "C" __global__ void stochastic_pool_bprop(const float *dy, float *dx, const tap_t *picked, int C, int H, int W,
-                                                 int P, int Q, int N, float beta) {
-    gather_picked(dy, dx, picked, C, H, W, P, Q, N, beta);
+extern "C" __global__ void stochastic_pool_bprop(const float *dy, float *dx, const tap_t *picked, int across, int C,
+                                                 int H, int W, int P, int Q, int N, float beta) {
+    gather_picked(dy, dx, picked, across, C, H, W, P, Q, N, beta);
 }
 
 struct Sums {
@@ -72,11 +87,22 @@ __device__ __forceinline__ Sums sums(const float *plane, Range h, Range w, int W
 
 extern "C" __global__ void stochastic_pool_mean_fprop(const float *x, float *y, int C, int H, int W, int P, int Q,
                                                       int N, float beta) {
+    int groups = N / LANES;
     FOR_ROWS(row, (count_t)C * P) {
-        Range h = span(row % P, R, SY, PY, H);
-        FOR_EACH(i, (count_t)Q * N) {
-            Sums of = sums(x + (row / P) * H * W * N, h, span(i / N, S, SX, PX, W), W, N, i % N);
-            put(y + row * Q * N + i, of.total > 0 ? of.square / of.total : of.total, beta);
+        int top = row % P * SY - PY;
+        const float *plane = x + (row / P) * H * W * N;
+        FOR_EACH(i, (count_t)Q * groups) {
+            int left = i / groups * SX - PX, n = i % groups * LANES;
+            Samples total = {}, square = {};
+            FOR_TAPS(r, s) {
+                Samples x_ = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
+                EACH_LANE(l) {
+                    float a = positive(x_.of[l]);
+                    total.of[l] += a, square.of[l] += a * a;
+                }
+            }
+            EACH_LANE(l) square.of[l] = total.of[l] > 0 ? square.of[l] / total.of[l] : total.of[l];
+            put(y + (row * Q + i / groups) * N + n, square, beta);
         }
     }
 }

@@ -18,27 +18,71 @@ __device__ __forceinline__ Range covering(int h, int window, int stride, int pad
     return {past > 0 ? past / stride : 0, min((h + pad) / stride + 1, count)};
 }
 
+// The window's taps, row by row, unrolled as far as registers hold what they read.
+#define FOR_TAPS(r, s)                                                                                     \
+    _Pragma("unroll AT_ONCE_R") for (int r = 0; r < R; r++)                                                \
+    _Pragma("unroll AT_ONCE_S") for (int s = 0; s < S; s++)
+constexpr int AT_ONCE_R = R * S <= 16 ? R : 1, AT_ONCE_S = S <= 16 ? S : 4;
+
+// x at (h, w) of a plane, or `outside`.
+__device__ __forceinline__ Samples tap(const float *plane, int h, int w, int n, int H, int W, int N,
+                                       float outside) {
+    bool there = h >= 0 && h < H && w >= 0 && w < W;
+    return lanes(plane + ((count_t)h * W + w) * N + n, there, outside);
+}
+
+// As many windows may hold one position, along each axis.
+#define DEEP ((R + SY - 1) / SY)
+#define BROAD ((S + SX - 1) / SX)
+
+// The position inside the image that is nearest.
+__device__ __forceinline__ int within(int h, int size) { return min(max(h, 0), size - 1); }
+
+// Where part number i of `parts` begins.
+__device__ __forceinline__ int part(int i, int parts, int size) { return (int)((unsigned)size * i / parts); }
+
+// Everything one place on; the first place takes the newest.
+template <class T, int COUNT> __device__ __forceinline__ void push(T (&ring)[COUNT], T value) {
+#pragma unroll
+    for (int k = COUNT - 1; k > 0; k--) ring[k] = ring[k - 1];
+    ring[0] = value;
+}
+
 #ifdef TAP_T
 typedef TAP_T tap_t; // holds a position r*S + s of the window, or R*S for none
 
-// dx <- beta*dx + the dy of the windows that picked this position: a thread for each dx.
-__device__ __forceinline__ void gather_picked(const float *dy, float *dx, const tap_t *picked, int C, int H, int W,
-                                              int P, int Q, int N, float beta) {
+// dx <- beta*dx + the dy of the windows that picked this position: a thread for SX neighbours along W, which are
+// those that the same windows begin with; `across` of them cover a row.
+__device__ __forceinline__ void gather_picked(const float *dy, float *dx, const tap_t *picked, int across, int C,
+                                              int H, int W, int P, int Q, int N, float beta) {
+    int groups = N / LANES;
     FOR_ROWS(row, (count_t)C * H) {
-        int h = row % H;
-        Range p = covering(h, R, SY, PY, P);
+        int h = row % H, last = (h + PY) / SY, lowest = (h + PY) % SY; // row `lowest` of window `last` is here
         count_t plane = (row / H) * P * Q * N;
-        FOR_EACH(i, (count_t)W * N) {
-            int w = i / N, n = i % N;
-            Range q = covering(w, S, SX, PX, Q);
-            float delta = 0;
-            for (int pp = p.first; pp < p.end; pp++)
-                for (int qq = q.first; qq < q.end; qq++) {
-                    count_t at = plane + ((count_t)pp * Q + qq) * N + n;
-                    int tap = (h - pp * SY + PY) * S + w - qq * SX + PX;
-                    delta += picked[at] == tap ? dy[at] : 0.0f;
+        FOR_EACH(i, (count_t)across * groups) {
+            int b = i / groups, n = i % groups * LANES;
+            float delta[SX][LANES] = {};
+#pragma unroll
+            for (int k = DEEP - 1; k >= 0; k--)
+#pragma unroll
+                for (int j = BROAD - 1; j >= 0; j--) {
+                    int p = last - k, q = b - j, r = lowest + k * SY;
+                    bool there = r < R && p >= 0 && p < P && q >= 0 && q < Q;
+                    count_t at = plane + ((count_t)p * Q + q) * N + n;
+                    Lanes<tap_t> taps = lanes(picked + at, there, (tap_t)0);
+                    Samples deltas = lanes(dy + at, there, 0.0f);
+#pragma unroll
+                    for (int d = 0; d < SX; d++)
+                        if (j * SX + d < S)
+                            EACH_LANE(l) delta[d][l] += taps.of[l] == r * S + j * SX + d ? deltas.of[l] : 0.0f;
                 }
-            put(dx + row * W * N + i, delta, beta);
+#pragma unroll
+            for (int d = 0; d < SX; d++) {
+                int w = b * SX - PX + d;
+                Samples sum;
+                EACH_LANE(l) sum.of[l] = delta[d][l];
+                if (w >= 0 && w < W) put(dx + (row * W + w) * N + n, sum, beta);
+            }
         }
     }
 }

@@ -38,6 +38,21 @@ class Window(NamedTuple):
         return (size + 2 * p - d * (r - 1) - 1) // s + 1
 
     @property
+    def reach(self) -> tuple[int, int]:
+        """How many windows hold one position, at most."""
+        (R, S), (SY, SX) = self.size, self.stride
+        return -(-R // SY), -(-S // SX)
+
+    @property
+    def lanes(self) -> int:
+        """Samples that a GPU's thread takes at once, at most: few where each has many pixels."""
+        return 4 if self.stride[1] <= 4 and self.reach[0] <= 8 else 1
+
+    def beginning(self, size: int, axis: int = 1) -> int:
+        """How many groups of neighbours there are along an axis that the same windows begin before."""
+        return (size - 1 + self.pad[axis]) // self.stride[axis] + 1
+
+    @property
     def tap_dtype(self) -> str:
         """The smallest type that holds a place r*S + s in the window, R*S for none, and one more."""
         return str(np.min_scalar_type(self.size[0] * self.size[1] + 1).name)
@@ -61,6 +76,14 @@ class Window(NamedTuple):
                 )
             out.append(self.outputs("HW".index(axis), size))
         return out[0], out[1]
+
+
+MARCHING = 1 << 17  # threads of a GPU that hide its memory's latency, at least
+
+
+def bands(threads: int, rows: int, reach: int) -> int:
+    """Into how many bands a march of `threads` threads down `rows` rows is cut, which overlap by `reach`."""
+    return max(1, min(-(-MARCHING // max(1, threads)), rows // (2 * reach)))
 
 
 def pair(layer: Layer, name: str, value: Any, least: int = 1) -> tuple[int, int]:

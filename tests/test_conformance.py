@@ -13,7 +13,7 @@ from minet import Net, backends, layers, modelfile
 from minet.containers import Container
 from minet.data import Batches
 from minet.optim import SGD
-from minet.testing import check_layer, run
+from minet.testing import check_layer, run, run_check
 
 CONTAINERS = [cls for cls in Container.__subclasses__() if cls.__module__.startswith("minet.")]
 EXAMPLES = [
@@ -51,6 +51,15 @@ def test_the_kit(backend, make, in_shape):
         (layers.GaussianPool(15, 1, 7, kernels=3, normalize="none", mean=1.0, sigma=3.0), (1, 18, 17), 2),
         (layers.GaussianPool((3, 5), (4, 7), (1, 2), kernels=2, per_channel=False), (3, 33, 50), 3),
         (layers.GaussianPool((3, 5), (4, 7), (2, 4), kernels=2, mean=(-4.0, 5.0), sigma=1.5), (2, 33, 50), 2),
+        # Several samples at once; tables too large for shared memory.
+        (layers.GaussianPool(11, 2, 5, kernels=3), (2, 45, 40), 6),
+        (layers.GaussianPool((3, 2), (2, 1), (1, 0)), (2, 11, 9), 68),
+        (layers.GaussianPool(5, (3, 7), 4, edge="zero", per_channel=False, kernels=2), (3, 31, 50), 4),
+        (layers.GaussianPool((31, 30), 1, (30, 20), kernels=2), (2, 14, 13), 2),
+        (layers.MaxPool((3, 4), (2, 3), (1, 2)), (3, 13, 12), 36),
+        (layers.AvgPool(3, (2, 3), 2), (2, 40, 19), 36),
+        (layers.AvgPool((12, 5), (1, 2), (5, 4)), (2, 20, 11), 5),
+        (layers.StochasticPool((3, 2), (2, 1), (1, 1)), (3, 13, 12), 36),
         (layers.PReLU(), (2, 40, 40), 7),
         (layers.BatchNorm(), (2, 40, 40), 7),
         (layers.Conv(7, 3, stride=2, pad=1), (5, 17, 15), 33),
@@ -74,6 +83,23 @@ def test_shapes_beyond_one_block(backend, layer, in_shape, batch):
     for name in set(here.state) & set(there.state):
         if here.state[name].dtype.kind in "iu":  # picks and masks: bit for bit
             np.testing.assert_array_equal(there.state[name], here.state[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.GaussianPool(3, 2, 1, kernels=2),
+        layers.MaxPool(3, 2, 1),
+        layers.AvgPool(3, 2, 1),
+        layers.StochasticPool(3, 2, 1),
+    ],
+    ids=repr,
+)
+def test_several_samples_at_once(backend, layer):
+    """Of four samples a thread takes two or four."""
+    for name in ("poison", "beta_y", "beta_dx", "slices", "need_dx", "evaluation", "thread_order"):
+        check = run_check(name, layer.clone, (2, 7, 6), batch=4, backend=backend)
+        assert check.status == "PASS" or (name == "thread_order" and backend != "emu"), str(check)
 
 
 def test_the_demo_follows_the_cpu(backend):

@@ -124,11 +124,13 @@ def test_arguments_of_every_type_and_alignment(be):
     np.testing.assert_array_equal(y, list(values.values()))
 
 
-def test_templates_constants_and_barriers_between_ifs(be):
+def test_templates_members_constants_and_barriers_between_ifs(be):
     x, y = ints(32), np.zeros(32, np.float32)
     launch(be, "templates", x=x, y=y)
     scale, offset = np.where(x % 2, 10, 1), np.array([100, 200, 300])[x % 3]
     np.testing.assert_array_equal(y, scale * x.sum() + 24 + offset)
+    launch(be, "members", x=x, y=(y := ints(32)))
+    np.testing.assert_array_equal(y, 3 * x)
     y = ints(32)
     launch(be, "around", x=x, y=y, n=3)
     np.testing.assert_array_equal(y, np.concatenate([x[15::-1] + 2, x[:4] + 2, x[20:]]))

@@ -124,6 +124,25 @@ def test_a_kernel_that_the_file_has_not():
         made.be.launch(made.graph.layers[0], "other", 1, x=made.y)
 
 
+@needs_gxx
+@pytest.mark.parametrize("batch", [4, 6])
+def test_several_samples_are_read_as_one_where_the_images_allow_it(batch):
+    """After an odd address, or of a batch that is no multiple, each is read by itself, to the same result."""
+    made = net(MaxPool(2), batch=batch)
+    be, layer = made.be, made.graph.layers[0]
+    x = be.array(numbers(2, 3, 4, batch))
+    apart = be.empty((x.size + 1,))[1:].reshape(x.shape)
+    apart[...] = x
+    assert [be.lanes(4, x), be.lanes(4, x, None, apart)] == ([4, 1] if batch == 4 else [1, 1])
+    taken = []
+    load = be.load
+    be.load = lambda code, constants: taken.append(constants["LANES"]) or load(code, constants)
+    results = [(made.fprop(image).copy(), layer.s.argmax.copy()) for image in (x, apart)]
+    assert taken == ([4, 1] if batch == 4 else [1])
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 # -- which code of a class runs -------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import struct
 from abc import abstractmethod
@@ -22,6 +21,7 @@ THREADS = 256  # of a block, unless a layer chooses
 MOST_ROWS = 65535  # of a grid; kernels stride over the rest
 BLOCKS = 1 << 16  # of a one-dimensional grid, likewise
 WIDE = 2**30  # elements of an array; from here on kernels count in 64 bits
+IMAGES = ("x", "y", "dy", "dx")  # arguments of a layer's kernels that are (C, H, W, N)
 CHUNK, SHARES = 1 << 12, 256  # reductions: a share sums at least CHUNK terms, a row has up to SHARES
 
 
@@ -92,7 +92,7 @@ class GPU(Backend):
         for base in cls.__mro__:
             if code := vars(base).get(f"{phase}_gpu"):
                 return "method", code
-            path, name = kernel_file(base), f"{stem_of(base.__name__)}_{phase}"
+            path, name = source.beside(base), f"{stem_of(base.__name__)}_{phase}"
             if path and phase != "loss" and name in source.read(path).kernels:
                 return "kernel", name
             if f"{phase}_cpu" in vars(base):
@@ -117,7 +117,8 @@ class GPU(Backend):
 
         A parameter of the kernel is given what its name says: one of `values`; the layer's parameters (``a``)
         and their gradients (``da``); its state; the sizes C H W of its input, K P Q of its output, and N; the
-        draw's ``key0 key1 step``; ``train``. None is a null pointer. The constants are the layer's.
+        draw's ``key0 key1 step``; ``train``. None is a null pointer. The constants are the layer's; LANES,
+        how many samples a thread takes at once, is the most: where the images do not allow that it is 1.
 
         Parameters
         ----------
@@ -133,7 +134,7 @@ class GPU(Backend):
         KernelError
             If the kernel asks for what there is not, or for an array of another type.
         """
-        files = [found for cls in type(layer).__mro__ if (found := kernel_file(cls))]
+        files = [found for cls in type(layer).__mro__ if (found := source.beside(cls))]
         if not files:
             raise layer.error(f"has no kernel file for {name}", f"write {layer.stem()}.cu beside its file")
         path = next((file for file in files if name in source.read(file).kernels), files[0])
@@ -144,7 +145,18 @@ class GPU(Backend):
             "key0": layer.key[0], "key1": layer.key[1], "step": layer.clock.step, "train": layer.train,
         }  # fmt: skip
         known |= {f"d{n}": grad for n, grad in layer.g.items()} | dict(layer.p) | dict(layer.s) | values
-        self.call(path, name, layer.constants(), known, size, rows, grid, block, shared, layer)
+        constants = layer.constants()
+        if most := constants.get("LANES"):
+            of_layer = (array for array in layer.s.values() if array.shape[-1] == known["N"])
+            constants["LANES"] = self.lanes(most, *(values.get(name) for name in IMAGES), *of_layer)
+            size = -(-size // constants["LANES"])
+        self.call(path, name, constants, known, size, rows, grid, block, shared, layer)
+
+    def lanes(self, most: int, *images: Any) -> int:
+        """Samples that a thread can read as one: `most`, if N and all addresses are multiples, else 1."""
+        given = [image for image in images if image is not None]
+        fit = (i.shape[-1] % most == 0 and self.address(i) % (most * i.dtype.itemsize) == 0 for i in given)
+        return most if all(fit) else 1
 
     def call(
         self, path: Path, name: str, constants: dict[str, Any], values: dict[str, Any], size: int,
@@ -278,19 +290,6 @@ def _threads(image: Array) -> tuple[int, int]:
     """A thread for each element of an image: for how many in a row, and for how many rows."""
     C, H, W, N = image.shape
     return W * N, C * H
-
-
-def kernel_file(cls: type) -> Path | None:
-    """The .cu file of a class's kernels: beside the class's file, or with minet's kernels for minet's own."""
-    name = f"{stem_of(cls.__name__)}.cu"
-    if cls.__module__.startswith("minet."):
-        path = source.folder() / name
-    else:
-        try:
-            path = Path(inspect.getfile(cls)).with_name(name)
-        except (TypeError, OSError):
-            return None
-    return path if path.is_file() else None
 
 
 def _error(message: str, hint: str, layer: Any) -> KernelError:

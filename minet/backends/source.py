@@ -7,13 +7,14 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from inspect import getfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minet.errors import MinetError
-from minet.naming import short
+from minet.naming import short, stem_of
 
 # What an argument of such a type is packed as (the struct module's letters), and what an array must hold.
 SCALARS = {
@@ -67,6 +68,19 @@ class Source:
 def folder() -> Path:
     """Where minet's own kernels lie."""
     return Path(import_module("minet.kernels").__path__[0])
+
+
+def beside(cls: type) -> Path | None:
+    """The .cu file of a class's kernels: beside the class's file, or with minet's kernels for minet's own."""
+    name = f"{stem_of(cls.__name__)}.cu"
+    if cls.__module__.startswith("minet."):
+        path = folder() / name
+    else:
+        try:
+            path = Path(getfile(cls)).with_name(name)
+        except (TypeError, OSError):
+            return None
+    return path if path.is_file() else None
 
 
 def read(path: Path) -> Source:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minet.layer import Array, Layer, Shape
-from minet.window import Window
+from minet.window import Window, bands
 
 
 class AvgPool(Layer):
@@ -52,7 +52,8 @@ class AvgPool(Layer):
         return (in_shape[0], *self.window_on(in_shape).out_hw(self, in_shape))
 
     def constants(self) -> dict[str, Any]:
-        return self.window_on(self.bound_shapes[0]).constants()
+        window = self.window_on(self.bound_shapes[0])
+        return window.constants() | {"LANES": 4 if window.reach[0] <= 8 else 1}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.kernels.avg_pool import avg_pool_fprop
@@ -64,6 +65,20 @@ class AvgPool(Layer):
 
         if dx is not None:
             avg_pool_bprop(dy, dx, *self.window_on(x.shape)[:3], beta)
+
+    def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        self._march("avg_pool_fprop", y, len(y[0]), x=x, y=y, beta=beta)
+
+    def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is not None:
+            steps = self.window_on(x.shape).beginning(x.shape[1], axis=0)
+            self._march("avg_pool_bprop", dx, steps, dy=dy, dx=dx, beta=beta)
+
+    def _march(self, name: str, image: Array, rows: int, **values: Any) -> None:
+        """Launch a kernel that marches down each column of the image, in bands of the rows."""
+        C, _, width, N = image.shape
+        cut = bands(C * width * N // 4, rows, self.window_on(self.bound_shapes[0]).reach[0])
+        self.be.launch(self, name, width * N, C * cut, bands=cut, **values)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from minet.layer import Array, Layer, Param, Shape, State
-from minet.window import Window
+from minet.window import Window, bands
 
 SMALLEST = 0.3  # px; under a narrower window the gradient of the mean vanishes
-GRID = 512  # blocks on a GPU, at least, if the image has rows enough
+THREADS = 256  # of a block on a GPU
+HELD = 40 << 10  # bytes of tables in a block's shared memory, at most
 LEARNT = {"mean": "mean", "sigma": "log_sigma"}  # parameters, by the names of their settings
 
 
@@ -192,73 +193,72 @@ class GaussianPool(Layer):
             "LEARN": int(bool(self.learn)),
             "NORMALIZE": self.normalize.upper(),
             "EXACT": int(self.edge == "exact"),
-            "TILE": self._tile(),
+            "LANES": 2,
+            "APART": int(self.kernels * self._table() * 4 > HELD),
+            # Blocks on a multiprocessor: more of them hide memory's latency, as far as registers go.
+            "RESIDENT": 2 if self.window.size[0] <= 11 and self.window.reach[1] <= 6 else 1,
         }
 
-    def _tile(self) -> int:
-        """Columns for a block: what shared memory holds twice, and few where a thread needs registers."""
-        (R, S), (SY, SX), *_ = self.window
-        tile = 16 if self.kernels * (S + -(-R // SY)) + 2 * R <= 60 else 8
-        while tile > 1 and max((tile - 1) * SX + S, (tile + S) // SX + 2) > 180:
-            tile //= 2
-        return tile
+    def _table(self) -> int:
+        """Numbers in one kernel's tables: three for each tap of each different window, along both axes."""
+        places = [
+            (2 * -(-pad // stride) + 1 + axis) * -(-taps // 4) * 4
+            for axis, (taps, stride, pad) in enumerate(zip(*self.window[:3], strict=True))
+        ]
+        return 3 * sum(places)
 
-    def _grid(self, C: int, length: int, width: int, N: int) -> tuple[int, int, int]:
-        """Blocks: for tiles of columns and of samples, for channels, for bands where those are few."""
-        across = -(-N // 32) * -(-width // self._tile())
-        bands = max(1, min(-(-GRID // (across * C)), length // (2 * self.window.size[0])))
-        return across, C, bands
+    def _grid(self, C: int, rows: int, width: int, N: int, reach: int, lanes: int = 1) -> tuple[Shape, Shape]:
+        """Blocks and threads for marches down `rows` rows in `width` columns of C channels.
+
+        Neighbours along N are neighbours in a block; bands of rows overlap by `reach`.
+        """
+        groups = N // lanes
+        n = min(32, 1 << groups.bit_length() - 1)
+        columns = max(32 // n, min(THREADS // n, 1 << (width - 1).bit_length()))
+        across = -(-groups // n) * -(-width // columns)
+        return (across, C, bands(C * width * groups, rows, reach)), (n, columns, 1)
 
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
         if self.be.name == "cpu":
             return {}
-        (C, H, W), (_, P, Q) = in_shape, out_shape
-        sets, (R, S) = (C if self.per_channel else 1) * self.kernels, self.window.size
-        state = {
-            "rows": State((sets, P, 3, -(-R // 4) * 4), per_sample=False),
-            "cols": State((sets, Q, 3, -(-S // 4) * 4), per_sample=False),
-        }
-        if self.learn:  # one sum of each block; N samples take at most N blocks
-            blocks = math.prod(self._grid(C, H, W, 1))
-            state["sums"] = State((4 * self.kernels * blocks,), scratch=True)
+        (C, H, W), state = in_shape, {}
+        if self.constants()["APART"]:
+            sets = (C if self.per_channel else 1) * self.kernels
+            state["tables"] = State((sets * self._table(),), per_sample=False)
+        if self.learn:  # four sums of each block, of which N samples take at most 2N times what one takes
+            blocks = math.prod(self._grid(C, H, W, 1, self.window.size[0])[0])
+            state["parts"] = State((2 * 4 * self.kernels * blocks,), scratch=True)
         return state
 
-    def _tables(self, x: Array, y: Array) -> dict[str, Any]:
-        (_, H, W, _), (_, P, Q, _) = x.shape, y.shape
-        sets = len(self.s.rows)
-        self.be.launch(self, "gaussian_pool_weights", sets * (P + Q), x=x, sets=sets, H=H, W=W, P=P, Q=Q)
-        return {"shared_sets": not self.per_channel}
-
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        C, (_, P, Q, N) = len(x), y.shape
-        grid, block = self._grid(C, P, Q, N), (32, self._tile(), 1)
-        values = {**self._tables(x, y), "bands": grid[2]}
-        self.be.launch(
-            self, "gaussian_pool_fprop", y.size, grid=grid, block=block, x=x, y=y, beta=beta, **values
-        )
+        (_, P, Q, N), reach = y.shape, self.window.reach[0]
+        grid, block = self._grid(len(x), P, Q, N, reach, self.be.lanes(2, x, y))
+        self._launch("fprop", grid, block, x=x, y=y, beta=beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         if dx is None and not self.learn:
             return
         C, H, W, N = x.shape
-        grid, block = self._grid(C, H, W, N), (32, self._tile(), 1)
-        sums = self.s.sums.reshape(-1)[: 4 * self.kernels * math.prod(grid)] if self.learn else None
-        values = {
-            **self._tables(x, dy),
-            "bands": grid[2],
-            "sums": sums,
-            "x": x,
-            "dy": dy,
-            "dx": dx,
-            "beta": beta,
-        }
-        self.be.launch(self, "gaussian_pool_bprop", x.size, grid=grid, block=block, **values)
-        if sums is not None:
-            half = sums.size // 2
-            for name, part in (("mean", sums[:half]), ("sigma", sums[half:])):
-                if name in self.learn:
-                    grad = self.g[LEARNT[name]]
-                    self.be.sum_rows(part.reshape(grad.size, -1), grad.reshape(-1), beta=1.0)
+        grid, block = self._grid(C, H, W, N, self.window.size[0], self.be.lanes(2, x, dy, dx))
+        parts = self.s.parts.reshape(-1) if self.learn else None
+        self._launch("bprop", grid, block, x=x, dy=dy, dx=dx, beta=beta, parts=parts)
+        if parts is not None:
+            sums = 2 * self.p.mean.size
+            wanted = {f"d{n}": self.g[n] if of in self.learn else None for of, n in LEARNT.items()}
+            blocks = 4 * self.kernels * math.prod(grid) // sums
+            self.be.launch(
+                self, "gaussian_pool_slopes", x.size, grid=(sums, 1, 1), block=(THREADS, 1, 1), x=x,
+                parts=parts, blocks=blocks, **wanted,
+            )  # fmt: skip
+
+    def _launch(self, phase: str, grid: Shape, block: Shape, **values: Any) -> None:
+        """One pass over the images, after the tables if they are made apart."""
+        values |= {"shared_sets": not self.per_channel, "bands": grid[2], "tables": None}
+        if "tables" in self.s:
+            sets, values["tables"] = self.p.mean.size // 2, self.s.tables
+            self.be.launch(self, "gaussian_pool_weights", 32 * sets, sets=sets, **values)
+        size = values["x"].size
+        self.be.launch(self, f"gaussian_pool_{phase}", size, grid=grid, block=block, **values)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

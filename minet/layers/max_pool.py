@@ -43,7 +43,7 @@ class MaxPool(Layer):
         return {"argmax": State(out_shape, self.window.tap_dtype)}
 
     def constants(self) -> dict[str, Any]:
-        return self.window.constants()
+        return self.window.constants() | {"LANES": self.window.lanes}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.kernels.max_pool import max_pool_fprop
@@ -55,6 +55,12 @@ class MaxPool(Layer):
 
         if dx is not None:
             max_pool_bprop(dy, dx, self.s.argmax, *self.window[:3], beta)
+
+    def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is not None:
+            across, rows = self.window.beginning(x.shape[2]), x.shape[0] * x.shape[1]
+            size = across * x.shape[3]
+            self.be.launch(self, "max_pool_bprop", size, rows, across=across, dy=dy, dx=dx, beta=beta)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

@@ -55,7 +55,7 @@ class StochasticPool(Layer):
         return {"picked": State(out_shape, self.window.tap_dtype)}
 
     def constants(self) -> dict[str, Any]:
-        return self.window.constants()
+        return self.window.constants() | {"LANES": self.window.lanes}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.kernels import stochastic_pool as kernels
@@ -82,10 +82,15 @@ class StochasticPool(Layer):
         self.be.launch(self, name, size, rows, x=x, y=y, beta=beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        if dx is not None:
-            name = "stochastic_pool_bprop" if self.train else "stochastic_pool_mean_bprop"
-            size, rows = x.shape[2] * x.shape[3], x.shape[0] * x.shape[1]
-            self.be.launch(self, name, size, rows, x=x, dy=dy, dx=dx, beta=beta)
+        if dx is None:
+            return
+        (C, H, W, N), across = x.shape, self.window.beginning(x.shape[2])
+        if self.train:
+            values = {"across": across, "dy": dy, "dx": dx, "beta": beta}
+            self.be.launch(self, "stochastic_pool_bprop", across * N, C * H, **values)
+        else:
+            name = "stochastic_pool_mean_bprop"
+            self.be.launch(self, name, W * N, C * H, x=x, dy=dy, dx=dx, beta=beta)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

@@ -180,6 +180,14 @@ extern "C" __global__ void templates(const int *x, float *y) {
     y[threadIdx.x] = scale[threadIdx.x % 2] * whole + half + offset[threadIdx.x % 3];
 }
 
+struct Times {
+    int by;
+    __device__ explicit Times(int by) : by(by) {}
+    __device__ int operator()(int x) const { return by * x; }
+};
+
+extern "C" __global__ void members(const int *x, int *y) { y[threadIdx.x] = Times(3)(x[threadIdx.x]); }
+
 // Barriers which a compiler likes to copy into both arms of the ifs around them.
 extern "C" __global__ void around(const int *x, int *y, int n) {
     __shared__ int s[32];
