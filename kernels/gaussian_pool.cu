@@ -127,11 +127,11 @@ gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *lo
     if (n >= N || q >= Q) return;
     int begin = part(blockIdx.z, bands, P), end = part(blockIdx.z + 1, bands, P);
     Places rows(R, SY, PY, H), cols(S, SX, PX, W);
-    const float *plane = x + (count_t)c * H * W * N + n, *col = table + COLS + cols.of(q) * COL;
+    const float *plane = x + (count_t)c * H * W * N, *col = table + COLS + cols.of(q) * COL;
 
-    int at[S]; // The weights outside the image are 0: any pixel of the window will do, and no load is conditional.
+    unsigned at[S]; // In bytes. Weights outside the image are 0: any pixel of the window will do, unconditionally.
 #pragma unroll
-    for (int s = 0; s < S; s++) at[s] = within(q * SX - PX + s, W) * N;
+    for (int s = 0; s < S; s++) at[s] = 4u * (within(q * SX - PX + s, W) * N + n);
     float kept[FEW ? KERNELS : 1][S];
     if (FEW)
 #pragma unroll
@@ -139,17 +139,15 @@ gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *lo
 #pragma unroll
             for (int s = 0; s < S; s++) kept[j][s] = col[j * TABLE + s];
     Samples sums[KERNELS][DEEP] = {}; // of the windows p - k, where p begins here
-    int row[DEEP] = {}; // their places in the tables
 #pragma unroll 1
     for (int p = begin; p < end + DEEP - 1; p++) {
-        push(row, rows.of(min(p, P - 1)) * ROW);
 #pragma unroll ROWS_AT_ONCE
         for (int d = 0; d < min(R, SY); d++) {
             Samples across_x[KERNELS] = {};
             const float *line = plane + (count_t)within(p * SY - PY + d, H) * W * N;
-#pragma unroll AT_ONCE_S
+#pragma unroll
             for (int s = 0; s < S; s++) {
-                Samples value = *(const Samples *)(line + at[s]);
+                Samples value = *(const Samples *)past(line, at[s]);
 #pragma unroll
                 for (int j = 0; j < KERNELS; j++) {
                     float weight = FEW ? kept[FEW ? j : 0][s] : col[j * TABLE + s];
@@ -161,7 +159,7 @@ gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *lo
                 if (k * SY + d < R)
 #pragma unroll
                     for (int j = 0; j < KERNELS; j++) {
-                        float weight = table[row[k] + j * TABLE + k * SY + d];
+                        float weight = table[rows.of(within(p - k, P)) * ROW + j * TABLE + k * SY + d];
                         EACH_LANE(l) sums[j][k].of[l] += weight * across_x[j].of[l];
                     }
         }
@@ -198,7 +196,7 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mea
     bool mine = w < W && n < N;
     int top = part(blockIdx.z, bands, H), bottom = part(blockIdx.z + 1, bands, H);
     Places rows(R, SY, PY, H), cols(S, SX, PX, W);
-    count_t column = ((count_t)c * H * W + w) * N + n;
+    unsigned column = 4u * (w * N + n);
 
     // Bands share windows: each adds to the parameters' sums for those that no later band begins with.
     int p = covering(top, R, SY, PY, P).first, stop = min(P, (bottom - 1 + PY) / SY + 1);
@@ -208,20 +206,24 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mea
     // that there is will do for them, as in fprop.
     Range reached = covering(w, S, SX, PX, Q);
     bool held = mine && reached.first < reached.end;
-    int last = (w + PX) / SX, lowest = (w + PX) % SX, at[BROAD], to[BROAD];
+    int last = (w + PX) / SX, lowest = (w + PX) % SX, at[BROAD];
+    unsigned to[BROAD];
 #pragma unroll
     for (int i = 0; i < BROAD; i++) {
         int q = last - i;
         bool there = held && q >= reached.first && q < reached.end;
         at[i] = there ? COLS + cols.of(q) * COL + lowest + i * SX : NOWHERE;
-        to[i] = min(max(q, reached.first), reached.end - 1) * N;
+        to[i] = 4u * (min(max(q, reached.first), reached.end - 1) * N + n);
     }
     auto delta_of = [&](int p, int j, int i) {
-        return lanes(dy + (((count_t)j * C + c) * P + min(p, P - 1)) * Q * N + n + to[i], held, 0.0f);
+        const float *line = dy + (((count_t)j * C + c) * P + min(p, P - 1)) * Q * N;
+        return lanes(past(line, to[i]), held, 0.0f);
     };
-    auto pixel = [&](int h) { return lanes(x + column + (count_t)within(h, H) * W * N, held, 0.0f); };
+    auto pixel = [&](int h) {
+        return lanes(past(x + ((count_t)c * H + within(h, H)) * W * N, column), held, 0.0f);
+    };
     auto finish = [&](int h, Samples value) {
-        if (mine && dx && h >= top && h < bottom) put(dx + column + (count_t)h * W * N, value, beta);
+        if (mine && dx && h >= top && h < bottom) put(past(dx + ((count_t)c * H + h) * W * N, column), value, beta);
     };
 
     Samples image[R], delta[TALL] = {}, ahead[BROAD];
@@ -236,12 +238,12 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mea
 #pragma unroll 1
     for (; p < stop; p++) {
         Samples fresh[NEW]; // the next window's new rows, under way while this one is worked on
-        if (LEARN)
-#pragma unroll
-            for (int i = 0; i < NEW; i++) fresh[i] = pixel(base + SY + R - NEW + i);
         const float *row = table + rows.of(p) * ROW;
 #pragma unroll
         for (int j = 0; j < KERNELS; j++) {
+            if (LEARN && j == (LANES > 1 ? KERNELS - 1 : 0))
+#pragma unroll
+                for (int i = 0; i < NEW; i++) fresh[i] = pixel(base + SY + R - NEW + i);
             Samples e[SLOPES] = {}, v[SLOPES] = {};
 #pragma unroll
             for (int i = 0; i < BROAD; i++) {

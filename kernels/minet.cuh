@@ -46,6 +46,10 @@ template <class T> __device__ __forceinline__ Lanes<T> lanes(const T *at, bool t
     if (there) values = *(const Lanes<T> *)at;
     return values;
 }
+// So many bytes after a place that is the same for a whole block, whose address then costs the threads nothing.
+template <class T> __device__ __forceinline__ T *past(T *place, unsigned bytes) {
+    return (T *)((char *)place + bytes);
+}
 __device__ __forceinline__ void put(float *at, Samples value, float beta) {
     if (beta != 0) {
         Samples before = *(const Samples *)at;

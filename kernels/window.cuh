@@ -28,7 +28,7 @@ constexpr int AT_ONCE_R = R * S <= 16 ? R : 1, AT_ONCE_S = S <= 16 ? S : 4;
 __device__ __forceinline__ Samples tap(const float *plane, int h, int w, int n, int H, int W, int N,
                                        float outside) {
     bool there = h >= 0 && h < H && w >= 0 && w < W;
-    return lanes(plane + ((count_t)h * W + w) * N + n, there, outside);
+    return lanes(past(plane + (count_t)h * W * N, 4u * (w * N + n)), there, outside);
 }
 
 // As many windows may hold one position, along each axis.
@@ -58,7 +58,6 @@ __device__ __forceinline__ void gather_picked(const float *dy, float *dx, const 
     int groups = N / LANES;
     FOR_ROWS(row, (count_t)C * H) {
         int h = row % H, last = (h + PY) / SY, lowest = (h + PY) % SY; // row `lowest` of window `last` is here
-        count_t plane = (row / H) * P * Q * N;
         FOR_EACH(i, (count_t)across * groups) {
             int b = i / groups, n = i % groups * LANES;
             float delta[SX][LANES] = {};
@@ -68,9 +67,10 @@ __device__ __forceinline__ void gather_picked(const float *dy, float *dx, const 
                 for (int j = BROAD - 1; j >= 0; j--) {
                     int p = last - k, q = b - j, r = lowest + k * SY;
                     bool there = r < R && p >= 0 && p < P && q >= 0 && q < Q;
-                    count_t at = plane + ((count_t)p * Q + q) * N + n;
-                    Lanes<tap_t> taps = lanes(picked + at, there, (tap_t)0);
-                    Samples deltas = lanes(dy + at, there, 0.0f);
+                    count_t line = (row / H * P + p) * Q * N;
+                    unsigned at = q * N + n;
+                    Lanes<tap_t> taps = lanes(past(picked + line, (unsigned)sizeof(tap_t) * at), there, (tap_t)0);
+                    Samples deltas = lanes(past(dy + line, 4u * at), there, 0.0f);
 #pragma unroll
                     for (int d = 0; d < SX; d++)
                         if (j * SX + d < S)
@@ -81,7 +81,7 @@ __device__ __forceinline__ void gather_picked(const float *dy, float *dx, const 
                 int w = b * SX - PX + d;
                 Samples sum;
                 EACH_LANE(l) sum.of[l] = delta[d][l];
-                if (w >= 0 && w < W) put(dx + (row * W + w) * N + n, sum, beta);
+                if (w >= 0 && w < W) put(past(dx + row * W * N, 4u * (w * N + n)), sum, beta);
             }
         }
     }
