@@ -1,11 +1,11 @@
 """Registers and memory of every CUDA kernel: `python -m benchmarks.registers [WORD ...]`.
 
 Which kernels are compiled with which constants is not listed anywhere: the layers' examples, GaussianPool's
-standard windows and a training step of every model run on a backend that computes nothing and notes what it
-is asked for. nvcc then compiles each geometry for one architecture, a file's largest for all of them, and its
-smallest with 64-bit indices too: everything for all would take several times as long. A WORD selects rows
-that contain it. No GPU is needed. Exit status 1: some kernel spills registers, keeps arrays in local memory,
-or draws a warning.
+standard windows, the layers that `minet bench` times, and a training step of every model run on a backend
+that computes nothing and notes what it is asked for. nvcc then compiles each geometry for one architecture, a
+file's largest for all of them, and its smallest with 64-bit indices too: everything for all would take
+several times as long. A WORD selects rows that contain it. No GPU is needed. Exit status 1: some kernel
+spills registers, keeps arrays in local memory, or draws a warning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from minet import Net, modelfile
+from minet import Net, layers, modelfile
 from minet.backends import compiled, source
 from minet.backends.cpu import HostMemory
 from minet.backends.gpu import GPU
@@ -31,6 +31,8 @@ from minet.backends.source import Source
 from minet.backends.toolkit import OPTIONS
 from minet.layers import GaussianPool, all_layers
 from minet.nvidia import nvcc
+
+from .cases import DEFAULT
 
 ARCHITECTURES = (75, 80, 90, 100)
 ONE = 90  # for which every geometry is compiled
@@ -113,6 +115,10 @@ def collected() -> dict[Build, Source]:
             for kernels in KERNELS:
                 layer = GaussianPool(window, stride, window // 2, kernels)
                 step(Net(layer, (2, 2 * window, 2 * window), 4, backend=be))
+    for case in DEFAULT:
+        if not case.is_model:
+            layer = getattr(layers, case.layer)(**case.settings)
+            step(Net(layer, case.shape[:3], 4, backend=be))
     for name in modelfile.names():
         model = modelfile.load(name)
         net = Net(model.net(), model.input_shape, 4, model.loss, backend=be)

@@ -117,7 +117,7 @@ extern "C" __global__ void gaussian_pool_weights(const float *mean, const float 
 constexpr int ROWS_AT_ONCE = SY <= 4 ? SY : 1;
 constexpr bool FEW = KERNELS * S <= 24; // weights across that a thread keeps in registers
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, RESIDENT)
 gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *log_sigma, const float *tables,
                     int shared_sets, int bands, int C, int H, int W, int P, int Q, int N, float beta) {
     int across = (N / LANES + blockDim.x - 1) / blockDim.x, c = blockIdx.y;

@@ -34,6 +34,7 @@ __device__ __forceinline__ Samples tap(const float *plane, int h, int w, int n, 
 // As many windows may hold one position, along each axis.
 #define DEEP ((R + SY - 1) / SY)
 #define BROAD ((S + SX - 1) / SX)
+constexpr int DEEP_AT_ONCE = DEEP * BROAD <= 16 ? DEEP : 1, BROAD_AT_ONCE = BROAD <= 16 ? BROAD : 4;
 
 // The position inside the image that is nearest.
 __device__ __forceinline__ int within(int h, int size) { return min(max(h, 0), size - 1); }
@@ -61,9 +62,9 @@ __device__ __forceinline__ void gather_picked(const float *dy, float *dx, const 
         FOR_EACH(i, (count_t)across * groups) {
             int b = i / groups, n = i % groups * LANES;
             float delta[SX][LANES] = {};
-#pragma unroll
+#pragma unroll DEEP_AT_ONCE
             for (int k = DEEP - 1; k >= 0; k--)
-#pragma unroll
+#pragma unroll BROAD_AT_ONCE
                 for (int j = BROAD - 1; j >= 0; j--) {
                     int p = last - k, q = b - j, r = lowest + k * SY;
                     bool there = r < R && p >= 0 && p < P && q >= 0 && q < Q;

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import registers
+from benchmarks import instructions, registers
 from benchmarks.registers import ARCHITECTURES, Build, parsed
 from minet import nvidia
 from minet.backends import source
@@ -53,6 +53,41 @@ def test_geometries_are_collected_from_the_layers_themselves():
     assert (4, 4, 2, 2) in windows  # of models/mnist.py alone
     taps = {dict(build.constants).get("R") for build in builds if build.path.name == "im2col.cu"}
     assert {2, 3, 5} <= taps
+
+
+LISTING = """
+.text.relu_fprop:
+        /*0000*/                   S2R R0, SR_TID.X ;
+.L_x_1:
+        /*0010*/              @!P0 LDG.E R2, desc[UR4][R2.64] ;
+        /*0020*/               @P1 BRA `(.L_x_2) ;
+.L_x_0:
+        /*0030*/                   LDG.E.64 R4, desc[UR4][R2.64] ;
+        /*0040*/                   FMNMX R4, RZ, R4, !PT ;
+        /*0050*/                   STG.E.64 desc[UR4][R2.64], R4 ;
+        /*0060*/               @P0 BRA `(.L_x_0) ;
+.L_x_2:
+        /*0070*/                   LDG.E R4, desc[UR4][R2.64] ;
+        /*0080*/                   LDG.E R5, desc[UR4][R2.64] ;
+        /*0090*/              @!P0 BRA `(.L_x_2) ;
+        /*00a0*/               @P2 BRA `(.L_x_1) ;
+        /*00b0*/                   EXIT ;
+.L_x_3:
+        /*00c0*/                   BRA `(.L_x_3);
+"""
+
+
+def test_instructions_are_those_of_the_innermost_loop_that_reads_and_writes():
+    ((name, lines, labels),) = instructions.kernels(LISTING)
+    assert (name, len(lines), labels[".L_x_0"]) == ("relu_fprop", 13, 3)
+    assert instructions.loop(lines, labels) == 4
+
+
+@needs_nvcc
+@pytest.mark.skipif(not instructions.nvdisasm(), reason="needs nvdisasm: pip install nvidia-cuda-nvdisasm")
+def test_instructions_of_a_layer_s_own_kernels():
+    each = instructions.counted(instructions.LAYERS["max_pool 3x3 s2"])
+    assert 1 < each["fprop"] < 52 and 1 < each["bprop"] < 52  # what a copy of as many bytes leaves time for
 
 
 @needs_nvcc

@@ -1,0 +1,112 @@
+"""How many instructions a pooling kernel takes for an element of x: `python -m benchmarks.instructions`.
+
+Bytes alone do not say what a GPU can reach: in a cycle a multiprocessor starts an instruction for 128
+threads, and a kernel may take more cycles for its instructions than memory for its bytes. nvcc compiles the
+kernels of docs/gpu.md's table, nvdisasm lists them, and the instructions are counted in the loop that reads
+and writes images; what comes before it is not. Shown are the instructions for each x, and the time that an
+H100 SXM takes at least to start those for all x's of the table, by its published clock and number of
+multiprocessors. No GPU is needed.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from minet import Net
+from minet.backends import compiled
+from minet.backends.toolkit import OPTIONS
+from minet.layers import AvgPool, GaussianPool, MaxPool, StochasticPool
+from minet.nvidia import nvcc, wheel
+
+from .registers import Noting, source, step
+
+PER_SECOND = (
+    132 * 128 * 1.98e9
+)  # of an H100 SXM: multiprocessors, threads that each starts in a cycle, cycles
+PIXELS = 64 * 32 * 32 * 128  # x of the table
+LAYERS = {
+    "gaussian_pool 3x3 s2 k1": GaussianPool(3, 2, 1),
+    "gaussian_pool 11x11 s2 k1": GaussianPool(11, 2, 5),
+    "gaussian_pool 11x11 s2 k3": GaussianPool(11, 2, 5, kernels=3),
+    "max_pool 3x3 s2": MaxPool(3, 2, 1),
+    "avg_pool 3x3 s2": AvgPool(3, 2, 1),
+    "avg_pool 11x11 s2": AvgPool(11, 2, 5),
+    "stochastic_pool 3x3 s2": StochasticPool(3, 2, 1),
+}
+
+
+def nvdisasm() -> str:
+    """Where nvdisasm is: beside nvcc, on PATH, or in its wheel; empty if it is nowhere."""
+    places = (str(Path(nvcc()).parent), None, str(Path(wheel(), "bin")))
+    return next(filter(None, (shutil.which("nvdisasm", path=place) for place in places)), "")
+
+
+def listing(layer: object) -> tuple[str, dict[str, int]]:
+    """The machine code of a layer's kernels, for a batch of four, and the constants that went into it."""
+    be = Noting()
+    step(Net(layer, (2, 32, 32), 4, backend=be))
+    build, code = next((b, code) for b, code in be.noted.items() if b.path.stem == layer.stem())
+    options = ["-cubin", "-arch=sm_90", *OPTIONS, *source.defines(dict(build.constants))]
+    cubin = compiled.build(nvcc(), options, code.text, ".cu", ".cubin")
+    done = subprocess.run([nvdisasm(), "-c", str(cubin)], capture_output=True, text=True, check=True)
+    return done.stdout, dict(build.constants)
+
+
+def kernels(text: str) -> Iterator[tuple[str, list[str], dict[str, int]]]:
+    """Each kernel of a listing: its name, its instructions, and where its labels are among them."""
+    for part in re.split(r"(?m)^\.text\.", text)[1:]:
+        lines: list[str] = []
+        labels = {}
+        for line in part.splitlines():
+            if found := re.match(r"(\.L_x_\d+):", line):
+                labels[found[1]] = len(lines)
+            elif found := re.match(r"\s+/\*[0-9a-f]+\*/\s+(.*?)\s*;", line):
+                lines.append(found[1])
+        yield part.partition(":")[0], lines, labels
+
+
+def loop(lines: list[str], labels: dict[str, int]) -> int:
+    """Instructions of the innermost loop that reads most and writes."""
+    jumps = [(i, re.search(r"BRA.*`\((\.L_x_\d+)\)", line)) for i, line in enumerate(lines)]
+    loops = [(labels[f[1]], i + 1) for i, f in jumps if f and f[1] in labels and labels[f[1]] <= i]
+    inner = [a for a in loops if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
+    found = {}
+    for begin, end in inner:
+        reads, writes = (sum(word in line for line in lines[begin:end]) for word in ("LDG", "STG"))
+        if writes:
+            found[reads] = end - begin
+    return found[max(found)]
+
+
+def counted(layer: object) -> dict[str, float]:
+    """Instructions for each x, by phase."""
+    text, constants = listing(layer)
+    lanes, rows, columns = (constants[name] for name in ("LANES", "SY", "SX"))
+    marches = layer.stem() in (
+        "gaussian_pool",
+        "avg_pool",
+    )  # its bprop turns once for SY rows, else for SX columns
+    pixels = {"fprop": lanes * rows * columns, "bprop": lanes * (rows if marches else columns)}
+    sizes = {name: loop(lines, labels) for name, lines, labels in kernels(text) if name.count("_") == 2}
+    return {phase: sizes[f"{layer.stem()}_{phase}"] / pixels[phase] for phase in pixels}
+
+
+def main() -> int:
+    if not nvcc() or not nvdisasm():
+        print("needs nvcc and nvdisasm: pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm", file=sys.stderr)
+        return 2
+    print(f"{'instructions for each x':<34}{'fprop':>7}{'bprop':>7}    least µs, of {PIXELS} x's")
+    for name, layer in LAYERS.items():
+        each = counted(layer)
+        least = "".join(f"{count * PIXELS / PER_SECOND * 1e6:7.1f}" for count in each.values())
+        print(f"{name:<34}" + "".join(f"{count:7.1f}" for count in each.values()) + f"    {least}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
