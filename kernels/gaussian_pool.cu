@@ -4,9 +4,7 @@
 //   h = p*SY - PY + r, w = q*SX - PX + s;  e = sum over q of wx * dy,  dx = sum over j, p of wy * e,
 //   dmean_y = sum of e * (wy' X), dmean_x = sum of e' * (wy X), where ' is the weights' derivative; log_sigma alike
 //
-// Order:   x (C, H, W, N). Weights lie in tables [kernel][axis][place][w, dw/dmean, dw/dlog_sigma][tap], taps filled
-//          up with zeros to a multiple of 4. Windows inside the image have the same weights, and so one place; one
-//          each have those that reach over an edge: a softmax over the taps inside makes the edge exact.
+// Order:   x (C, H, W, N); tables of weights as gaussian_pool.cuh tells. Sums go row by row.
 // Threads: one for LANES neighbours along n of a column of outputs (fprop) or inputs (bprop) of a channel; it marches
 //          down a band of rows. fprop: each row of x is weighed across once and added to all windows that hold it,
 //          DEEP * KERNELS sums in registers. bprop: a thread holds R rows of its column of x and of dx; dx has one
@@ -17,102 +15,13 @@
 // Limits:  any window; rows and sums stay in registers up to 15 x 15. Tables that shared memory does not hold
 //          (APART) are made in global memory by a launch of their own.
 // Source:  a diagonal Gaussian over a rectangle factorises; Zeiler & Fergus, arXiv 1207.0151, for the form "l2".
-#include "minet.cuh"
-#include "window.cuh"
-
-#define PADDED(taps) (((taps) + 3) / 4 * 4)
-#define SUM 0
-#define L2 1
-#define NONE 2
-
-// KINDS rows of a table (w and its slopes) for one window along one axis. Moments are taken about the largest
-// weight's tap, where nothing cancels: d^2 - E[d^2] = 2 d0 (t - E[t]) + t^2 - E[t^2] with d = d0 + t.
-template <int KINDS>
-__device__ __forceinline__ void weigh(float *out, float mean, float log_sigma, int taps, int first, int size) {
-    float precision = expf(-2 * log_sigma), centre = 0.5f * (taps - 1) + mean;
-    int begin = EXACT ? max(0, -first) : 0, end = EXACT ? min(taps, size - first) : taps;
-    float nearest = NORMALIZE == NONE ? 0 : min(max(rintf(centre), (float)begin), end - 1.0f), d0 = nearest - centre;
-    float total = 0, moment1 = 0, moment2 = 0, scale = 1;
-    // However far the mean, one exponential of a row is 1.
-    auto share = [&](int i) {
-        float t = i - nearest, most = NORMALIZE == NONE ? 0 : d0 * d0;
-        return expf(-0.5f * precision * ((d0 + t) * (d0 + t) - most));
-    };
-    if (NORMALIZE != NONE) {
-        for (int i = begin; i < end; i++) {
-            float t = i - nearest, s = share(i);
-            total += s, moment1 += s * t, moment2 += s * t * t;
-        }
-        scale = 1 / total, moment1 *= scale, moment2 *= scale;
-    }
-    for (int i = 0; i < PADDED(taps); i++) {
-        float t = i - nearest, w = 0;
-        if (i >= begin && i < end && i + first >= 0 && i + first < size) w = share(i) * scale;
-        if (NORMALIZE == L2) w = sqrtf(w);
-        w = w > 1.17549435e-38f ? w : 0; // as on the cpu, which is slow at smaller numbers
-        out[i] = w;
-        if (KINDS == 1) continue;
-        float slope = (NORMALIZE == L2 ? 0.5f : 1.0f) * precision * w;
-        out[PADDED(taps) + i] = slope * (NORMALIZE == NONE ? t + d0 : t - moment1);
-        out[2 * PADDED(taps) + i] =
-            slope * (NORMALIZE == NONE ? (t + d0) * (t + d0) : 2 * d0 * (t - moment1) + (t * t - moment2));
-    }
-}
-
-// The places of the windows along one axis: OVER over the first edge, one for all inside, up to OVER over the last.
-struct Places {
-    int over, first_over_last;
-    __device__ Places(int taps, int stride, int pad, int size) {
-        over = (pad + stride - 1) / stride;
-        first_over_last = max(over, (size + pad - taps) / stride + 1);
-    }
-    __device__ int of(int p) const { return p < over ? p : p < first_over_last ? over : p - first_over_last + over + 1; }
-    __device__ int window(int place) const { return place <= over ? place : first_over_last + place - over - 1; }
-};
-#define PLACES_Y (2 * ((PY + SY - 1) / SY) + 1)
-#define PLACES_X (2 * ((PX + SX - 1) / SX) + 1)
-#define ROW (KINDS * PADDED(R))       // of a table, one place
-#define COL (KINDS * PADDED(S))
-#define COLS (PLACES_Y * KINDS * PADDED(R)) // where those along x begin
-#define NOWHERE (COLS + PLACES_X * COL)     // zeros, for windows that there are not
-#define TABLE (NOWHERE + COL)
-
-// The tables of `count` kernels; thread number `thread` of `threads` makes its part.
-template <int KINDS>
-__device__ void make_tables(float *tables, const float *mean, const float *log_sigma, int count, int H, int W,
-                            int thread, int threads) {
-    Places rows(R, SY, PY, H), cols(S, SX, PX, W);
-    for (int i = thread; i < count * COL; i += threads) tables[(count_t)(i / COL) * TABLE + NOWHERE + i % COL] = 0;
-    for (int i = thread; i < count * (PLACES_Y + PLACES_X); i += threads) {
-        int j = i / (PLACES_Y + PLACES_X), place = i % (PLACES_Y + PLACES_X), x = place - PLACES_Y;
-        float *table = tables + (count_t)j * TABLE;
-        if (x < 0)
-            weigh<KINDS>(table + place * ROW, mean[2 * j], log_sigma[2 * j], R, rows.window(place) * SY - PY, H);
-        else
-            weigh<KINDS>(table + COLS + x * COL, mean[2 * j + 1], log_sigma[2 * j + 1], S,
-                         cols.window(x) * SX - PX, W);
-    }
-}
+#include "gaussian_pool.cuh"
 
 extern "C" __global__ void gaussian_pool_weights(const float *mean, const float *log_sigma, float *tables, int sets,
                                                  int H, int W) {
     make_tables<3>(tables, mean, log_sigma, sets, H, W, blockIdx.x * blockDim.x + threadIdx.x,
                    gridDim.x * blockDim.x);
 }
-
-// The tables of a channel's kernels, wherever they are.
-#if APART
-#define TABLES(kinds, set)                                                                                 \
-    constexpr int KINDS = 3;                                                                               \
-    const float *table = tables + (count_t)(set) * TABLE;
-#else
-#define TABLES(kinds, set)                                                                                 \
-    constexpr int KINDS = kinds;                                                                           \
-    __shared__ __align__(16) float table[KERNELS * TABLE];                                                 \
-    make_tables<KINDS>(table, mean + 2 * (set), log_sigma + 2 * (set), KERNELS, H, W,                      \
-                       threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);                   \
-    __syncthreads();
-#endif
 
 constexpr int ROWS_AT_ONCE = SY <= 4 ? SY : 1;
 constexpr bool FEW = KERNELS * S <= 24; // weights across that a thread keeps in registers

@@ -148,6 +148,8 @@ class GPU(Backend):
         constants = layer.constants()
         if most := constants.get("LANES"):
             of_layer = (array for array in layer.s.values() if array.shape[-1] == known["N"])
+            if max(W, Q) * known["N"] >= WIDE:
+                raise layer.error(f"rows of {max(W, Q)} x {known['N']} numbers: too long", "a smaller batch")
             constants["LANES"] = self.lanes(most, *(values.get(name) for name in IMAGES), *of_layer)
             size = -(-size // constants["LANES"])
         self.call(path, name, constants, known, size, rows, grid, block, shared, layer)
