@@ -148,7 +148,7 @@ def test_a_row_that_its_threads_cannot_count_is_refused(monkeypatch):
     made = net(MaxPool(2))
     monkeypatch.setattr(gpu, "WIDE", 20)
     with pytest.raises(
-        LayerError, match="0:MaxPool .*\n  rows of 4 x 5 numbers: too long\n  hint: a smaller batch"
+        LayerError, match=r"0:MaxPool .*\n  rows of 4 x 5 numbers: too long\n  hint: a smaller batch"
     ):
         made.fprop(numbers(2, 3, 4, 5))
 
