@@ -147,10 +147,10 @@ class GPU(Backend):
         known |= {f"d{n}": grad for n, grad in layer.g.items()} | dict(layer.p) | dict(layer.s) | values
         constants = layer.constants()
         if most := constants.get("LANES"):
-            of_layer = (array for array in layer.s.values() if array.shape[-1] == known["N"])
+            own = (array for array in layer.s.values() if array.ndim == 4 and array.shape[-1] == known["N"])
             if max(W, Q) * known["N"] >= WIDE:
                 raise layer.error(f"rows of {max(W, Q)} x {known['N']} numbers: too long", "a smaller batch")
-            constants["LANES"] = self.lanes(most, *(values.get(name) for name in IMAGES), *of_layer)
+            constants["LANES"] = self.lanes(most, *(values.get(name) for name in IMAGES), *own)
             size = -(-size // constants["LANES"])
         self.call(path, name, constants, known, size, rows, grid, block, shared, layer)
 
