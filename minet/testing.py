@@ -23,8 +23,8 @@ import numpy as np
 from minet import backends
 from minet.backends import Backend
 from minet.backends.compiled import CompileError
-from minet.backends.gpu import KernelError
 from minet.backends.host import HostWarning, check_kernels
+from minet.backends.launcher import KernelError
 from minet.blame import blaming, place
 from minet.conformance import CHECKS
 from minet.containers import Sequential

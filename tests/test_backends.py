@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minet import Layer, LayerError, backends
-from minet.backends import gpu
+from minet.backends import gpu, launcher
 from minet.layers import all_layers
 from minet.rig import Case, Rig
 from minet.window import Window
@@ -326,7 +326,7 @@ def test_a_layer_without_code(be):
 def test_indices_of_64_bits_change_no_bit(cls, gpu_backend, monkeypatch):
     case = Case(*next(iter(cls.examples())), 3, gpu_backend)
     narrow = [Rig(case).both(train) for train in (True, False)]
-    monkeypatch.setattr(gpu, "WIDE", 1)  # every array is as one of 2**30 elements
+    monkeypatch.setattr(launcher, "WIDE", 1)  # every array is as one of 2**30 elements
     wide = [Rig(case).both(train) for train in (True, False)]
     for one, other in zip(narrow, wide, strict=True):
         for name, value in one.items():

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minet import SGD, LayerError, MinetError, Net, Sequential, SoftmaxCrossEntropy, backends
-from minet.backends import compiled, gpu
+from minet.backends import compiled, launcher
 from minet.backends.host import HostWarning
 from minet.cli import app
 from minet.layers import GaussianPool, Linear, MaxPool, ReLU
@@ -93,7 +93,7 @@ def test_a_wrong_signature_is_told_with_what_was_expected_and_found(name, said):
 @needs_gxx
 def test_a_wrong_signature_ends_a_check():
     """As a kernel that does not compile: a mistake, and no verdict on the layer."""
-    with pytest.raises(gpu.KernelError, match=r"expects int \*x, found an array of float32"):
+    with pytest.raises(launcher.KernelError, match=r"expects int \*x, found an array of float32"):
         run_check("poison", own.WrongType, (2, 3, 4), backend="emu")
 
 
@@ -146,7 +146,7 @@ def test_several_samples_are_read_as_one_where_the_images_allow_it(batch):
 @needs_gxx
 def test_a_row_that_its_threads_cannot_count_is_refused(monkeypatch):
     made = net(MaxPool(2))
-    monkeypatch.setattr(gpu, "WIDE", 20)
+    monkeypatch.setattr(launcher, "LONGEST", 20)
     with pytest.raises(
         LayerError, match=r"0:MaxPool .*\n  rows of 4 x 5 numbers: too long\n  hint: a smaller batch"
     ):
@@ -260,7 +260,7 @@ def test_counting_in_64_bits_changes_nothing(monkeypatch):
         narrow = run(make(), x, dy, backend="emu")
         loaded.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(gpu, "WIDE", 1)
+            patch.setattr(launcher, "WIDE", 1)
             patch.setattr(emulator, "load", noting)
             wide = run(make(), x, dy, backend="emu")
         assert loaded and all(constants["WIDE"] == 1 for constants in loaded)

@@ -21,7 +21,8 @@ import numpy as np
 
 from minet.backends import compiled, faults, source
 from minet.backends.cpu import HostMemory
-from minet.backends.gpu import GPU, MOST_ROWS
+from minet.backends.gpu import GPU
+from minet.backends.launcher import MOST_ROWS
 from minet.backends.source import Kernel, Source
 from minet.errors import MinetError
 from minet.layer import Array, Shape

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from inspect import getfile
 from pathlib import Path
@@ -26,6 +27,7 @@ ELEMENTS = {
     "unsigned char": "uint8", "uint8_t": "uint8", "unsigned short": "uint16", "uint16_t": "uint16",
     "long long": "int64", "unsigned long long": "uint64", "char": "int8", "bool": "bool",
 }  # fmt: skip
+_DTYPES = {name: np.dtype(said) for name, said in ELEMENTS.items()}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Kernel:
     name: str
     parameters: tuple[Parameter, ...]
     place: str
+
+    @cached_property
+    def layout(self) -> struct.Struct:
+        """How its arguments lie, each aligned to its size, as CUDA wants it and as C does."""
+        return struct.Struct("@" + "".join("P" if p.pointer else SCALARS[p.type] for p in self.parameters))
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.parameters))})"
@@ -171,8 +178,7 @@ def _parameter(text: str, place: str) -> Parameter:
 
 def element(parameter: Parameter, constants: dict[str, Any]) -> np.dtype | None:
     """The NumPy type that a pointer's array must hold; None where the type is one of the kernel's own."""
-    said = constants.get(parameter.type, parameter.type)
-    return np.dtype(ELEMENTS[said]) if said in ELEMENTS else None
+    return _DTYPES.get(constants.get(parameter.type, parameter.type))
 
 
 def defines(constants: dict[str, Any]) -> list[str]:

@@ -1,0 +1,195 @@
+"""How a kernel of a .cu file is found, given its arguments by their names, and launched."""
+
+from __future__ import annotations
+
+import math
+import struct
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minet.backends import source
+from minet.backends.base import Backend
+from minet.backends.source import Kernel, Source
+from minet.layer import Array, Layer, LayerError, Shape
+from minet.naming import short
+
+THREADS = 256  # of a block, unless a layer chooses
+MOST_ROWS = 65535  # of a grid; kernels stride over the rest
+BLOCKS = 1 << 16  # of a one-dimensional grid, likewise
+WIDE = 2**30  # elements of an array; from here on kernels count in 64 bits
+LONGEST = 2**30  # numbers in a row of an image, whose bytes kernels of LANES count in 32 bits
+IMAGES = ("x", "y", "dy", "dx")  # arguments of a layer's kernels that are (C, H, W, N)
+
+
+class KernelError(LayerError):
+    """A kernel that is not there, or that asks for what its layer has not."""
+
+
+class Launcher(Backend):
+    """A backend that launches kernels of .cu files, each of which it reads once."""
+
+    def __init__(self, dtype: str) -> None:
+        super().__init__(dtype)
+        self._functions: dict[Any, Any] = {}
+        self._files: dict[tuple[type, str], Path | None] = {}
+        self._sources: dict[Path, Source] = {}
+
+    # -- what a device adds ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def load(self, code: Source, constants: dict[str, Any]) -> Any:
+        """The module that the compiler makes of the source with these constants."""
+
+    @abstractmethod
+    def start(
+        self, module: Any, kernel: Kernel, grid: Shape, block: Shape, args: bytes, arrays: Any,
+        shared: int = 0,
+    ) -> None:  # fmt: skip
+        """Launch a kernel of the module; `arrays` are those whose addresses stand in `args`."""
+
+    @abstractmethod
+    def address(self, array: Array) -> int:
+        """Where the array's first element lies."""
+
+    # -- what a layer asks for ------------------------------------------------------------------------
+
+    def launch(
+        self, layer: Layer, name: str, size: int, rows: int = 1, *,
+        grid: Shape | None = None, block: Shape | None = None, shared: int = 0, **values: Any,
+    ) -> None:  # fmt: skip
+        """Launch a kernel of the layer's .cu file, or of that of a class that it builds on.
+
+        A parameter of the kernel is given what its name says: one of `values`; the layer's parameters (``a``)
+        and their gradients (``da``); its state; the sizes C H W of its input, K P Q of its output, and N; the
+        draw's ``key0 key1 step``; ``train``. None is a null pointer. The constants are the layer's; LANES,
+        how many samples a thread takes at once, is the most: where the images do not allow that it is 1.
+
+        Parameters
+        ----------
+        size, rows : int
+            Threads wanted: `size` along x in each of `rows` rows. A kernel strides over what is beyond.
+        grid, block : tuple of int, optional
+            Blocks and threads, where the kernel wants its own.
+        shared : int
+            Bytes of the kernel's ``extern __shared__`` memory.
+
+        Raises
+        ------
+        KernelError
+            If the kernel asks for what there is not, or for an array of another type.
+        """
+        path = self._file(type(layer), name)
+        if path is None:
+            raise layer.error(f"has no kernel file for {name}", f"write {layer.stem()}.cu beside its file")
+        (C, H, W), (K, P, Q) = layer.bound_shapes
+        image = next(values[name] for name in ("x", "dy") if values.get(name) is not None)
+        known = {
+            "C": C, "H": H, "W": W, "K": K, "P": P, "Q": Q, "N": image.shape[-1],
+            "key0": layer.key[0], "key1": layer.key[1], "step": layer.clock.step, "train": layer.train,
+        }  # fmt: skip
+        known |= {f"d{n}": grad for n, grad in layer.g.items()} | dict(layer.p) | dict(layer.s) | values
+        constants = layer.constants()
+        if most := constants.get("LANES"):
+            own = (array for array in layer.s.values() if array.ndim == 4 and array.shape[-1] == known["N"])
+            if max(W, Q) * known["N"] >= LONGEST:
+                raise layer.error(f"rows of {max(W, Q)} x {known['N']} numbers: too long", "a smaller batch")
+            constants["LANES"] = self.lanes(most, *(values.get(name) for name in IMAGES), *own)
+            size = -(-size // constants["LANES"])
+        self.call(path, name, constants, known, size, rows, grid, block, shared, layer)
+
+    def _file(self, cls: type, name: str) -> Path | None:
+        """The file beside a class or one of its bases that has the kernel; else the first that there is."""
+        if (cls, name) not in self._files:
+            files = [found for base in cls.__mro__ if (found := source.beside(base))]
+            having = (file for file in files if name in self.read(file).kernels)
+            self._files[cls, name] = next(having, files[0] if files else None)
+        return self._files[cls, name]
+
+    def read(self, path: Path) -> Source:
+        """The source of a file; one that changes since is read by another backend."""
+        if path not in self._sources:
+            self._sources[path] = source.read(path)
+        return self._sources[path]
+
+    def lanes(self, most: int, *images: Any) -> int:
+        """Samples that a thread can read as one: `most`, if N and all addresses are multiples, else 1."""
+        given = [image for image in images if image is not None]
+        fit = (i.shape[-1] % most == 0 and self.address(i) % (most * i.dtype.itemsize) == 0 for i in given)
+        return most if all(fit) else 1
+
+    def call(
+        self, path: Path, name: str, constants: dict[str, Any], values: dict[str, Any], size: int,
+        rows: int = 1, grid: Shape | None = None, block: Shape | None = None, shared: int = 0,
+        layer: Layer | None = None,
+    ) -> None:  # fmt: skip
+        """Launch a kernel of any file, with values by the names of its parameters."""
+        if block is None:
+            block = (min(THREADS, max(1, -(-size // 32)) * 32), 1, 1)
+        if grid is None:
+            across = -(-size // block[0])
+            grid = (min(across, BLOCKS if rows == 1 else 2**31 - 1), min(rows, MOST_ROWS), 1)
+        code = self.read(path)
+        if (kernel := code.kernels.get(name)) is None:
+            found = f"{short(str(path))} has no kernel {name}"
+            raise _error(found, f'extern "C" __global__ void {name}(...)', layer)
+        args, arrays = self._packed(kernel, constants, values, layer)
+        if any(array.size >= WIDE for array in arrays):
+            constants = {**constants, "WIDE": 1}
+        key = code.text, tuple(sorted(constants.items()))
+        if key not in self._functions:
+            self._functions[key] = self.load(code, constants)
+        if size and math.prod(grid):
+            self.start(self._functions[key], kernel, grid, block, args, arrays, shared)
+
+    def _packed(
+        self, kernel: Kernel, constants: dict[str, Any], values: dict[str, Any], layer: Layer | None
+    ) -> tuple[bytes, list[Array]]:
+        """A kernel's arguments as it takes them, and the arrays among them."""
+        numbers: list[Any] = []
+        arrays = []
+        for parameter in kernel.parameters:
+            name = parameter.name
+            if name not in values:
+                found = f"{kernel.place}: {kernel} asks for {name!r}, which there is not"
+                raise _error(found, f"there are: {', '.join(values)}", layer)
+            value = values[name]
+            if not parameter.pointer:
+                if not isinstance(value, (int, float, np.number, np.bool_)):
+                    found = f"{kernel.place}: {kernel} expects a number for {name}, found an array"
+                    raise _error(found, f"declare it as a pointer: const float *{name}", layer)
+            elif value is None:
+                value = 0
+            else:
+                wants, is_a = source.element(parameter, constants), getattr(value, "dtype", None)
+                if is_a is None or (wants is not None and is_a != wants):
+                    given = f"an array of {is_a}" if is_a is not None else repr(value)
+                    found = f"{kernel.place}: {kernel} expects {parameter}, found {given}"
+                    raise _error(found, f"declare {name} by the type that the layer has", layer)
+                arrays.append(value)
+                value = self.address(value) if value.size else 0
+            numbers.append(value)
+        try:
+            return kernel.layout.pack(*numbers), arrays
+        except (struct.error, OverflowError):
+            return kernel.layout.pack(*_fitting(kernel, numbers, layer)), arrays
+
+
+def _fitting(kernel: Kernel, numbers: list[Any], layer: Any) -> Iterator[Any]:
+    """The numbers as what the parameters' types hold, or an error about the first that does not fit."""
+    for parameter, number in zip(kernel.parameters, numbers, strict=True):
+        letter = "P" if parameter.pointer else source.SCALARS[parameter.type]
+        fit = float(number) if letter in "fd" else int(number)
+        try:
+            struct.pack(letter, fit)
+        except (struct.error, OverflowError):
+            found = f"{kernel.place}: {kernel} takes {parameter}, and {number!r} does not fit"
+            raise _error(found, "a wider type: long long", layer) from None
+        yield fit
+
+
+def _error(message: str, hint: str, layer: Any) -> KernelError:
+    return KernelError(message, hint, layer=layer if isinstance(layer, Layer) else None)
