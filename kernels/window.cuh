@@ -40,7 +40,7 @@ constexpr int DEEP_AT_ONCE = DEEP * BROAD <= 16 ? DEEP : 1, BROAD_AT_ONCE = BROA
 __device__ __forceinline__ int within(int h, int size) { return min(max(h, 0), size - 1); }
 
 // Where part number i of `parts` begins.
-__device__ __forceinline__ int part(int i, int parts, int size) { return (int)((unsigned)size * i / parts); }
+__device__ __forceinline__ int part(int i, int parts, int size) { return (int)((long long)size * i / parts); }
 
 // Everything one place on; the first place takes the newest.
 template <class T, int COUNT> __device__ __forceinline__ void push(T (&ring)[COUNT], T value) {

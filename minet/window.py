@@ -49,7 +49,7 @@ class Window(NamedTuple):
         return 4 if self.stride[1] <= 4 and self.reach[0] <= 8 else 1
 
     def beginning(self, size: int, axis: int = 1) -> int:
-        """How many groups of neighbours there are along an axis that the same windows begin before."""
+        """How many groups of neighbours, before each of which a window begins, from the padding on."""
         return (size - 1 + self.pad[axis]) // self.stride[axis] + 1
 
     @property
@@ -79,11 +79,12 @@ class Window(NamedTuple):
 
 
 MARCHING = 1 << 17  # threads of a GPU that hide its memory's latency, at least
+MOST = 1 << 15  # bands; a grid has 65535 blocks along z
 
 
 def bands(threads: int, rows: int, reach: int) -> int:
     """Into how many bands a march of `threads` threads down `rows` rows is cut, which overlap by `reach`."""
-    return max(1, min(-(-MARCHING // max(1, threads)), rows // (2 * reach)))
+    return max(1, min(-(-MARCHING // max(1, threads)), rows // (2 * reach), MOST))
 
 
 def pair(layer: Layer, name: str, value: Any, least: int = 1) -> tuple[int, int]:

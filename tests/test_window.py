@@ -9,7 +9,7 @@ import pytest
 from zoo import Toy
 
 from minet import LayerError
-from minet.window import Window, pair
+from minet.window import MARCHING, Window, bands, pair
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,26 @@ def test_what_does_not_fit_is_told_with_sizes():
     assert caught.value.hint == "raise pad or shrink window"
     with pytest.raises(LayerError, match=r"window 3x3 spread by dilation 4 does not fit W=5 with pad 1"):
         Window((3, 3), (1, 1), (1, 1), (1, 4)).out_hw(Toy(), (1, 5, 5))
+
+
+def test_what_begins_and_what_overlaps():
+    window = Window((5, 3), (2, 3), (2, 1))
+    assert window.reach == (3, 1)  # windows that hold a row, a column
+    # Windows begin at rows -2, 0, 2, at columns -1, 2, 5: groups are -2 -1, 0 1, 2 3, and -1 0 1, 2 3 4.
+    assert [window.beginning(size, axis=0) for size in (1, 2, 3, 5)] == [2, 2, 3, 4]
+    assert [window.beginning(size) for size in (1, 2, 3, 5, 6)] == [1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("threads", "rows", "reach", "expected"),
+    [
+        (MARCHING, 100, 1, 1),  # enough without
+        (MARCHING // 4, 100, 2, 4),
+        (MARCHING // 4, 100, 20, 2),  # no more than are twice as high as what they share
+        (1, 7, 4, 1),
+        (0, 7, 1, 3),
+        (1, 10**6, 1, 1 << 15),  # what a grid takes
+    ],
+)
+def test_a_march_is_cut_into_bands(threads, rows, reach, expected):
+    assert bands(threads, rows, reach) == expected

@@ -132,9 +132,10 @@ CHECKED = (
     "-fsanitize=bounds,alignment", "-nodefaultlibs", "-Wl,--no-as-needed", "-lstdc++", "-lm", "-lc",
     "-lgcc_s", "-lgcc",
 )  # fmt: skip
+# One section cannot hold the shared memory of inline functions and of others while the former is weak.
 SANITIZED = (
     "-DEMU_ASAN", "-fsanitize=address,undefined", "-fsanitize-sections=emu_shared",
-    "-fno-sanitize-recover=all",
+    "-fno-sanitize-recover=all", "-fno-weak",
 )  # fmt: skip
 CUDA_HEADERS = r"(?m)^\s*#\s*include\s*<(cuda|cuda_runtime|cuda_runtime_api|device_launch_parameters)\.h>"
 DYNAMIC = r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*)?([\w\s]+?)\s*(\w+)\s*\[\s*\]\s*;"
