@@ -92,8 +92,8 @@ def counted(layer: object) -> dict[str, float]:
         "avg_pool",
     )  # its bprop turns once for SY rows, else for SX columns
     pixels = {"fprop": lanes * rows * columns, "bprop": lanes * (rows if marches else columns)}
-    sizes = {name: loop(lines, labels) for name, lines, labels in kernels(text) if name.count("_") == 2}
-    return {phase: sizes[f"{layer.stem()}_{phase}"] / pixels[phase] for phase in pixels}
+    found = {name: (lines, labels) for name, lines, labels in kernels(text)}
+    return {phase: loop(*found[f"{layer.stem()}_{phase}"]) / count for phase, count in pixels.items()}
 
 
 def main() -> int:

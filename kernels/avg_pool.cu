@@ -3,7 +3,7 @@
 // Order:   a row of the window from left to right, then the rows from above; in bprop windows (p, q) likewise.
 // Threads: one for LANES neighbours along n of a column of outputs (fprop) or inputs (bprop); it marches down a
 //          band of rows, a row of blocks for each (c, band). What a row adds to all windows that hold it is summed
-//          once, and held in registers for those under way: S + R/SY additions in the place of S*R.
+//          once, and held in registers for those under way: S*SY + R additions for an output in the place of S*R.
 // Bytes:   3x3 stride 2, for each x: 4 read and 1 written in fprop, the reverse in bprop; what columns share
 //          comes from cache.
 // Limits:  any window; up to 16 rows of windows at one place stay in registers.

@@ -28,13 +28,13 @@ constexpr bool FEW = KERNELS * S <= 24; // weights across that a thread keeps in
 
 extern "C" __global__ void __launch_bounds__(256, RESIDENT)
 gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *log_sigma, const float *tables,
-                    int shared_sets, int bands, int C, int H, int W, int P, int Q, int N, float beta) {
-    int across = (N / LANES + blockDim.x - 1) / blockDim.x, c = blockIdx.y;
+                    int shared_sets, int C, int H, int W, int P, int Q, int N, float beta) {
+    int tiles = gridDim.x / C, tile = blockIdx.x % tiles, c = blockIdx.x / tiles;
     TABLES(1, shared_sets ? 0 : c * KERNELS)
-    int n = (blockIdx.x % across * blockDim.x + threadIdx.x) * LANES;
-    int q = blockIdx.x / across * blockDim.y + threadIdx.y;
+    int across = (N / LANES + blockDim.x - 1) / blockDim.x;
+    int n = (tile % across * blockDim.x + threadIdx.x) * LANES, q = tile / across * blockDim.y + threadIdx.y;
     if (n >= N || q >= Q) return;
-    int begin = part(blockIdx.z, bands, P), end = part(blockIdx.z + 1, bands, P);
+    int begin = part(blockIdx.y, gridDim.y, P), end = part(blockIdx.y + 1, gridDim.y, P);
     Places rows(R, SY, PY, H), cols(S, SX, PX, W);
     const float *plane = x + (count_t)c * H * W * N, *col = table + COLS + cols.of(q) * COL;
 
@@ -95,15 +95,15 @@ template <int COUNT> __device__ __forceinline__ void load(float (&to)[COUNT], co
 
 extern "C" __global__ void __launch_bounds__(256, RESIDENT)
 gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mean, const float *log_sigma,
-                    const float *tables, float *parts, int shared_sets, int bands, int C, int H, int W, int P, int Q,
-                    int N, float beta) {
-    int across = (N / LANES + blockDim.x - 1) / blockDim.x, c = blockIdx.y, set = shared_sets ? 0 : c * KERNELS;
+                    const float *tables, float *parts, int shared_sets, int C, int H, int W, int P, int Q, int N,
+                    float beta) {
+    int tiles = gridDim.x / C, tile = blockIdx.x % tiles, c = blockIdx.x / tiles, set = shared_sets ? 0 : c * KERNELS;
     TABLES(LEARN ? 3 : 1, set)
     constexpr int SLOPES = LEARN ? 3 : 1;
-    int n = (blockIdx.x % across * blockDim.x + threadIdx.x) * LANES;
-    int w = blockIdx.x / across * blockDim.y + threadIdx.y;
+    int across = (N / LANES + blockDim.x - 1) / blockDim.x;
+    int n = (tile % across * blockDim.x + threadIdx.x) * LANES, w = tile / across * blockDim.y + threadIdx.y;
     bool mine = w < W && n < N;
-    int top = part(blockIdx.z, bands, H), bottom = part(blockIdx.z + 1, bands, H);
+    int top = part(blockIdx.y, gridDim.y, H), bottom = part(blockIdx.y + 1, gridDim.y, H);
     Places rows(R, SY, PY, H), cols(S, SX, PX, W);
     unsigned column = 4u * (w * N + n);
 
@@ -195,7 +195,7 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mea
     for (int h = max(base + TALL, top); h < bottom; h++) finish(h, Samples{}); // rows that no window reaches
 
     if (LEARN) {
-        int blocks = gridDim.x * bands, block = blockIdx.z * gridDim.x + blockIdx.x;
+        int blocks = tiles * gridDim.y, block = blockIdx.y * tiles + tile;
         if (shared_sets) block += c * blocks, blocks *= C;
 #pragma unroll
         for (int j = 0; j < KERNELS; j++)

@@ -59,7 +59,7 @@ __device__ __forceinline__ void put(float *at, Samples value, float beta) {
 }
 
 // The sum over the block's threads, for thread 0, in an order that depends on the block's size alone. All
-// threads take part; blockDim.x is a multiple of 32.
+// threads take part, a multiple of 32, along x and y.
 __device__ __forceinline__ float block_sum(float value) {
     __shared__ float of_warp[32];
     for (int step = 16; step > 0; step /= 2) value += __shfl_down_sync(0xffffffffu, value, step);

@@ -14,8 +14,8 @@ __device__ __forceinline__ Range span(int p, int window, int stride, int pad, in
 
 // The outputs, of `count`, whose windows hold input position h.
 __device__ __forceinline__ Range covering(int h, int window, int stride, int pad, int count) {
-    int past = h + pad - window + stride; // may be negative: no division then
-    return {past > 0 ? past / stride : 0, min((h + pad) / stride + 1, count)};
+    int beyond = h + pad - window + stride; // may be negative: no division then
+    return {beyond > 0 ? beyond / stride : 0, min((h + pad) / stride + 1, count)};
 }
 
 // The window's taps, row by row, unrolled as far as registers hold what they read.

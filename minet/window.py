@@ -45,8 +45,8 @@ class Window(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """Samples that a GPU's thread takes at once, at most: few where each has many pixels."""
-        return 4 if self.stride[1] <= 4 and self.reach[0] <= 8 else 1
+        """Samples at once, at most, of a GPU's thread that holds as many pixels as the stride across."""
+        return 4 if self.stride[1] <= 4 else 1
 
     def beginning(self, size: int, axis: int = 1) -> int:
         """How many groups of neighbours, before each of which a window begins, from the padding on."""
@@ -83,8 +83,8 @@ MOST = 1 << 15  # bands; a grid has 65535 blocks along z
 
 
 def bands(threads: int, rows: int, reach: int) -> int:
-    """Into how many bands a march of `threads` threads down `rows` rows is cut, which overlap by `reach`."""
-    return max(1, min(-(-MARCHING // max(1, threads)), rows // (2 * reach), MOST))
+    """How many bands a march of `threads` threads down `rows` rows is cut into; they overlap by reach - 1."""
+    return max(1, min(-(-MARCHING // max(1, threads)), rows // max(1, 2 * (reach - 1)), MOST))
 
 
 def pair(layer: Layer, name: str, value: Any, least: int = 1) -> tuple[int, int]:

@@ -99,9 +99,9 @@ def test_what_begins_and_what_overlaps():
     [
         (MARCHING, 100, 1, 1),  # enough without
         (MARCHING // 4, 100, 2, 4),
-        (MARCHING // 4, 100, 20, 2),  # no more than are twice as high as what they share
+        (MARCHING // 4, 100, 21, 2),  # none less than twice as high as what they share
         (1, 7, 4, 1),
-        (0, 7, 1, 3),
+        (0, 7, 1, 7),
         (1, 10**6, 1, 1 << 15),  # what a grid takes
     ],
 )

@@ -71,7 +71,8 @@ class Launcher(Backend):
         Parameters
         ----------
         size, rows : int
-            Threads wanted: `size` along x in each of `rows` rows. A kernel strides over what is beyond.
+            Elements to compute: `size` along x in each of `rows` rows, a thread for LANES of them. A kernel
+            strides over what is beyond.
         grid, block : tuple of int, optional
             Blocks and threads, where the kernel wants its own.
         shared : int
@@ -92,7 +93,7 @@ class Launcher(Backend):
             "key0": layer.key[0], "key1": layer.key[1], "step": layer.clock.step, "train": layer.train,
         }  # fmt: skip
         known |= {f"d{n}": grad for n, grad in layer.g.items()} | dict(layer.p) | dict(layer.s) | values
-        constants = layer.constants()
+        constants = dict(layer.constants())
         if most := constants.get("LANES"):
             own = (array for array in layer.s.values() if array.ndim == 4 and array.shape[-1] == known["N"])
             if max(W, Q) * known["N"] >= LONGEST:
@@ -182,10 +183,10 @@ def _fitting(kernel: Kernel, numbers: list[Any], layer: Any) -> Iterator[Any]:
     """The numbers as what the parameters' types hold, or an error about the first that does not fit."""
     for parameter, number in zip(kernel.parameters, numbers, strict=True):
         letter = "P" if parameter.pointer else source.SCALARS[parameter.type]
-        fit = float(number) if letter in "fd" else int(number)
         try:
+            fit = float(number) if letter in "fd" else int(number)
             struct.pack(letter, fit)
-        except (struct.error, OverflowError):
+        except (struct.error, OverflowError, ValueError):
             found = f"{kernel.place}: {kernel} takes {parameter}, and {number!r} does not fit"
             raise _error(found, "a wider type: long long", layer) from None
         yield fit

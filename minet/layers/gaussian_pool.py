@@ -185,7 +185,7 @@ class GaussianPool(Layer):
             both.append((axis, Weights(axis, mean, log_sigma, self.normalize, self.edge)))
         return both
 
-    # -- on a GPU: tables of weights, then one pass over the images ------------------------------------
+    # -- on a GPU: one pass over the images ------------------------------------------------------------
 
     def constants(self) -> dict[str, Any]:
         return self.window.constants() | {
@@ -210,13 +210,13 @@ class GaussianPool(Layer):
     def _grid(self, C: int, rows: int, width: int, N: int, reach: int, lanes: int = 1) -> tuple[Shape, Shape]:
         """Blocks and threads for marches down `rows` rows in `width` columns of C channels.
 
-        Neighbours along N are neighbours in a block; bands of rows overlap by `reach`.
+        Neighbours along N are neighbours in a block; bands of rows overlap by less than `reach`.
         """
         groups = N // lanes
         n = min(32, 1 << groups.bit_length() - 1)
         columns = max(32 // n, min(THREADS // n, 1 << (width - 1).bit_length()))
         across = -(-groups // n) * -(-width // columns)
-        return (across, C, bands(C * width * groups, rows, reach)), (n, columns, 1)
+        return (across * C, bands(C * width * groups, rows, reach), 1), (n, columns, 1)
 
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
         if self.be.name == "cpu":
@@ -253,10 +253,11 @@ class GaussianPool(Layer):
 
     def _launch(self, phase: str, grid: Shape, block: Shape, **values: Any) -> None:
         """One pass over the images, after the tables if they are made apart."""
-        values |= {"shared_sets": not self.per_channel, "bands": grid[2], "tables": None}
+        values |= {"shared_sets": not self.per_channel, "tables": None}
         if "tables" in self.s:
             sets, values["tables"] = self.p.mean.size // 2, self.s.tables
-            self.be.launch(self, "gaussian_pool_weights", 32 * sets, sets=sets, **values)
+            size = sets * self._table()
+            self.be.launch(self, "gaussian_pool_weights", size, sets=sets, **values)
         size = values["x"].size
         self.be.launch(self, f"gaussian_pool_{phase}", size, grid=grid, block=block, **values)
 

@@ -90,7 +90,8 @@ class StochasticPool(Layer):
             self.be.launch(self, "stochastic_pool_bprop", across * N, C * H, **values)
         else:
             name = "stochastic_pool_mean_bprop"
-            self.be.launch(self, name, W * N, C * H, x=x, dy=dy, dx=dx, beta=beta)
+            # By a thread for each element, not for LANES of them.
+            self.be.launch(self, name, self.window.lanes * W * N, C * H, x=x, dy=dy, dx=dx, beta=beta)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
