@@ -23,7 +23,8 @@ extern "C" __global__ void avg_pool_fprop(const float *x, float *y, int bands, i
             int q = i / groups, n = i % groups * LANES;
             Range w = span(q, S, SX, PX, W);
             Samples sums[DEEP] = {}; // of the windows p - k, where p begins here
-            for (int p = begin; p < end + DEEP - 1; p++) {
+            // From where rows are in the image.
+            for (int p = max(begin, (PY + SY - min(R, SY)) / SY); p < end + DEEP - 1; p++) {
 #pragma unroll ROWS_AT_ONCE
                 for (int d = 0; d < min(R, SY); d++) {
                     Samples across = {};

@@ -49,7 +49,7 @@ gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *lo
             for (int s = 0; s < S; s++) kept[j][s] = col[j * TABLE + s];
     Samples sums[KERNELS][DEEP] = {}; // of the windows p - k, where p begins here
 #pragma unroll 1
-    for (int p = begin; p < end + DEEP - 1; p++) {
+    for (int p = max(begin, (PY + SY - min(R, SY)) / SY); p < end + DEEP - 1; p++) { // from where rows are in the image
 #pragma unroll ROWS_AT_ONCE
         for (int d = 0; d < min(R, SY); d++) {
             Samples across_x[KERNELS] = {};
