@@ -83,7 +83,7 @@ class GPU(Launcher):
         constants: dict[str, Any] | None = None, grid: Shape | None = None, block: Shape | None = None,
     ) -> None:  # fmt: skip
         """Launch a kernel of minet's own that belongs to no layer: `name` of ``kernels/<stem>.cu``."""
-        self.call(source.folder() / f"{stem}.cu", name, constants or {}, values, threads, rows, grid, block)
+        self.call(source.own(stem), name, constants or {}, values, threads, rows, grid, block)
 
     def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> None:
         values = {"x": x, "y": y, "alpha": alpha, "beta": beta, "size": y.size}

@@ -77,6 +77,12 @@ def folder() -> Path:
     return Path(import_module("minet.kernels").__path__[0])
 
 
+@cache
+def own(stem: str) -> Path:
+    """The .cu file of minet's own by its stem; one object, which is quick to look up by."""
+    return folder() / f"{stem}.cu"
+
+
 def beside(cls: type) -> Path | None:
     """The .cu file of a class's kernels: beside the class's file, or with minet's kernels for minet's own."""
     name = f"{stem_of(cls.__name__)}.cu"
