@@ -79,7 +79,7 @@ class Window(NamedTuple):
 
 
 MARCHING = 1 << 17  # threads of a GPU that hide its memory's latency, at least
-MOST = 1 << 15  # bands; a grid has 65535 blocks along z
+MOST = 1 << 15  # bands; a grid has 65535 blocks along y
 
 
 def bands(threads: int, rows: int, reach: int) -> int:
