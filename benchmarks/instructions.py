@@ -25,9 +25,7 @@ from minet.nvidia import nvcc, wheel
 
 from .registers import Noting, source, step
 
-PER_SECOND = (
-    132 * 128 * 1.98e9
-)  # of an H100 SXM: multiprocessors, threads that each starts in a cycle, cycles
+PER_SECOND = 132 * 128 * 1.98e9  # an H100 SXM's multiprocessors, threads of each, cycles
 PIXELS = 64 * 32 * 32 * 128  # x of the table
 LAYERS = {
     "gaussian_pool 3x3 s2 k1": GaussianPool(3, 2, 1),
@@ -87,10 +85,8 @@ def counted(layer: object) -> dict[str, float]:
     """Instructions for each x, by phase."""
     text, constants = listing(layer)
     lanes, rows, columns = (constants[name] for name in ("LANES", "SY", "SX"))
-    marches = layer.stem() in (
-        "gaussian_pool",
-        "avg_pool",
-    )  # its bprop turns once for SY rows, else for SX columns
+    # A turn of their bprop is SY rows of x, of the others' SX columns.
+    marches = layer.stem() in ("gaussian_pool", "avg_pool")
     pixels = {"fprop": lanes * rows * columns, "bprop": lanes * (rows if marches else columns)}
     found = {name: (lines, labels) for name, lines, labels in kernels(text)}
     return {phase: loop(*found[f"{layer.stem()}_{phase}"]) / count for phase, count in pixels.items()}
