@@ -1,26 +1,23 @@
-"""Where the packages are: kernels/, models/ and benchmarks/ beside minet/ are installed inside it."""
+"""Where the data are: kernels/ and models/ beside minet/ are installed inside it, as files found by path."""
+
+from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
-setup(
-    packages=[
-        "minet",
-        "minet.backends",
-        "minet.data",
-        "minet.layers",
-        "minet.kernels",
-        "minet.models",
-        "minet.benchmarks",
-    ],
-    package_dir={
-        "minet": "minet",
-        "minet.kernels": "kernels",
-        "minet.models": "models",
-        "minet.benchmarks": "benchmarks",
-    },
-    package_data={
-        "minet": ["py.typed"],
-        "minet.data": ["digits/*"],
-        "minet.kernels": ["*.cu", "*.cuh", "*.cpp", "*.h", "*.md"],
-    },
-)
+DATA = ("kernels", "models")
+
+
+class BuildWithData(build_py):
+    """Copies the data folders into the package; an editable install finds them beside it."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            for name in DATA:
+                target = Path(self.build_lib, "minet", name)
+                copytree(name, target, ignore=ignore_patterns("__pycache__"), dirs_exist_ok=True)
+
+
+setup(cmdclass={"build_py": BuildWithData})

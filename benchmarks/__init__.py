@@ -1,1 +1,1 @@
-"""minet timed beside others: `minet bench`, and `python -m minet.benchmarks.scaling | overhead | startup`."""
+"""Measurements for developers of minet: registers, instructions, growth, overhead, start-up, loading."""

@@ -17,13 +17,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.registers import Noting, step
 from minet import Net
-from minet.backends import compiled
+from minet.backends import cuda_source, kernel_cache
+from minet.backends.nvidia import nvcc, wheel
 from minet.backends.toolkit import OPTIONS
 from minet.layers import AvgPool, GaussianPool, MaxPool, StochasticPool
-from minet.nvidia import nvcc, wheel
-
-from .registers import Noting, source, step
 
 PER_SECOND = 132 * 128 * 1.98e9  # an H100 SXM's multiprocessors, threads of each, cycles
 PIXELS = 64 * 32 * 32 * 128  # x of the table
@@ -49,8 +48,8 @@ def listing(layer: object) -> tuple[str, dict[str, int]]:
     be = Noting()
     step(Net(layer, (2, 32, 32), 4, backend=be))
     build, code = next((b, code) for b, code in be.noted.items() if b.path.stem == layer.stem())
-    options = ["-cubin", "-arch=sm_90", *OPTIONS, *source.defines(dict(build.constants))]
-    cubin = compiled.build(nvcc(), options, code.text, ".cu", ".cubin")
+    options = ["-cubin", "-arch=sm_90", *OPTIONS, *cuda_source.defines(dict(build.constants))]
+    cubin = kernel_cache.build(nvcc(), options, code.text, ".cu", ".cubin")
     done = subprocess.run([nvdisasm(), "-c", str(cubin)], capture_output=True, text=True, check=True)
     return done.stdout, dict(build.constants)
 

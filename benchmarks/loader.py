@@ -1,4 +1,4 @@
-"""Whether data keeps up: `python -m minet.benchmarks.loader [MODEL ...]`.
+"""Whether data keeps up: `python -m benchmarks.loader [MODEL ...]`.
 
 Milliseconds that the loader's one thread needs for a batch, shuffled, cropped and mirrored, beside those of a
 training step. The two run at once, each waits for the other, so the loader should take half as long at most.
@@ -10,10 +10,10 @@ import sys
 
 import numpy as np
 
-from minet import MinetError, Net, modelfile
+from minet import MinetError, Net
+from minet.bench.watches import HostWatch, measure
 from minet.data import Batches, Dataset
-
-from .watches import HostWatch, measure
+from minet.train import modelfile
 
 MODELS = ("digits", "gaussian_inception", "cifar10_zeiler")
 TARGET = 2.0  # batches for each step

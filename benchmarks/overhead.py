@@ -1,4 +1,4 @@
-"""What the framework itself costs: `python -m minet.benchmarks.overhead`.
+"""What the framework itself costs: `python -m benchmarks.overhead`.
 
 Microseconds of Python for each layer and training step, from nets of few and of many layers that do nothing:
 the slope of time in their number. With a parameter, a layer also has its update by the solver.
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from minet import SGD, Layer, Net, Param, Sequential, SoftmaxCrossEntropy
-
-from .watches import HostWatch, measure
+from minet.bench.watches import HostWatch, measure
 
 FEW, MANY = 10, 210
 TARGET = 10.0  # microseconds for a layer and step

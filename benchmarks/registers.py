@@ -23,16 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from minet import Net, layers, modelfile
-from minet.backends import compiled, source
+from minet import Net, layers
+from minet.backends import cuda_source, kernel_cache
 from minet.backends.cpu import HostMemory
+from minet.backends.cuda_source import Source
 from minet.backends.gpu import GPU
-from minet.backends.source import Source
+from minet.backends.nvidia import nvcc
 from minet.backends.toolkit import OPTIONS
+from minet.bench.cases import DEFAULT
+from minet.core.files import shipped
 from minet.layers import GaussianPool, all_layers
-from minet.nvidia import nvcc
-
-from .cases import DEFAULT
+from minet.train import modelfile
 
 ARCHITECTURES = (75, 80, 90, 100)
 ONE = 90  # for which every geometry is compiled
@@ -125,9 +126,9 @@ def collected() -> dict[Build, Source]:
         net.train_step(be.zeros((*model.input_shape, 4)), np.zeros(4, int), model.solver())
         step(net)
     seen = {build.path for build in be.noted}
-    for path in sorted(source.folder().glob("*.cu")):
+    for path in sorted(shipped("kernels").glob("*.cu")):
         if path not in seen:
-            be.load(source.read(path), {})
+            be.load(cuda_source.read(path), {})
     return be.noted
 
 
@@ -154,8 +155,8 @@ def measured(builds: dict[Build, Source]) -> list[Row]:
 def compiled_rows(build: Build, architectures: Iterable[int], code: Source) -> list[Row]:
     """What nvcc says of a build's kernels."""
     targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in architectures]
-    options = ["-fatbin", *targets, *OPTIONS, *TELL, *source.defines(dict(build.constants))]
-    said = compiled.said(compiled.build(nvcc(), options, code.text, ".cu", ".fatbin"))
+    options = ["-fatbin", *targets, *OPTIONS, *TELL, *cuda_source.defines(dict(build.constants))]
+    said = kernel_cache.said(kernel_cache.build(nvcc(), options, code.text, ".cu", ".fatbin"))
     return parsed(build, said)
 
 

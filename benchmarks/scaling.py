@@ -1,4 +1,4 @@
-"""How the cost of a step grows: `python -m minet.benchmarks.scaling [LAYER ...] [--plot FILE] [--json FILE]`.
+"""How the cost of a step grows: `python -m benchmarks.scaling [LAYER ...] [--plot FILE] [--json FILE]`.
 
 Time per fprop and bprop of some layers against N, C, H*W and kernels, each over two decades with the rest
 held fixed. Along each axis the exponent of the growth is fitted over both, and over the upper one, where what
@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from . import report
-from .cases import Case, layer
-from .contender_minet import build
-from .watches import measure
+from minet.bench import report
+from minet.bench.cases import Case, layer
+from minet.bench.contender_minet import build
+from minet.bench.watches import measure
 
 Curves: TypeAlias = dict[str, dict[str, list[tuple[float, float]]]]  # (size, milliseconds) by axis and layer
 FACTORS = (1, 2, 4, 8, 16, 32, 64, 100)
@@ -77,7 +77,7 @@ def exponents(points: list[tuple[float, float]]) -> tuple[float, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m minet.benchmarks.scaling", description=__doc__.partition("\n")[0]
+        prog="python -m benchmarks.scaling", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("layers", nargs="*", metavar="LAYER", help=f"some of {', '.join(SETTINGS)}")
     parser.add_argument("--plot", type=Path, help="draw the curves as a PNG")
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.json:
         options.json.write_text(json.dumps({**facts, "curves": found}, indent=1) + "\n")
     if options.plot:
-        from .plot import growth
+        from minet.bench.plot import growth
 
         growth(options.plot, "Time of fprop and bprop as a size grows; dashed: in proportion to it", found)
 

@@ -1,4 +1,4 @@
-"""How long it takes to get going: `python -m minet.benchmarks.startup [MODEL] [--cold]`.
+"""How long it takes to get going: `python -m benchmarks.startup [MODEL] [--cold]`.
 
 Seconds from the command `minet train MODEL` to the end of its first training step: interpreter, imports,
 data, net, kernels. The caches are warm: the first of the runs is not counted. With --cold also once with an
@@ -15,14 +15,14 @@ import sys
 import tempfile
 import time
 
-from minet.errors import MinetError
-
-from .contest import environment
+from minet.bench.contest import environment
+from minet.core.errors import MinetError
 
 TARGETS = {"warm": 3.0, "cold": 30.0}
 CODE = """
 import os, sys, time
-from minet import cli, net
+from minet.cli.main import main
+from minet.core import net
 step = net.Net.train_step
 def first(*args):
     step(*args)
@@ -30,7 +30,7 @@ def first(*args):
     os._exit(0)
 net.Net.train_step = first
 sys.argv = ["minet", "train", sys.argv[1], "--out", sys.argv[2]]
-cli.main()
+main()
 """
 
 
@@ -50,7 +50,7 @@ def seconds(model: str, cache: str = "") -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m minet.benchmarks.startup", description=__doc__.partition("\n")[0]
+        prog="python -m benchmarks.startup", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("model", nargs="?", default="digits")
     parser.add_argument("--cold", action="store_true", help="also with an empty cache")

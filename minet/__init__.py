@@ -1,23 +1,19 @@
 """minet: a small layer-graph framework for people who write their own neural-network layers."""
 
 import importlib
-from pathlib import Path
 from types import ModuleType
 
-if not (Path(__file__).parent / "kernels").is_dir():
-    # A checkout keeps kernels/, models/ and benchmarks/ beside minet/; an installed package has them inside.
-    __path__.append(str(Path(__file__).parents[1]))
-
-from minet.containers import Concat, Sequential, Sum
-from minet.errors import MinetError
-from minet.init import Gaussian, Glorot, He
-from minet.layer import Layer, LayerError, Param, State, update
-from minet.loss import Loss, MeanSquaredError, SoftmaxCrossEntropy
-from minet.net import Net
-from minet.optim import SGD, Cosine, Exponential, Polynomial, Step, WarmUp
-from minet.trainer import Trainer
-
-__version__ = "0.1.0"
+from minet.core import rng, window
+from minet.core.containers import Concat, Sequential, Sum
+from minet.core.errors import MinetError
+from minet.core.init import Gaussian, Glorot, He
+from minet.core.layer import Layer, LayerError, Param, State, update
+from minet.core.loss import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from minet.core.net import Net
+from minet.train.modelfile import load as load_model
+from minet.train.optim import SGD, Cosine, Exponential, Polynomial, Step, WarmUp
+from minet.train.trainer import Trainer
+from minet.version import __version__
 
 __all__ = [
     "SGD",
@@ -42,15 +38,18 @@ __all__ = [
     "Sum",
     "Trainer",
     "WarmUp",
+    "__version__",
+    "load_model",
+    "rng",
     "update",
+    "window",
 ]
+
+ROOMS = ("backends", "bench", "cli", "core", "data", "layers", "loops", "testing", "train")
 
 
 def __getattr__(name: str) -> ModuleType:
     # minet.data, minet.testing and the like come with `import minet`, and load what they need when used.
-    if name.startswith("_"):
-        raise AttributeError(f"minet has no {name!r}")
-    try:
+    if name in ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError:
-        raise AttributeError(f"minet has no {name!r}") from None
+    raise AttributeError(f"minet has no {name!r}")

@@ -1,5 +1,5 @@
 """`python -m minet` is `minet`."""
 
-from minet.cli import main
+from minet.cli.main import main
 
 main()

@@ -5,9 +5,9 @@ arXiv 1207.0151. Data: Krizhevsky (2009), shifted by up to 4 pixels and mirrored
 """
 
 from minet import Sequential, data
+from minet.core.loss import SoftmaxCrossEntropy
 from minet.layers import AvgPool, BatchNorm, Conv, GaussianPool, Linear, PReLU
-from minet.loss import SoftmaxCrossEntropy
-from minet.optim import SGD, Cosine
+from minet.train.optim import SGD, Cosine
 
 input_shape = (3, 32, 32)
 batch, epochs, loss = 128, 30, SoftmaxCrossEntropy()

@@ -6,9 +6,9 @@ pooling); He et al., arXiv 1502.01852 (PReLU). Data: Alpaydin and Kaynak, https:
 """
 
 from minet import Concat, Sequential, data
+from minet.core.loss import SoftmaxCrossEntropy
 from minet.layers import Conv, GaussianPool, Linear, PReLU, ReLU, StochasticPool
-from minet.loss import SoftmaxCrossEntropy
-from minet.optim import SGD, Cosine
+from minet.train.optim import SGD, Cosine
 
 input_shape = (1, 8, 8)
 batch, epochs, loss = 32, 10, SoftmaxCrossEntropy()

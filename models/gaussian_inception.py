@@ -5,9 +5,9 @@ branches, the pooling one with three learned Gaussian kernels per map (Zeiler an
 """
 
 from minet import Concat, Sequential, data
+from minet.core.loss import SoftmaxCrossEntropy
 from minet.layers import Conv, GaussianPool, Linear, MaxPool, PReLU
-from minet.loss import SoftmaxCrossEntropy
-from minet.optim import SGD, Cosine
+from minet.train.optim import SGD, Cosine
 
 input_shape = (3, 32, 32)
 batch, epochs, loss = 128, 30, SoftmaxCrossEntropy()

@@ -4,9 +4,9 @@ Source of the data: LeCun et al. (1998), "Gradient-based learning applied to doc
 """
 
 from minet import Sequential, data
+from minet.core.loss import SoftmaxCrossEntropy
 from minet.layers import Conv, GaussianPool, Linear, MaxPool, PReLU
-from minet.loss import SoftmaxCrossEntropy
-from minet.optim import SGD, Cosine
+from minet.train.optim import SGD, Cosine
 
 input_shape = (1, 28, 28)
 batch, epochs, loss = 64, 5, SoftmaxCrossEntropy()

@@ -12,14 +12,13 @@ import pytest
 
 import minet
 from minet import layers
-from minet.conformance import CHECKS
-from minet.containers import Container
-from minet.layer import Layer
+from minet.core.containers import Container
+from minet.core.layer import Layer
+from minet.testing import CHECKS
+from minet.testing.examples import examples
 
 ROOT = Path(__file__).parents[1]
-MODULES = [
-    path for folder in ("minet", "kernels", "models") for path in sorted((ROOT / folder).rglob("*.py"))
-]
+MODULES = [path for folder in ("minet", "models") for path in sorted((ROOT / folder).rglob("*.py"))]
 CONTAINERS = [cls for cls in Container.__subclasses__() if cls.__module__.startswith("minet.")]
 LAZY = ("numba", "matplotlib", "rich", "typer", "safetensors", "pooch", "scipy", "pycuda", "skcuda", "torch")
 
@@ -38,8 +37,8 @@ def test_a_layer_has_its_file_its_examples_and_its_test(cls):
 
 @pytest.mark.parametrize("cls", CONTAINERS, ids=lambda cls: cls.__name__)
 def test_a_container_has_examples_and_is_tested(cls):
-    assert len(list(cls.examples())) >= 1
-    assert f"layer_checks({cls.__name__})" in (ROOT / "tests/test_containers.py").read_text()
+    assert len(list(examples(cls))) >= 1
+    assert f"layer_checks({cls.__name__})" in (ROOT / "tests/core/test_containers.py").read_text()
 
 
 @pytest.mark.parametrize("stem", layers.stems())

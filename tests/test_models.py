@@ -6,9 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from minet import MinetError, Net, modelfile, runs
+from minet import MinetError, Net
 from minet.data import Dataset, digits
 from minet.layers import AvgPool, GaussianPool, MaxPool, StochasticPool
+from minet.train import modelfile, runs
 
 
 def step(model, batch=2):

@@ -1,10 +1,12 @@
 """minet works as a bare checkout, as a wheel and as an editable install, from any folder, with no network."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DATA = ("kernels", "models")
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
 
 
@@ -29,9 +32,9 @@ def run(*command, cwd, path=""):
 def checkout(tmp_path_factory):
     """A copy of what is built from, so that nothing is left in the working tree."""
     copy = tmp_path_factory.mktemp("checkout")
-    for name in ("minet", "kernels", "models", "benchmarks"):
+    for name in ("minet", "kernels", "models", "examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "README.md"):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(ROOT / name, copy)
     return copy
 
@@ -40,18 +43,19 @@ def checkout(tmp_path_factory):
 def wheel(checkout, tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
     run(*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", out, checkout, cwd=out)
-    [wheel] = out.glob("minet-*-py3-none-any.whl")
+    [wheel] = out.glob("minet_layers-*-py3-none-any.whl")
     return wheel
 
 
 def works(python, cwd, path, root):
     """The package at `root` is what runs, with kernels and models found beside or inside it."""
-    code = (
-        "import minet.kernels, minet.models as m; print(minet.__file__, minet.kernels.__file__, m.__file__)"
-    )
-    assert run(python, "-c", code, cwd=cwd, path=path).count(str(root)) == 3
+    code = "import minet; from minet.core.files import shipped; print(minet.__file__, *map(shipped, %r))"
+    assert run(python, "-c", code % [*DATA], cwd=cwd, path=path).count(str(root)) == 3
     assert "StochasticPool" in run(python, "-m", "minet", "summary", "digits", cwd=cwd, path=path)
     assert "PASS" in run(python, "-m", "minet", "check", "relu", cwd=cwd, path=path)
+    if shutil.which("g++"):
+        out = run(python, "-m", "minet", "check", "relu", "--backend", "emu", cwd=cwd, path=path)
+        assert "PASS  parity_emu" in out
 
 
 def test_a_bare_checkout_works_from_another_folder(tmp_path):
@@ -62,19 +66,38 @@ def test_the_wheel_holds_all_that_the_checkout_holds(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "minet/py.typed",
-        "minet/kernels/philox.py",
+        "minet/loops/philox.py",
         "minet/models/digits.py",
         "minet/kernels/README.md",
     } <= inside
-    expected = set()
-    for folder in ("minet", "kernels", "models", "benchmarks"):
-        target = folder if folder == "minet" else f"minet/{folder}"
+    expected = {path if path.startswith("minet/") else f"minet/{path}" for path in files("minet", *DATA)}
+    assert expected == {name for name in inside if not name.startswith("minet_layers-")}
+    [entry] = [name for name in inside if name.endswith("entry_points.txt")]
+    assert "minet = minet.cli.main:main" in zipfile.ZipFile(wheel).read(entry).decode()
+
+
+def test_a_wheel_made_of_the_sdist_is_the_same(checkout, wheel, tmp_path):
+    code = "from setuptools.build_meta import build_sdist; print(build_sdist(%r))"
+    name = run(sys.executable, "-c", code % str(tmp_path), cwd=checkout).splitlines()[-1]
+    assert re.fullmatch(r"minet_layers-[\w.]+\.tar\.gz", name)
+    with tarfile.open(tmp_path / name) as sdist:
+        inside = {member.name.partition("/")[2] for member in sdist if member.isfile()}
+    assert set(files("minet", *DATA, "examples")) <= inside
+    run(*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, tmp_path / name, cwd=tmp_path)
+    assert sums(tmp_path / wheel.name) == sums(wheel)
+
+
+def files(*folders):
+    """Paths of all files in folders of the checkout."""
+    for folder in folders:
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
-                expected.add(f"{target}/{path.relative_to(ROOT / folder).as_posix()}")
-    assert expected == {name for name in inside if not name.startswith("minet-")}
-    [entry] = [name for name in inside if name.endswith("entry_points.txt")]
-    assert "minet = minet.cli:main" in zipfile.ZipFile(wheel).read(entry).decode()
+                yield path.relative_to(ROOT).as_posix()
+
+
+def sums(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        return {info.filename: info.CRC for info in file.infolist()}
 
 
 def test_the_unpacked_wheel_works_from_another_folder(wheel, tmp_path):

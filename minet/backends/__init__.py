@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minet.backends.base import Backend
-from minet.errors import MinetError
+from minet.core.errors import MinetError
 
 __all__ = ["NAMES", "Backend", "get", "missing"]
 
@@ -66,6 +66,6 @@ def get(name: str | Backend, dtype: Any = "float32", **options: Any) -> Backend:
 
 
 def _no_blas() -> str:
-    from minet.backends import blas
+    from minet.backends import cublas
 
-    return blas.missing()
+    return cublas.missing()

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minet.layer import Array, Shape
+from minet.core.layer import Array, Layer, Shape
+from minet.core.node import Node
 
 
 class Backend(ABC):
@@ -23,6 +24,7 @@ class Backend(ABC):
     """
 
     name: str
+    declarations: tuple[str, ...] = ("state",)  # methods by which a layer declares the memory it needs here
 
     def __init__(self, dtype: str = "float32") -> None:
         self.dtype = np.dtype(dtype)
@@ -61,7 +63,7 @@ class Backend(ABC):
         """Set every element."""
 
     @abstractmethod
-    def finite(self, array: Array) -> bool:
+    def sum_is_finite(self, array: Array) -> bool:
         """Whether the sum of all elements is a finite number."""
 
     @abstractmethod
@@ -108,10 +110,10 @@ class Backend(ABC):
         `bounds`. The gradient is left as it was.
         """
 
-    def native(self, layer: Any) -> bool:
+    def native(self, layer: Layer) -> bool:
         """Whether a layer computes on this device in both directions, not on the host in its place."""
         return True
 
     @abstractmethod
-    def run(self, layer: Any, phase: str, *args: Any) -> Any:
-        """Run a layer's "fprop" or "bprop", or a loss's "loss", written for this device."""
+    def run(self, node: Node, phase: str, *args: Any) -> Any:
+        """Run a layer's "fprop" or "bprop", or a loss's "loss", as written for this device."""

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from minet.backends.cuda_source import Kernel, Source
 from minet.backends.gpu import GPU
-from minet.backends.source import Kernel, Source
 from minet.backends.toolkit import cubin, usable, with_context
-from minet.blame import at_work
-from minet.errors import MinetError
-from minet.layer import Array, Shape
-from minet.memory import mib
+from minet.core.blame import at_work
+from minet.core.errors import MinetError
+from minet.core.layer import Array, Shape
+from minet.core.naming import mib
 
 SMALL = 1 << 20  # bytes up to which an array's memory is kept for the next one of its size
 RESERVE = 64  # of the device's memory, a part for kernels, for cuBLAS, and for what rounding up takes
@@ -195,7 +195,7 @@ class CUDA(GPU):
     def gemm(
         self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0, trans: str = "nn"
     ) -> None:
-        from minet.backends.blas import handle
+        from minet.backends.cublas import handle
 
         try:
             handle(self.context, self.tf32).gemm(a, b, out, alpha, beta, trans)

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from minet.backends import compiled, faults, source
+from minet.backends import cuda_source, emulator_faults, kernel_cache
 from minet.backends.cpu import HostMemory
+from minet.backends.cuda_source import Kernel, Source
 from minet.backends.gpu import GPU
 from minet.backends.launcher import MOST_ROWS
-from minet.backends.source import Kernel, Source
-from minet.errors import MinetError
-from minet.layer import Array, Shape
+from minet.core.errors import MinetError
+from minet.core.files import shipped
+from minet.core.layer import Array, Shape
 
 ORDERS = ("forward", "reversed", "shuffled")
 MOST_SHARED = 48 << 10  # bytes, of a block
@@ -69,7 +70,7 @@ class Emulator(HostMemory, GPU):
         self.order = order or os.environ.get("MINET_EMULATOR_ORDER") or "forward"
         if self.order not in ORDERS:
             raise MinetError(f"the emulator's order must be one of {', '.join(ORDERS)}, got {self.order!r}")
-        self.sanitize = bool(os.environ.get("MINET_EMULATOR_SANITIZE"))  # set by minet.sanitize
+        self.sanitize = bool(os.environ.get("MINET_EMULATOR_SANITIZE"))  # set by minet.testing.sanitize
         if self.sanitize and "libasan" not in os.environ.get("LD_PRELOAD", ""):
             how = "minet check FILE --backend emu --sanitize"
             raise MinetError("AddressSanitizer is not there: it must be loaded before Python", how)
@@ -83,7 +84,7 @@ class Emulator(HostMemory, GPU):
         return np.empty(shape, dtype or self.dtype) if self.sanitize else super().empty(shape, dtype)
 
     def load(self, code: Source, constants: dict[str, Any]) -> ctypes.PyDLL:
-        bare = source.without_comments(code.text)
+        bare = cuda_source.without_comments(code.text)
         for pattern, what in ABSENT.items():
             if found := re.search(pattern, bare):
                 raise MinetError(
@@ -94,13 +95,13 @@ class Emulator(HostMemory, GPU):
         text = re.sub(DYNAMIC, r"\1 *\2 = (\1 *)emu_dynamic_shared();", text)
         ends = "".join(f"EMU_KERNEL({name})\n" for name in code.kernels)
         text = f'{_text("emulator.h")}\n{text}\n#line 1 "the kernels\' ends"\n{ends}'
-        options = [*OPTIONS, *source.defines(constants)]
+        options = [*OPTIONS, *cuda_source.defines(constants)]
         if self.sanitize:
             options += SANITIZED
         if self.checked:
             options += CHECKED
-        runtime = _runtime(self.checked, self.sanitize, compiled.folder())
-        return _module(text, (*options, "-shared", str(runtime)), compiled.folder())
+        runtime = _runtime(self.checked, self.sanitize, kernel_cache.folder())
+        return _module(text, (*options, "-shared", str(runtime)), kernel_cache.folder())
 
     def start(
         self, module: Any, kernel: Kernel, grid: Shape, block: Shape, args: bytes, arrays: Any,
@@ -113,13 +114,13 @@ class Emulator(HostMemory, GPU):
         if shared > MOST_SHARED:
             found = f"{kernel.name} on the emulator: {shared} bytes of shared memory"
             raise MinetError(found, f"a block has {MOST_SHARED}: loop over parts")
-        launch = faults.Launch(
+        launch = emulator_faults.Launch(
             grid=grid, block=block, dynamic_shared=shared, order=ORDERS.index(self.order),
             args_size=len(args), args=ctypes.cast(ctypes.c_char_p(args), ctypes.c_void_p), arrays=len(arrays),
-            array=faults.spans(arrays), interrupted=SIGNALS,
+            array=emulator_faults.spans(arrays), interrupted=SIGNALS,
         )  # fmt: skip
         if getattr(module, f"emu_{kernel.name}")(ctypes.byref(launch)):
-            raise faults.told(launch, kernel, module._name)
+            raise emulator_faults.told(launch, kernel, module._name)
 
 
 # Faults need the lines of debug information; of DWARF 5 some versions of addr2line make wrong file names.
@@ -149,20 +150,20 @@ def missing() -> str:
 
 @cache
 def _text(name: str) -> str:
-    return (source.folder() / name).read_text()
+    return (shipped("kernels") / name).read_text()
 
 
 @cache
 def _runtime(checked: bool, sanitize: bool, folder: Path) -> Path:
     kinds = ["-DEMU_ASAN"] if sanitize else []
     options = ["-c", "-std=c++17", "-O2", "-fPIC", f"-DEMU_CHECKED={int(checked)}", *kinds]
-    return compiled.build("g++", options, _text("emulator.cpp"), ".cpp", ".o")
+    return kernel_cache.build("g++", options, _text("emulator.cpp"), ".cpp", ".o")
 
 
 @cache
 def _module(text: str, options: tuple[str, ...], folder: Path) -> ctypes.PyDLL:
     # One launch at a time: PyDLL keeps Python's lock while it runs.
-    return ctypes.PyDLL(str(compiled.build("g++", options, text, ".cpp", ".so")))
+    return ctypes.PyDLL(str(kernel_cache.build("g++", options, text, ".cpp", ".so")))
 
 
 def _place(text: str, at: int) -> str:

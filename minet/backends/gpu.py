@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minet.backends import host, source
+from minet.backends import cuda_source, host_fallback
 from minet.backends.launcher import MOST_ROWS, THREADS, Launcher
-from minet.errors import MinetError
-from minet.layer import Array, Layer, Shape
-from minet.naming import stem_of
+from minet.core.errors import MinetError
+from minet.core.layer import Array, Layer, Shape
+from minet.core.naming import stem_of
+from minet.core.node import Node
 
 CHUNK, SHARES = 1 << 12, 256  # reductions: a share sums at least CHUNK terms, a row has up to SHARES
 
@@ -27,6 +28,8 @@ class GPU(Launcher):
         Wait for each kernel, so that a fault is told with the kernel that caused it.
     """
 
+    declarations = ("state", "state_gpu")
+
     def __init__(self, dtype: str = "float32", *, strict: bool = False, sync: bool = False) -> None:
         if dtype != "float32":
             raise MinetError(f"the backend {self.name!r} computes in float32, got {dtype!r}", "float64: cpu")
@@ -37,13 +40,15 @@ class GPU(Launcher):
 
     # -- layers ---------------------------------------------------------------------------------------
 
-    def run(self, layer: Any, phase: str, *args: Any) -> Any:
-        how, code = self.how(type(layer), phase)
+    def run(self, node: Node, phase: str, *args: Any) -> Any:
+        how, code = self.how(type(node), phase)
         if how == "method":
-            return code(layer, *args) if isinstance(layer, Layer) else code(layer, self, *args)
+            return code(node, *args)
         if how == "kernel":
-            return self._run_kernel(layer, phase, code, *args)
-        return host.run(self, self._warned, layer, phase, args)
+            return self._run_kernel(node, phase, code, *args)
+        if self.strict:
+            raise host_fallback.refusal(node)
+        return host_fallback.run(self, self._warned, node, phase, args)
 
     def how(self, cls: type, phase: str) -> tuple[str, Any]:
         """How a class computes here: "method" (its fprop_gpu), "kernel" (its .cu file) or "host".
@@ -59,7 +64,7 @@ class GPU(Launcher):
         for base in cls.__mro__:
             if code := vars(base).get(f"{phase}_gpu"):
                 return "method", code
-            path, name = source.beside(base), f"{stem_of(base.__name__)}_{phase}"
+            path, name = cuda_source.beside(base), f"{stem_of(base.__name__)}_{phase}"
             if path and phase != "loss" and name in self.read(path).kernels:
                 return "kernel", name
             if f"{phase}_cpu" in vars(base):
@@ -70,7 +75,7 @@ class GPU(Launcher):
         overridden = type(layer).fprop is not Layer.fprop
         return overridden or all(self.how(type(layer), phase)[0] != "host" for phase in ("fprop", "bprop"))
 
-    def _run_kernel(self, layer: Layer, phase: str, name: str, x: Array, y: Array, *rest: Any) -> None:
+    def _run_kernel(self, layer: Any, phase: str, name: str, x: Array, y: Array, *rest: Any) -> None:
         if phase == "fprop":
             self.launch(layer, name, *_threads(y), x=x, y=y, beta=rest[0])
         elif rest[0] is not None or layer.p:
@@ -79,17 +84,17 @@ class GPU(Launcher):
     # -- arithmetic -----------------------------------------------------------------------------------
 
     def call_own(
-        self, stem: str, name: str, values: dict[str, Any], threads: int, rows: int = 1,
+        self, stem: str, name: str, values: dict[str, Any], size: int | None = None, rows: int = 1,
         constants: dict[str, Any] | None = None, grid: Shape | None = None, block: Shape | None = None,
     ) -> None:  # fmt: skip
         """Launch a kernel of minet's own that belongs to no layer: `name` of ``kernels/<stem>.cu``."""
-        self.call(source.own(stem), name, constants or {}, values, threads, rows, grid, block)
+        self.call(cuda_source.own(stem), name, constants or {}, values, size, rows, grid, block)
 
     def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> None:
         values = {"x": x, "y": y, "alpha": alpha, "beta": beta, "size": y.size}
-        self.call_own("identity", "axpby", values, y.size)
+        self.call_own("arithmetic", "axpby", values, y.size)
 
-    def finite(self, array: Array) -> bool:
+    def sum_is_finite(self, array: Array) -> bool:
         if not array.size:
             return True
         total = self.empty((1,))
@@ -104,16 +109,16 @@ class GPU(Launcher):
         if shares > 1:
             partial = self.empty((rows, shares))
             values = {"a": a, "step": step, "out": partial, "rows": rows, "length": length, "beta": 0.0}
-            self.call_own("gemm", "sum_rows", values, length, grid=(shares, down, 1), block=block)
+            self.call_own("arithmetic", "sum_rows", values, grid=(shares, down, 1), block=block)
             a, step, length = partial, shares, shares
         values = {"a": a, "step": step, "out": out, "rows": rows, "length": length, "beta": beta}
-        self.call_own("gemm", "sum_rows", values, length, grid=(1, down, 1), block=block)
+        self.call_own("arithmetic", "sum_rows", values, grid=(1, down, 1), block=block)
 
     def add_bias(self, y: Array, b: Array) -> None:
         rows, length = y.shape
         step = y.strides[0] // y.dtype.itemsize
         values = {"y": y, "step": step, "b": b, "rows": rows, "length": length}
-        self.call_own("gemm", "add_bias", values, length, rows)
+        self.call_own("arithmetic", "add_bias", values, length, rows)
 
     def im2col(self, x: Array, col: Array, geometry: Any, rows: tuple[int, int]) -> None:
         across = col.shape[1] // (rows[1] - rows[0])

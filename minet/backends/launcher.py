@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from minet.backends import source
+from minet.backends import cuda_source
 from minet.backends.base import Backend
-from minet.backends.source import Kernel, Source
-from minet.layer import Array, Layer, LayerError, Shape
-from minet.naming import short
+from minet.backends.cuda_source import Kernel, Source
+from minet.core.layer import Array, Layer, Shape
+from minet.core.naming import relative
+from minet.core.node import LayerError, Node
 
 THREADS = 256  # of a block, unless a layer chooses
 MOST_ROWS = 65535  # of a grid; kernels stride over the rest
@@ -26,7 +27,7 @@ IMAGES = ("x", "y", "dy", "dx")  # arguments of a layer's kernels that are (C, H
 
 
 class KernelError(LayerError):
-    """A kernel that is not there, or that asks for what its layer has not."""
+    """A kernel that does not exist, or that asks for what its layer does not have."""
 
 
 class Launcher(Backend):
@@ -58,7 +59,7 @@ class Launcher(Backend):
     # -- what a layer asks for ------------------------------------------------------------------------
 
     def launch(
-        self, layer: Layer, name: str, size: int, rows: int = 1, *,
+        self, layer: Layer, name: str, size: int | None = None, rows: int = 1, *,
         grid: Shape | None = None, block: Shape | None = None, shared: int = 0, **values: Any,
     ) -> None:  # fmt: skip
         """Launch a kernel of the layer's .cu file, or of that of a class that it builds on.
@@ -72,16 +73,16 @@ class Launcher(Backend):
         ----------
         size, rows : int
             Elements to compute: `size` along x in each of `rows` rows, a thread for LANES of them. A kernel
-            strides over what is beyond.
+            strides over what is beyond. Not needed where both grid and block are given.
         grid, block : tuple of int, optional
-            Blocks and threads, where the kernel wants its own.
+            Blocks and threads, where the kernel chooses its own.
         shared : int
             Bytes of the kernel's ``extern __shared__`` memory.
 
         Raises
         ------
         KernelError
-            If the kernel asks for what there is not, or for an array of another type.
+            If the kernel asks for a name that does not exist, or for an array of another type.
         """
         path = self._file(type(layer), name)
         if path is None:
@@ -99,13 +100,13 @@ class Launcher(Backend):
             if max(W, Q) * known["N"] >= LONGEST:
                 raise layer.error(f"rows of {max(W, Q)} x {known['N']} numbers: too long", "a smaller batch")
             constants["LANES"] = self.lanes(most, *(values.get(name) for name in IMAGES), *own)
-            size = -(-size // constants["LANES"])
+            size = size and -(-size // constants["LANES"])
         self.call(path, name, constants, known, size, rows, grid, block, shared, layer)
 
     def _file(self, cls: type, name: str) -> Path | None:
         """The file beside a class or one of its bases that has the kernel; else the first that there is."""
         if (cls, name) not in self._files:
-            files = [found for base in cls.__mro__ if (found := source.beside(base))]
+            files = [found for base in cls.__mro__ if (found := cuda_source.beside(base))]
             having = (file for file in files if name in self.read(file).kernels)
             self._files[cls, name] = next(having, files[0] if files else None)
         return self._files[cls, name]
@@ -113,7 +114,7 @@ class Launcher(Backend):
     def read(self, path: Path) -> Source:
         """The source of a file; one that changes since is read by another backend."""
         if path not in self._sources:
-            self._sources[path] = source.read(path)
+            self._sources[path] = cuda_source.read(path)
         return self._sources[path]
 
     def lanes(self, most: int, *images: Any) -> int:
@@ -123,31 +124,32 @@ class Launcher(Backend):
         return most if all(fit) else 1
 
     def call(
-        self, path: Path, name: str, constants: dict[str, Any], values: dict[str, Any], size: int,
-        rows: int = 1, grid: Shape | None = None, block: Shape | None = None, shared: int = 0,
-        layer: Layer | None = None,
+        self, path: Path, name: str, constants: dict[str, Any], values: dict[str, Any],
+        size: int | None = None, rows: int = 1, grid: Shape | None = None, block: Shape | None = None,
+        shared: int = 0, node: Node | None = None,
     ) -> None:  # fmt: skip
         """Launch a kernel of any file, with values by the names of its parameters."""
-        if block is None:
-            block = (min(THREADS, max(1, -(-size // 32)) * 32), 1, 1)
-        if grid is None:
-            across = -(-size // block[0])
-            grid = (min(across, BLOCKS if rows == 1 else 2**31 - 1), min(rows, MOST_ROWS), 1)
+        if block is None or grid is None:
+            if size is None:
+                raise _error(f"the launch of {name} has no size", "give size, or grid and block", node)
+            block = block or (min(THREADS, max(1, -(-size // 32)) * 32), 1, 1)
+            across = min(-(-size // block[0]), BLOCKS if rows == 1 else 2**31 - 1)
+            grid = grid or (across, min(rows, MOST_ROWS), 1)
         code = self.read(path)
         if (kernel := code.kernels.get(name)) is None:
-            found = f"{short(str(path))} has no kernel {name}"
-            raise _error(found, f'extern "C" __global__ void {name}(...)', layer)
-        args, arrays = self._packed(kernel, constants, values, layer)
+            found = f"{relative(path)} has no kernel {name}"
+            raise _error(found, f'extern "C" __global__ void {name}(...)', node)
+        args, arrays = self._packed(kernel, constants, values, node)
         if any(array.size >= WIDE for array in arrays):
             constants = {**constants, "WIDE": 1}
         key = code.text, tuple(sorted(constants.items()))
         if key not in self._functions:
             self._functions[key] = self.load(code, constants)
-        if size and math.prod(grid):
+        if math.prod(grid):
             self.start(self._functions[key], kernel, grid, block, args, arrays, shared)
 
     def _packed(
-        self, kernel: Kernel, constants: dict[str, Any], values: dict[str, Any], layer: Layer | None
+        self, kernel: Kernel, constants: dict[str, Any], values: dict[str, Any], node: Node | None
     ) -> tuple[bytes, list[Array]]:
         """A kernel's arguments as it takes them, and the arrays among them."""
         numbers: list[Any] = []
@@ -155,42 +157,42 @@ class Launcher(Backend):
         for parameter in kernel.parameters:
             name = parameter.name
             if name not in values:
-                found = f"{kernel.place}: {kernel} asks for {name!r}, which there is not"
-                raise _error(found, f"there are: {', '.join(values)}", layer)
+                found = f"{kernel.place}: {kernel} asks for {name!r}, which does not exist"
+                raise _error(found, f"available: {', '.join(values)}", node)
             value = values[name]
             if not parameter.pointer:
                 if not isinstance(value, (int, float, np.number, np.bool_)):
                     found = f"{kernel.place}: {kernel} expects a number for {name}, found an array"
-                    raise _error(found, f"declare it as a pointer: const float *{name}", layer)
+                    raise _error(found, f"declare it as a pointer: const float *{name}", node)
             elif value is None:
                 value = 0
             else:
-                wants, is_a = source.element(parameter, constants), getattr(value, "dtype", None)
+                wants, is_a = cuda_source.element(parameter, constants), getattr(value, "dtype", None)
                 if is_a is None or (wants is not None and is_a != wants):
                     given = f"an array of {is_a}" if is_a is not None else repr(value)
                     found = f"{kernel.place}: {kernel} expects {parameter}, found {given}"
-                    raise _error(found, f"declare {name} by the type that the layer has", layer)
+                    raise _error(found, f"declare {name} by the type that the layer has", node)
                 arrays.append(value)
                 value = self.address(value) if value.size else 0
             numbers.append(value)
         try:
             return kernel.layout.pack(*numbers), arrays
         except (struct.error, OverflowError):
-            return kernel.layout.pack(*_fitting(kernel, numbers, layer)), arrays
+            return kernel.layout.pack(*_fitting(kernel, numbers, node)), arrays
 
 
-def _fitting(kernel: Kernel, numbers: list[Any], layer: Any) -> Iterator[Any]:
+def _fitting(kernel: Kernel, numbers: list[Any], node: Node | None) -> Iterator[Any]:
     """The numbers as what the parameters' types hold, or an error about the first that does not fit."""
     for parameter, number in zip(kernel.parameters, numbers, strict=True):
-        letter = "P" if parameter.pointer else source.SCALARS[parameter.type]
+        letter = "P" if parameter.pointer else cuda_source.SCALARS[parameter.type]
         try:
             fit = float(number) if letter in "fd" else int(number)
             struct.pack(letter, fit)
         except (struct.error, OverflowError, ValueError):
             found = f"{kernel.place}: {kernel} takes {parameter}, and {number!r} does not fit"
-            raise _error(found, "a wider type: long long", layer) from None
+            raise _error(found, "a wider type: long long", node) from None
         yield fit
 
 
-def _error(message: str, hint: str, layer: Any) -> KernelError:
-    return KernelError(message, hint, layer=layer if isinstance(layer, Layer) else None)
+def _error(message: str, hint: str, node: Node | None) -> KernelError:
+    return KernelError(message, hint, layer=node)

@@ -10,10 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from minet import nvidia
-from minet.backends import compiled, source
-from minet.backends.source import Source
-from minet.errors import MinetError
+from minet.backends import cuda_source, kernel_cache, nvidia
+from minet.backends.cuda_source import Source
+from minet.core.errors import MinetError
 
 OPTIONS = ("-std=c++17", "-O3", "-lineinfo")
 TOOLKIT = "install the CUDA toolkit, or the wheels nvidia-cuda-nvcc and nvidia-cuda-runtime"
@@ -53,7 +52,7 @@ def usable() -> None:
         raise MinetError(f"PyCUDA does not load: {error}{old}", hint) from error
     if not (compiler := nvidia.nvcc()):
         raise MinetError("there is no nvcc to compile kernels with", TOOLKIT)
-    release = re.search(r"release (\d+)\.(\d+)", compiled.version(compiler))
+    release = re.search(r"release (\d+)\.(\d+)", kernel_cache.version(compiler))
     if release and version[0] < int(release[1]):
         found = (
             f"the NVIDIA driver is too old: it is for CUDA {driver}, {compiler} for {release[1]}.{release[2]}"
@@ -81,9 +80,9 @@ def cubin(code: Source, constants: dict[str, Any], capability: tuple[int, int]) 
     if not (compiler := nvidia.nvcc()):
         raise MinetError("there is no nvcc to compile kernels with", TOOLKIT)
     arch = "sm_{}{}".format(*capability)
-    options = ["-cubin", f"-arch={arch}", *OPTIONS, *source.defines(constants)]
+    options = ["-cubin", f"-arch={arch}", *OPTIONS, *cuda_source.defines(constants)]
     try:
-        return compiled.build(compiler, options, code.text, ".cu", ".cubin")
+        return kernel_cache.build(compiler, options, code.text, ".cu", ".cubin")
     except MinetError as error:
         if "Unsupported gpu architecture" not in error.message:
             raise

@@ -8,10 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
-from minet.backends.cpu import aligned
+from minet.core.memory import aligned
 from minet.data.dataset import DataError, Dataset
 
 AHEAD = 2  # batches prepared while the consumer works on one
@@ -62,6 +61,9 @@ class Batches:
         train: bool = True,
         dtype: DTypeLike = "float32",
     ) -> None:
+        from minet.loops.gather import gather  # here, as it imports Numba: `import minet.data` stays quick
+
+        self._gather = gather
         self.dataset, self.batch, self.seed, self.train = dataset, batch, seed, train
         self.dtype = np.dtype(dtype)
         if batch < 1:
@@ -131,31 +133,5 @@ class Batches:
     def _make(self, plan: Plan, i: int) -> Batch:
         data, here = self.dataset, slice(i * self.batch, (i + 1) * self.batch)
         x = aligned((*data.image_shape, self.batch), self.dtype)
-        gather(data.images, plan.order[here], plan.moves[here], data.mean, data.std, x)
+        self._gather(data.images, plan.order[here], plan.moves[here], data.mean, data.std, x)
         return x, plan.labels[here]
-
-
-# One Numba call rather than NumPy calls for each image: a worker that takes and releases the interpreter lock
-# a hundred times a batch waits each time for a main thread that is busy with Python.
-@njit(cache=True, nogil=True, error_model="numpy")
-def gather(
-    images: NDArray[Any],
-    order: NDArray[np.int64],
-    moves: NDArray[np.int64],
-    mean: NDArray[np.float32],
-    std: NDArray[np.float32],
-    x: NDArray[Any],
-) -> None:
-    """Images (., C, H, W) to x (C, H, W, N): picked, shifted, mirrored and normalised in one pass."""
-    C, H, W, N = x.shape
-    for first in range(0, N, 16):  # 16 float32 make a cache line: it is written whole, from 16 cached images
-        for c in range(C):
-            for h in range(H):
-                for w in range(W):
-                    for n in range(first, min(first + 16, N)):
-                        row = h + moves[n, 0]
-                        column = (W - 1 - w if moves[n, 2] else w) + moves[n, 1]
-                        if 0 <= row < H and 0 <= column < W:
-                            x[c, h, w, n] = (images[order[n], c, row, column] - mean[c]) / std[c]
-                        else:
-                            x[c, h, w, n] = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minet.errors import MinetError
+from minet.core.errors import MinetError
 
 
 class DataError(MinetError):

@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 from typing import Any
 
-from minet.layer import Layer
-from minet.naming import stem_of
+from minet.core.layer import Layer
+from minet.core.naming import stem_of
 
 
 def stems() -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minet.layer import Array, Layer, Shape
-from minet.window import Window, bands
+from minet.core.layer import Array, Layer, Shape
+from minet.core.window import Window, bands
 
 
 class AvgPool(Layer):
@@ -56,12 +56,12 @@ class AvgPool(Layer):
         return window.constants() | {"LANES": 4 if window.reach[0] <= 8 else 1}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels.avg_pool import avg_pool_fprop
+        from minet.loops.avg_pool import avg_pool_fprop
 
         avg_pool_fprop(x, y, *self.window_on(x.shape)[:3], beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels.avg_pool import avg_pool_bprop
+        from minet.loops.avg_pool import avg_pool_bprop
 
         if dx is not None:
             avg_pool_bprop(dy, dx, *self.window_on(x.shape)[:3], beta)

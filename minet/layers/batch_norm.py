@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minet.layer import Array, Layer, Param, Shape, State
-from minet.settings import is_real
+from minet.core.layer import Array, Layer, Param, Shape, State
+from minet.core.settings import is_real
 
 # On a GPU a channel's sums are added up in shares of CHUNK elements or more, each by a block of threads.
 CHUNK, SHARES, THREADS = 1 << 11, 128, 256
 
 
 class BatchNorm(Layer):
-    """``y = gamma * (x - mean) / sqrt(var + eps) + beta`` for each channel.
+    """``y = gamma * (x - mean) / sqrt(var + eps) + shift`` for each channel.
 
     In training, mean and variance are those of the batch, over H, W and N; the variance is the biased one.
     Otherwise they are the running ones, which training gathers, in Keras's convention::
@@ -30,7 +30,7 @@ class BatchNorm(Layer):
     eps : float
         Added to the variance, above 0.
 
-    Shapes: ``(C, H, W)`` to ``(C, H, W)``; `gamma`, `beta`, `running_mean` and `running_var` are ``(C,)``.
+    Shapes: ``(C, H, W)`` to ``(C, H, W)``; `gamma`, `shift`, `running_mean` and `running_var` are ``(C,)``.
     Weight decay applies to none of them.
 
     Raises
@@ -42,6 +42,8 @@ class BatchNorm(Layer):
     ----------
     Ioffe & Szegedy, "Batch normalization", ICML 2015, arXiv 1502.03167.
     """
+
+    renamed = {"beta": "shift"}  # as the contract's beta is another thing
 
     def __init__(self, momentum: float = 0.9, eps: float = 1e-5) -> None:
         if not is_real(momentum) or not 0 <= momentum < 1:
@@ -57,22 +59,19 @@ class BatchNorm(Layer):
 
     def params(self, in_shape: Shape) -> dict[str, Param]:
         one_each = in_shape[:1]
-        return {"gamma": Param(one_each, 1.0, decay=False), "beta": Param(one_each, 0.0, decay=False)}
+        return {"gamma": Param(one_each, 1.0, decay=False), "shift": Param(one_each, 0.0, decay=False)}
 
     def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
         one_each = in_shape[:1]
-        states = {
+        return {
             "mean": State(one_each, per_sample=False),
             "inv_std": State(one_each, per_sample=False),
             "running_mean": State(one_each, per_sample=False, persistent=True),
             "running_var": State(one_each, per_sample=False, persistent=True, init=1.0),
         }
-        if self.be.name != "cpu":
-            states["sums"] = State((3, *one_each, SHARES), per_sample=False, scratch=True)
-        return states
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels.batch_norm import batch_norm_fprop, batch_norm_statistics
+        from minet.loops.batch_norm import batch_norm_fprop, batch_norm_statistics
 
         x, y, s = x.reshape(len(x), -1), y.reshape(len(x), -1), self.s
         if train:
@@ -82,16 +81,19 @@ class BatchNorm(Layer):
         else:
             s.mean[...] = s.running_mean
             s.inv_std[...] = 1 / (s.running_var + self.eps) ** 0.5
-        batch_norm_fprop(x, y, self.p.gamma, self.p.beta, s.mean, s.inv_std, beta)
+        batch_norm_fprop(x, y, self.p.gamma, self.p.shift, s.mean, s.inv_std, beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels.batch_norm import batch_norm_bprop
+        from minet.loops.batch_norm import batch_norm_bprop
 
         x, dy, dx = (a if a is None else a.reshape(len(x), -1) for a in (x, dy, dx))
         s, g = self.s, self.g
-        batch_norm_bprop(x, dy, dx, self.p.gamma, s.mean, s.inv_std, g.gamma, g.beta, self.train, beta)
+        batch_norm_bprop(x, dy, dx, self.p.gamma, s.mean, s.inv_std, g.gamma, g.shift, self.train, beta)
 
     # -- on a GPU ---------------------------------------------------------------------------------
+
+    def state_gpu(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        return {"sums": State((3, in_shape[0], SHARES), per_sample=False, scratch=True)}
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         shares = self._shares(x)
@@ -100,13 +102,13 @@ class BatchNorm(Layer):
             self._launch("squares", x, shares)
         settings = {"momentum": self.momentum, "eps": self.eps, "train": train}
         self._launch("statistics", x, 1, shares=shares, **settings)
-        self._launch("fprop", x, shares, y=y, shift=self.p.beta, beta=beta)
+        self._launch("fprop", x, shares, y=y, beta=beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         shares = self._shares(x)
         self._launch("slopes", x, shares, dy=dy)
         blocks = 1 if dx is None else shares
-        self._launch("bprop", x, blocks, dy=dy, dx=dx, shares=shares, dshift=self.g.beta, beta=beta)
+        self._launch("bprop", x, blocks, dy=dy, dx=dx, shares=shares, beta=beta)
 
     def _shares(self, x: Array) -> int:
         return max(1, min(SHARES, x[0].size // CHUNK))

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from minet.init import He
-from minet.layer import Array, Init, Layer, Param, Shape, State
-from minet.settings import is_whole
-from minet.window import Window, pair
+from minet.core.init import He
+from minet.core.layer import Array, Init, Layer, Param, Shape, State
+from minet.core.settings import is_whole
+from minet.core.window import Window, pair
 
 BLOCK = 1 << 16  # elements of unrolled windows for a sample: at N = 128 in float32 32 MiB
 
@@ -93,24 +93,25 @@ class Conv(Layer):
         return tuple(a.reshape(len(a), 1, 1, -1) for a in images) if self.pointwise else images
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels.conv import conv
+        from minet.loops.conv.conv import conv
 
         x, y = self._seen(x, y)
         conv(x, self.p.w, self.p.get("b"), y, self.window, beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels.conv import conv_dw, conv_dx
+        from minet.loops.conv.conv import conv_dw, conv_dx
 
-        if dx is not None:
-            conv_dx(self.p.w, *self._seen(dy, dx), self.window, beta)
         if self.bias:
             self.be.sum_rows(dy.reshape(self.maps, -1), self.g.b, beta=1.0)
-        conv_dw(*self._seen(x, dy), self.g.w, self.window, 1.0)
+        x, dy = self._seen(x, dy)
+        if dx is not None:
+            conv_dx(self.p.w, dy, self._seen(dx)[0], self.window, beta)
+        conv_dw(x, dy, self.g.w, self.window, 1.0)
 
-    # -- elsewhere: im2col and one GEMM for each block of output rows ---------------------------------
+    # -- on a GPU: im2col and one matrix product for each block of output rows ------------------------
 
-    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        if self.pointwise or self.be.name == "cpu":
+    def state_gpu(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        if self.pointwise:
             return {}
         taps, rows = self._block(in_shape, out_shape)
         return {"col": State((taps * rows * out_shape[2],), scratch=True)}

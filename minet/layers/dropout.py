@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from minet.layer import Array, Layer, Shape, State
-from minet.settings import is_real
+from minet.core.layer import Array, Layer, Shape, State
+from minet.core.settings import is_real
 
 
 class Dropout(Layer):
@@ -49,7 +49,7 @@ class Dropout(Layer):
         return {"mask": State(in_shape, "uint8")}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels.dropout import dropout_fprop
+        from minet.loops.dropout import dropout_fprop
 
         if train:
             mask, step = self.s.mask.reshape(-1), self.clock.step
@@ -60,7 +60,7 @@ class Dropout(Layer):
             self.be.axpby(1.0, x, beta, y)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels.dropout import dropout_bprop
+        from minet.loops.dropout import dropout_bprop
 
         if dx is None:
             return

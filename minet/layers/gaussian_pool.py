@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from minet.layer import Array, Layer, Param, Shape, State
-from minet.window import Window, bands
+from minet.core.layer import Array, Layer, Param, Shape, State
+from minet.core.window import Window, bands
 
 SMALLEST = 0.3  # px; under a narrower window the gradient of the mean vanishes
 THREADS = 256  # of a block on a GPU
@@ -141,12 +141,12 @@ class GaussianPool(Layer):
         }
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels.gaussian_pool import gaussian_pool_fprop
+        from minet.loops.gaussian_pool import gaussian_pool_fprop
 
         gaussian_pool_fprop(x, y, *self._tables_on(x)[1], beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels.gaussian_pool import gaussian_pool_bprop
+        from minet.loops.gaussian_pool import gaussian_pool_bprop
 
         if dx is None and not self.learn:
             return
@@ -176,7 +176,7 @@ class GaussianPool(Layer):
 
     def _axes(self, x: Array) -> list[tuple[Any, Any]]:
         """Geometry and weights along the vertical and the horizontal axis."""
-        from minet.kernels.gaussian_pool import Weights, axis_of
+        from minet.loops.gaussian_pool import Weights, axis_of
 
         both, sets = [], (len(x), self.kernels)
         for i, numbers in enumerate(zip(x.shape[1:3], *self.window[:3], strict=True)):
@@ -218,9 +218,7 @@ class GaussianPool(Layer):
         across = -(-groups // n) * -(-width // columns)
         return (across * C, bands(C * width * groups, rows, reach), 1), (n, columns, 1)
 
-    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        if self.be.name == "cpu":
-            return {}
+    def state_gpu(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
         (C, H, W), state = in_shape, {}
         if self.constants()["APART"]:
             sets = (C if self.per_channel else 1) * self.kernels

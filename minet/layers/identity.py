@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from minet.layer import Array, Layer, Shape
+from minet.core.layer import Array, Layer, Shape
 
 
 class Identity(Layer):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from minet.init import He
-from minet.layer import Array, Init, Layer, Param, Shape
-from minet.settings import is_whole
+from minet.core.init import He
+from minet.core.layer import Array, Init, Layer, Param, Shape
+from minet.core.settings import is_whole
 
 
 class Linear(Layer):

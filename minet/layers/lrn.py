@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minet.layer import Array, Layer, Shape
-from minet.settings import is_real, is_whole
+from minet.core.layer import Array, Layer, Shape
+from minet.core.settings import is_real, is_whole
 
 THREADS = 1 << 18  # that a GPU should have, by slabs of maps where there are too few columns
 
@@ -58,13 +58,13 @@ class LRN(Layer):
         return in_shape
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels.lrn import lrn_fprop
+        from minet.loops.lrn import lrn_fprop
 
         x, y = x.reshape(len(x), -1), y.reshape(len(x), -1)
         lrn_fprop(x, y, self.size, self.alpha, self.beta, self.k, beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels.lrn import lrn_bprop
+        from minet.loops.lrn import lrn_bprop
 
         if dx is not None:
             x, dy, dx = (a.reshape(len(a), -1) for a in (x, dy, dx))

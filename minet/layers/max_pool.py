@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minet.layer import Array, Layer, Shape, State
-from minet.window import Window
+from minet.core.layer import Array, Layer, Shape, State
+from minet.core.window import Window
 
 
 class MaxPool(Layer):
@@ -46,12 +46,12 @@ class MaxPool(Layer):
         return self.window.constants() | {"LANES": self.window.lanes}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels.max_pool import max_pool_fprop
+        from minet.loops.max_pool import max_pool_fprop
 
         max_pool_fprop(x, y, self.s.argmax, *self.window[:3], beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels.max_pool import max_pool_bprop
+        from minet.loops.max_pool import max_pool_bprop
 
         if dx is not None:
             max_pool_bprop(dy, dx, self.s.argmax, *self.window[:3], beta)

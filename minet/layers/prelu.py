@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minet.layer import Array, Init, Layer, Param, Shape, State
+from minet.core.layer import Array, Init, Layer, Param, Shape, State
 
 BLOCKS = 32  # of threads for a channel at most, each with a sum of its own
 
@@ -58,12 +58,12 @@ class PReLU(Layer):
         return {"a": Param((1 if self.shared else in_shape[0],), self.init, decay=False)}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels.prelu import prelu_fprop
+        from minet.loops.prelu import prelu_fprop
 
         prelu_fprop(x.reshape(len(x), -1), y.reshape(len(x), -1), self.p.a, beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels.prelu import prelu_bprop
+        from minet.loops.prelu import prelu_bprop
 
         rows = dy.reshape(len(x), -1)
         out = rows[:0] if dx is None else dx.reshape(rows.shape)
@@ -74,9 +74,7 @@ class PReLU(Layer):
     def constants(self) -> dict[str, Any]:
         return {"SLOPES": self.p.a.size}
 
-    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        if self.be.name == "cpu":
-            return {}
+    def state_gpu(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
         return {"sums": State((in_shape[0], BLOCKS), per_sample=False, scratch=True)}
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from minet.layer import Array, Layer, Shape
+from minet.core.layer import Array, Layer, Shape
 
 
 class ReLU(Layer):
@@ -23,12 +23,12 @@ class ReLU(Layer):
         return in_shape
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels.relu import relu_fprop
+        from minet.loops.relu import relu_fprop
 
         relu_fprop(x.reshape(-1), y.reshape(-1), beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels.relu import relu_bprop
+        from minet.loops.relu import relu_bprop
 
         if dx is not None:
             relu_bprop(x.reshape(-1), None if dx is dy else dy.reshape(-1), dx.reshape(-1), beta)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minet.layer import Array, Layer, Shape, State
-from minet.window import Window
+from minet.core.layer import Array, Layer, Shape, State
+from minet.core.window import Window
 
 
 class StochasticPool(Layer):
@@ -58,7 +58,7 @@ class StochasticPool(Layer):
         return self.window.constants() | {"LANES": self.window.lanes}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.kernels import stochastic_pool as kernels
+        from minet.loops import stochastic_pool as kernels
 
         if train:
             draw = self.key, self.clock.step
@@ -67,7 +67,7 @@ class StochasticPool(Layer):
             kernels.stochastic_pool_mean_fprop(x, y, *self.window[:3], beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.kernels import stochastic_pool as kernels
+        from minet.loops import stochastic_pool as kernels
 
         if dx is None:
             return

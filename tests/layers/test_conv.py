@@ -1,10 +1,10 @@
 """Conv against values worked out by hand, SciPy's correlation, and loops over windows in float64."""
 
-import minet.kernels.conv
 import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
+import minet.loops.conv.conv
 from minet import LayerError, Net, backends
 from minet.backends.cpu import CPU
 from minet.layers import Conv, conv
@@ -17,6 +17,7 @@ class Elsewhere(CPU):
     """Runs what a layer has for the GPU, on the cpu's calls."""
 
     name = "elsewhere"
+    declarations = ("state", "state_gpu")
 
     def run(self, layer, phase, *args):
         return getattr(layer, f"{phase}_gpu")(*args)
@@ -196,7 +197,7 @@ def test_no_more_work_than_needed(layer, forward, without_dx, with_dx, elsewhere
 
 
 def test_a_first_layer_computes_no_dx(monkeypatch):
-    monkeypatch.setattr(minet.kernels.conv, "conv_dx", None)
+    monkeypatch.setattr(minet.loops.conv.conv, "conv_dx", None)
     net = Net(Conv(2, 3), (3, 4, 5), 2)
     x, dx = np.ones((2, 3, 4, 5, 2), np.float32)
     net.fprop(x)
@@ -208,9 +209,9 @@ def test_a_first_layer_computes_no_dx(monkeypatch):
 def test_memory_does_not_grow_with_the_image(elsewhere):
     layer, pointwise = Conv(8, 3, pad=1), Conv(8, 1)
     layer.be = pointwise.be = Elsewhere()
-    sizes = [layer.state((3, size, 64), (8, size, 64))["col"].shape[0] for size in (8, 128, 4096)]
+    sizes = [layer.state_gpu((3, size, 64), (8, size, 64))["col"].shape[0] for size in (8, 128, 4096)]
     assert sizes[0] == 27 * 8 * 64 and sizes[0] < sizes[1] < sizes[2] <= conv.BLOCK
-    assert not pointwise.state((3, 64, 64), (8, 64, 64))
+    assert not pointwise.state_gpu((3, 64, 64), (8, 64, 64))
 
 
 def test_the_cpu_needs_no_scratch():

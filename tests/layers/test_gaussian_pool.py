@@ -264,8 +264,8 @@ def test_misfits():
 
 
 def test_what_kernels_get_is_of_a_type_that_their_cache_finds_again():
-    from minet.kernels.gaussian_pool import Axis
+    from minet.loops.gaussian_pool import Axis
 
     axis, w = Axis(7, 3, 2, 1), np.ones((3, 3, 1))
     for band in (axis.band(w, "float32"), axis.transposed(w, "float32")):
-        assert type(band).__module__ == "minet.kernels.gaussian_pool"
+        assert type(band).__module__ == "minet.loops.gaussian_pool"

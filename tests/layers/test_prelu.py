@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minet import LayerError, Net
-from minet.init import Gaussian
+from minet.core.init import Gaussian
 from minet.layers import PReLU
 from minet.testing import layer_checks, run
 

@@ -1,0 +1,227 @@
+"""Matrix products on the GPU: cuBLAS, through scikit-cuda's skcuda.cublas.
+
+scikit-cuda 0.5.3 is of 2019 and no longer loads by itself. What is mended while it is imported, no longer:
+
+    pkg_resources   which it asks for its own version, and which setuptools no longer has: a stand-in answers
+    libcublas.so    it knows versions up to 10.1: it is given the one there is, of a toolkit or of a wheel
+    libcuda.so      is libcuda.so.1 where only the driver is installed
+    the version     it would open a handle to ask for it: the library tells it without
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import re
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from minet.backends import nvidia
+from minet.core.errors import MinetError
+from minet.core.layer import Array
+
+TF32 = 3  # CUBLAS_TF32_TENSOR_OP_MATH; without it cuBLAS multiplies float32 as such
+NAMES = {  # of libraries, the newest first
+    "cublas": ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "libcublas.so"),
+    "cudart": ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so"),
+    "cuda": ("libcuda.so.1",),
+}
+LACKING = {
+    "cublas": "pip install nvidia-cublas, for a driver of CUDA 12: nvidia-cublas-cu12",
+    "cudart": "pip install nvidia-cuda-runtime, for a driver of CUDA 12: nvidia-cuda-runtime-cu12",
+}
+
+
+class Blas:
+    """A handle of cuBLAS in the current context.
+
+    Parameters
+    ----------
+    tf32 : bool
+        Let products round their factors to the 11 bits of TF32.
+
+    Raises
+    ------
+    MinetError
+        If cuBLAS cannot be loaded, or does not start: what is missing, and the command that mends it.
+    """
+
+    def __init__(self, tf32: bool = False) -> None:
+        self._cublas = load()
+        with self._telling("does not start"):
+            self._handle = self._cublas.cublasCreate()
+            if tf32:
+                self._cublas.cublasCheckStatus(
+                    library("cublas").cublasSetMathMode(ctypes.c_void_p(self._handle), TF32)
+                )
+
+    def gemm(
+        self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0, trans: str = "nn"
+    ) -> None:
+        """``out <- beta*out + alpha * op(a) @ op(b)`` on float32 matrices; rows may be a stride apart.
+
+        `trans` has "n" or "t" for a and for b. At beta 0 out is not read.
+
+        Raises
+        ------
+        MinetError
+            If the matrices do not fit, or cuBLAS refuses them.
+        """
+        sizes = [x.shape[:: -1 if t == "t" else 1] for x, t in ((a, trans[0]), (b, trans[1]))]
+        (m, k), (k2, n) = sizes
+        if k != k2 or out.shape != (m, n):
+            raise MinetError(f"a product of {sizes[0]} and {sizes[1]} does not go into {out.shape}")
+        if not out.size:
+            return
+        # To cuBLAS, which goes down columns, each matrix is its own transpose: out^T = op(b)^T op(a)^T.
+        with self._telling("refuses a product"):
+            self._cublas.cublasSgemm(
+                self._handle, trans[1], trans[0], n, m, k, alpha, b.gpudata, _step(b), a.gpudata, _step(a),
+                beta, out.gpudata, _step(out),
+            )  # fmt: skip
+
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._cublas.cublasError as error:
+            said = (error.__doc__ or type(error).__name__).strip().rstrip(".")
+            memory = isinstance(error, self._cublas.cublasAllocFailed | self._cublas.cublasNotInitialized)
+            raise MinetError(
+                f"cuBLAS {what}: {said}", "it may want for memory: a smaller batch" if memory else ""
+            ) from error
+
+
+@cache
+def handle(context: int, tf32: bool) -> Blas:
+    """The one handle of a context, which is current; each takes memory to work in."""
+    return Blas(tf32)
+
+
+def _step(matrix: Array) -> int:
+    """How many elements the rows of a matrix are apart."""
+    step, item = matrix.strides
+    if matrix.dtype != "float32" or (item != matrix.itemsize and matrix.shape[1] > 1):
+        what = f"{matrix.dtype} with strides {matrix.strides}"
+        raise MinetError(f"cuBLAS takes float32 matrices with their rows in one piece, got {what}")
+    # Of one row any step will do, but for cuBLAS one that is not below the row's length.
+    return max(1, matrix.shape[1], step // matrix.itemsize if matrix.shape[0] > 1 else 0)
+
+
+# -- loading -------------------------------------------------------------------------------------------
+
+
+def missing() -> str:
+    """Why there is no cuBLAS here, in a sentence with the command that mends it; empty if there is one."""
+    return ": ".join(_lacking())
+
+
+def _lacking() -> tuple[str, ...]:
+    """What is missing, and the command that mends it; nothing if nothing is."""
+    if find_spec("skcuda") is None:
+        return "scikit-cuda, which calls cuBLAS, is not installed", "pip install scikit-cuda"
+    for name, mend in LACKING.items():
+        try:
+            library(name)
+        except OSError:
+            return f"there is no lib{name}, neither of a CUDA toolkit nor of a wheel", mend
+    return ()
+
+
+@cache
+def load() -> Any:
+    """The module skcuda.cublas.
+
+    Raises
+    ------
+    MinetError
+        If it cannot be imported.
+    """
+    if why := _lacking():
+        raise MinetError(*why)
+    try:
+        with _mended():
+            utils: Any = importlib.import_module("skcuda.utils")
+            kept = utils.find_lib_path, utils.get_soname
+            try:
+                utils.find_lib_path = utils.get_soname = lambda name: "libcublas.so.{}.{}".format(*version())
+                return importlib.import_module("skcuda.cublas")
+            finally:
+                utils.find_lib_path, utils.get_soname = kept
+    except (ImportError, OSError, AttributeError) as error:
+        found = "libcublas {}.{}".format(*version())
+        hint = "pip install scikit-cuda==0.5.3 nvidia-cublas"
+        raise MinetError(f"skcuda.cublas does not load with {found}: {error}", hint) from error
+
+
+def version() -> tuple[int, int]:
+    """Major and minor version of the cuBLAS library, asked without a handle."""
+    numbers = []
+    for part in (0, 1):  # MAJOR_VERSION, MINOR_VERSION
+        number = ctypes.c_int()
+        library("cublas").cublasGetProperty(part, ctypes.byref(number))
+        numbers.append(number.value)
+    return numbers[0], numbers[1]
+
+
+@cache
+def library(name: str) -> ctypes.CDLL:
+    """A library of NVIDIA's by the name that the linker knows it by, such as "cublas".
+
+    Looked for in the toolkit whose nvcc compiles the kernels, then where the system looks, then in wheels.
+
+    Raises
+    ------
+    OSError
+        If it is nowhere.
+    """
+    roots = [
+        os.environ.get("CUDA_ROOT"),
+        os.environ.get("CUDA_HOME"),
+        *map(str, Path(nvidia.nvcc()).parents[1:2]),
+    ]
+    folders = [Path(root, lib) for root in roots if root for lib in ("lib64", "lib")]
+    wheels = sorted(Path(sysconfig.get_path("purelib"), "nvidia").glob("*/lib"), reverse=True)
+    for folder in [*folders, None, *wheels]:
+        for file in NAMES[name]:
+            try:
+                if folder is None or (folder / file).is_file():
+                    return ctypes.CDLL(str(folder / file) if folder else file)
+            except OSError:
+                continue
+    raise OSError(f"lib{name} is not found")
+
+
+@contextmanager
+def _mended() -> Iterator[None]:
+    """Give what scikit-cuda looks for when it is imported."""
+    resources: Any = ModuleType("pkg_resources")
+    resources.declare_namespace = lambda name: None
+    resources.require = lambda name: [SimpleNamespace(version=metadata.version(name))]
+    usual, before = ctypes.cdll.LoadLibrary, sys.modules.get("pkg_resources")
+
+    def offered(name: str) -> ctypes.CDLL:
+        known = re.match(r"lib(cublas|cudart|cuda)\.so", name)
+        return library(known[1]) if known else usual(name)
+
+    sys.modules["pkg_resources"] = resources
+    ctypes.cdll.LoadLibrary = offered  # type: ignore[method-assign]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it was written for an older Python
+            yield
+    finally:
+        del ctypes.cdll.LoadLibrary
+        del sys.modules["pkg_resources"]
+        if before is not None:
+            sys.modules["pkg_resources"] = before

@@ -1,0 +1,196 @@
+"""CUDA source as the GPU backends compile it: headers written in, kernels' parameters read."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+from dataclasses import dataclass
+from functools import cache, cached_property
+from inspect import getfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minet.core.errors import MinetError
+from minet.core.files import shipped
+from minet.core.naming import relative, stem_of
+
+# What an argument of such a type is packed as (the struct module's letters), and what an array must hold.
+SCALARS = {
+    "int": "i", "unsigned": "I", "unsigned int": "I", "float": "f", "double": "d", "long long": "q",
+    "unsigned long long": "Q", "size_t": "Q", "bool": "?", "index_t": "q",
+}  # fmt: skip
+ELEMENTS = {
+    "float": "float32", "double": "float64", "int": "int32", "unsigned": "uint32", "unsigned int": "uint32",
+    "unsigned char": "uint8", "uint8_t": "uint8", "unsigned short": "uint16", "uint16_t": "uint16",
+    "long long": "int64", "unsigned long long": "uint64", "char": "int8", "bool": "bool",
+}  # fmt: skip
+_DTYPES = {name: np.dtype(said) for name, said in ELEMENTS.items()}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a kernel: ``const float *x`` is of type "float", a pointer."""
+
+    name: str
+    type: str
+    pointer: bool
+
+    def __str__(self) -> str:
+        return f"{self.type} *{self.name}" if self.pointer else f"{self.type} {self.name}"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A ``__global__`` function: its name, its parameters, and the line that it stands on."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    place: str
+
+    @cached_property
+    def layout(self) -> struct.Struct:
+        """How its arguments lie, each aligned to its size, as CUDA wants it and as C does."""
+        return struct.Struct("@" + "".join("P" if p.pointer else SCALARS[p.type] for p in self.parameters))
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(str, self.parameters))})"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A .cu file with its headers inlined: one text, in which `#line` says what came from where."""
+
+    path: Path
+    text: str
+    kernels: dict[str, Kernel]
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.text))
+
+
+@cache
+def own(stem: str) -> Path:
+    """The .cu file of minet's own by its stem; one object, which is quick to look up by."""
+    return shipped("kernels") / f"{stem}.cu"
+
+
+def beside(cls: type) -> Path | None:
+    """The .cu file of a class's kernels: beside the class's file, or with minet's kernels for minet's own."""
+    name = f"{stem_of(cls.__name__)}.cu"
+    if cls.__module__.startswith("minet."):
+        path = shipped("kernels") / name
+    else:
+        try:
+            path = Path(getfile(cls)).with_name(name)
+        except (TypeError, OSError):
+            return None
+    return path if path.is_file() else None
+
+
+def read(path: Path) -> Source:
+    """Read a .cu file; a file that changed is read again.
+
+    Raises
+    ------
+    MinetError
+        If it or a header cannot be read, or a parameter of a kernel is of a type that minet cannot pass.
+    """
+    stamps, code = _known.get(path, ({}, None))
+    if code is None or any(_stamp(file) != stamp for file, stamp in stamps.items()):
+        headers: set[Path] = set()
+        text = _inlined(path, headers)
+        code = Source(path, text, {kernel.name: kernel for kernel in _kernels(path)})
+        _known[path] = {file: _stamp(file) for file in (path, *headers)}, code
+    return code
+
+
+_known: dict[Path, tuple[dict[Path, Any], Source]] = {}  # with the stamps of all files that went into it
+
+
+def _stamp(path: Path) -> Any:
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size
+    return None
+
+
+def _inlined(path: Path, seen: set[Path]) -> str:
+    """The text with ``#include "..."`` replaced by the file: beside this one, or in minet's kernels."""
+    lines = [f'#line 1 "{relative(path)}"']
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        found = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
+        if not found:
+            once = re.match(r"\s*#\s*pragma\s+once\b", line)  # it is, and has no meaning in the main file
+            lines.append("" if once else line)
+            continue
+        header = next(
+            (p for base in (path.parent, shipped("kernels")) if (p := base / found[1]).is_file()), None
+        )
+        if header is None:
+            where = f"{relative(path)}:{number}"
+            raise MinetError(
+                f"{where}: there is no header {found[1]!r} beside it, nor in {shipped('kernels')}"
+            )
+        if header not in seen:
+            seen.add(header)
+            lines += [_inlined(header, seen), f'#line {number + 1} "{relative(path)}"']
+        else:
+            lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MinetError(f"{path}: cannot be read: {error}") from error
+
+
+def without_comments(text: str) -> str:
+    """The text with its comments blanked: everything else stays at its place."""
+    return re.sub(r"//[^\n]*|/\*.*?\*/", lambda found: re.sub(r"[^\n]", " ", found[0]), text, flags=re.DOTALL)
+
+
+def _kernels(path: Path) -> list[Kernel]:
+    """The kernels that a file defines, as ``extern "C" __global__ void name(...)``."""
+    text = without_comments(_text(path))
+    kernels = []
+    bounds = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
+    kernel = rf'(extern\s+"C"\s+)?__global__\s+{bounds}void\s+{bounds}(\w+)\s*\(([^)]*)\)'
+    for found in re.finditer(kernel, text):
+        place = f"{relative(path)}:{text.count(chr(10), 0, found.start(2)) + 1}"
+        if not found[1]:
+            hint = f'extern "C" __global__ void {found[2]}('
+            raise MinetError(f'{place}: {found[2]} must be extern "C"', hint)
+        said = [part.strip() for part in found[3].split(",") if part.strip()]
+        kernels.append(Kernel(found[2], tuple(_parameter(part, place) for part in said), place))
+    return kernels
+
+
+def _parameter(text: str, place: str) -> Parameter:
+    words = re.sub(r"\b(const|__restrict__|restrict|volatile)\b", " ", text).replace("*", " * ").split()
+    type_, pointer = " ".join(word for word in words[:-1] if word != "*"), words.count("*")
+    named = len(words) > 1 and words[-1].isidentifier()
+    if pointer > 1 or not named or (not pointer and type_ not in SCALARS):
+        known = ", ".join(SCALARS)
+        raise MinetError(f"{place}: a kernel cannot be given {text!r}", f"a pointer to numbers, or {known}")
+    return Parameter(words[-1], type_, bool(pointer))
+
+
+def element(parameter: Parameter, constants: dict[str, Any]) -> np.dtype | None:
+    """The NumPy type that a pointer's array must hold; None where the type is one of the kernel's own."""
+    return _DTYPES.get(constants.get(parameter.type, parameter.type))
+
+
+def defines(constants: dict[str, Any]) -> list[str]:
+    """Compiler options that define the constants; a real number is written as float."""
+
+    def written(value: Any) -> str:
+        if isinstance(value, (bool, np.bool_)):
+            return str(int(value))
+        return f"{value!r}f" if isinstance(value, float) else str(value)
+
+    return [f"-D{name}={written(value)}" for name, value in sorted(constants.items())]

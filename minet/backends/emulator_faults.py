@@ -1,0 +1,154 @@
+"""What the emulator finds in a kernel, told with the lines of the .cu file."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import struct
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minet.backends.cuda_source import SCALARS, Kernel
+from minet.core.blame import at_work
+from minet.core.errors import MinetError
+
+ENDED = 1  # instead of an address of the code
+OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED = range(1, 11)
+SAID = {  # what was found, and how it is mended
+    OUTSIDE: (
+        "{access} outside shared memory and the arrays that it was given{near}",
+        "the loop's end, or the index's arithmetic; the array may be a slice of a larger one",
+    ),
+    UNWRITTEN: (
+        "a read of shared memory that no thread of the block has written",
+        "write it first, then __syncthreads()",
+    ),
+    RACE: (
+        "a race: two threads at one place{near}, with no barrier between them",
+        "__syncthreads() between them, one owner for each element, or an atomic operation",
+    ),
+    DIVERGENT: (
+        "a barrier that not all threads of the block reach",
+        "no __syncthreads() inside an if, or after a return, that parts the block's threads",
+    ),
+    WARP: (
+        "a warp operation that not all threads of its mask reach, or that one reaches which is not in it",
+        "a mask of the threads that get there: __ballot_sync() before they part",
+    ),
+    MISALIGNED: (
+        "{access}{near} at an address that is no multiple of {bytes}",
+        "a slice, or an odd N, begins anywhere: test the address first, or take single numbers",
+    ),
+    UNDEFINED: ("undefined: {what}", ""),
+    STOPPED: ("stopped: {what}", ""),
+    STACK: ("out of stack: a GPU gives a thread 512 KiB of local memory", "smaller arrays, no recursion"),
+}
+
+
+class Array(ctypes.Structure):
+    """An array of a launch; this and what follows as in ``kernels/emulator.cpp``."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("bytes", ctypes.c_uint64), ("unit", ctypes.c_uint64))
+
+
+class Who(ctypes.Structure):
+    """A thread, by number, its block, and the address of its code."""
+
+    _fields_ = (("thread", ctypes.c_uint32), ("block", ctypes.c_uint32), ("code", ctypes.c_uint64))
+
+
+class Launch(ctypes.Structure):
+    """What the runtime is given, and what it found."""
+
+    _fields_ = (
+        ("grid", ctypes.c_uint32 * 3), ("block", ctypes.c_uint32 * 3), ("dynamic_shared", ctypes.c_uint32),
+        ("order", ctypes.c_uint32), ("arrays", ctypes.c_uint32), ("args_size", ctypes.c_uint32),
+        ("args", ctypes.c_void_p),
+        ("array", ctypes.POINTER(Array)), ("interrupted", ctypes.c_void_p),
+        ("fault", ctypes.c_uint32), ("bytes", ctypes.c_uint32), ("writes", ctypes.c_uint32),
+        ("address", ctypes.c_uint64), ("who", Who * 2), ("what", ctypes.c_char_p),
+    )  # fmt: skip
+
+
+def spans(arrays: list[np.ndarray]) -> Any:
+    """The memory that each array takes up, from its first element to its last."""
+    out = (Array * max(1, len(arrays)))()
+    for one, array in zip(out, arrays, strict=False):
+        span = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) + array.itemsize
+        one.start, one.bytes, one.unit = array.ctypes.data, span if array.size else 0, array.itemsize
+    return out
+
+
+def told(launch: Launch, kernel: Kernel, module: str) -> MinetError:
+    """The error for what a launch found."""
+    what, hint = SAID[launch.fault]
+    near = ""
+    if launch.fault in (OUTSIDE, RACE, MISALIGNED):
+        near = _near(launch, kernel)
+    access = f"a {'write' if launch.writes else 'read'} of {launch.bytes} bytes"
+    why = (launch.what or b"").decode()
+    why = f"assert({why})" if launch.fault == STOPPED and not why.startswith("__trap") else why
+    what = what.format(access=access, near=near, bytes=launch.bytes, what=why)
+    said = [f"{kernel.name} on the emulator: {what}"]
+    for who in launch.who:
+        at = f"block {_xyz(who.block, launch.grid)}, thread {_xyz(who.thread, launch.block)}"
+        if who.code == ENDED:
+            said.append(f"  ended before it: {at}")
+        elif who.code:
+            said.append(f"  {line(module, who.code)}, {at}")
+    layer = at_work()
+    if layer:
+        return layer.error("\n  ".join(said), hint)
+    return MinetError("\n".join(said), hint)
+
+
+def _near(launch: Launch, kernel: Kernel) -> str:
+    """Where an address is, by the nearest of the arrays."""
+    if launch.address < 4096:
+        return ": a null pointer; an array that is None, or empty, was given as one"
+    nearest: tuple[int, str] = (1 << 62, "")
+    for name, one in _arrays(launch, kernel):
+        start = one.start or 0
+        if launch.fault == RACE and start <= launch.address < start + one.bytes:
+            return f": {name}[{(launch.address - start) // one.unit}]"
+        before, past = start - launch.address, launch.address - start - one.bytes
+        if launch.fault == MISALIGNED and before <= 0 and past < 0:
+            return f" of {name}"
+        away = max(before, past)
+        if launch.fault == OUTSIDE and 0 <= away <= max(one.bytes, 256):
+            side = "before the start" if before > 0 else "past the end"
+            nearest = min(nearest, (away, f", {f'{away} bytes' if away else 'right'} {side} of {name}"))
+    return nearest[1]
+
+
+def _arrays(launch: Launch, kernel: Kernel) -> Iterator[tuple[str, Array]]:
+    """The launch's arrays with their names: those of the parameters that hold their addresses."""
+    args, at, names = ctypes.string_at(launch.args, launch.args_size), 0, {}
+    for parameter in kernel.parameters:
+        letter = "P" if parameter.pointer else SCALARS[parameter.type]
+        at += -at % struct.calcsize(letter)
+        if parameter.pointer:
+            names[struct.unpack_from("P", args, at)[0]] = parameter.name
+        at += struct.calcsize(letter)
+    return ((names[one.start], one) for one in launch.array[: launch.arrays] if one.start in names)
+
+
+def _xyz(number: int, sizes: Any) -> str:
+    x, y, _ = sizes
+    return f"({number % x}, {number // x % y}, {number // x // y})"
+
+
+def line(module: str, code: int) -> str:
+    """Source lines of an address in a module, the innermost first."""
+    with open("/proc/self/maps") as maps:
+        start = min(int(text.split("-")[0], 16) for text in maps if module in text)
+    command = ["addr2line", "-i", "-e", module, hex(code - start - 1)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # of the compiler's package, but who knows
+        return hex(code - start)
+    lines = [text.split(" (")[0] for text in done.stdout.split("\n") if re.search(r"\.cuh?:\d", text)]
+    return ", called at ".join(re.sub(r"^.*/build-[^/]*/", "", text) for text in lines) or hex(code - start)

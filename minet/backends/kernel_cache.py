@@ -1,0 +1,110 @@
+"""Compiled kernels on disk: keyed by everything that goes into them, written whole, checked when read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from minet.core.errors import MinetError
+
+
+class CompileError(MinetError):
+    """A kernel that the compiler refuses."""
+
+
+def folder() -> Path:
+    """Where compiled kernels are kept: ``$MINET_CACHE``, or ``minet/kernels`` in the user's cache folder."""
+    if given := os.environ.get("MINET_CACHE"):
+        return Path(given).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minet" / "kernels"
+
+
+@cache
+def version(compiler: str) -> str:
+    """What the compiler says of itself; empty if there is none."""
+    if shutil.which(compiler) is None:
+        return ""
+    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, suffix: str) -> Path:
+    """The file that the compiler makes of the text, from the cache if it made it before.
+
+    Parameters
+    ----------
+    compiler : str
+        A command; what it says of its version is part of the key, as are options and text.
+    options : sequence of str
+        Without the names of files: ``-o OUTPUT INPUT`` is appended.
+    text : str
+        The whole source.
+    input_suffix, suffix : str
+        Of the source and of the result, such as ".cu" and ".cubin".
+
+    Raises
+    ------
+    CompileError
+        If the compiler refuses the text: its message, with the user's file and line.
+    """
+    key = hashlib.sha256("\0".join([compiler, version(compiler), *options, text]).encode()).hexdigest()[:40]
+    path = folder() / f"{key}{suffix}"
+    if _whole(path):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix="build-", dir=path.parent))
+    except OSError as error:
+        why = f"the cache of compiled kernels, {path.parent}, cannot be written to: {error.strerror}"
+        raise MinetError(why, "set MINET_CACHE to a folder that can") from error
+    try:
+        source, made = work / f"kernel{input_suffix}", work / f"kernel{suffix}"
+        source.write_text(text)
+        command = [compiler, *options, "-o", str(made), str(source)]
+        # In a folder of its own, so that what is compiled does not depend on where one stands.
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CompileError(
+                f"{Path(compiler).name} cannot compile a kernel:\n{_told(done.stderr, source)}"
+            )
+        # The sum first: a file that lacks it, or differs from it, is built again.
+        (work / "sum").write_text(f"{_sum(made)}\n{done.stdout}{done.stderr}")
+        os.replace(work / "sum", path.with_suffix(path.suffix + ".sum"))
+        os.replace(made, path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return path
+
+
+def _whole(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return _noted(path)[0] == _sum(path)
+    return False
+
+
+def said(path: Path) -> str:
+    """What the compiler said as it made a file of `build`: warnings, and what options ask it to tell."""
+    return _noted(path)[1]
+
+
+def _noted(path: Path) -> tuple[str, str]:
+    total, _, told = path.with_suffix(path.suffix + ".sum").read_text().partition("\n")
+    return total, told
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _told(message: str, source: Path) -> str:
+    """A compiler's message, without the name of a file that nobody knows, and not without end."""
+    lines = message.replace(str(source), "generated code").strip().splitlines()
+    rest = [f"... and {len(lines) - 30} lines more"] if len(lines) > 30 else []
+    return "\n".join("  " + line for line in lines[:30] + rest)

@@ -1,0 +1,1 @@
+"""What `minet bench` runs: minet timed beside other libraries, results compared first."""

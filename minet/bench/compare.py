@@ -1,0 +1,79 @@
+"""Whether two contenders computed the same, on the very arrays of the case that is timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minet.bench.cases import Case, inputs
+
+# Of an array's largest value. Gradients of parameters are float32 sums over all positions, in other orders.
+# They are held against a tenth of their layer's largest too: one may be all rounding (sigma's, window of 2).
+# In a model a value close to 0 falls on either side of a ReLU, which moves single terms of the sums.
+OF_IMAGES, OF_SUMS, OF_MODELS, TENTH = 2e-4, 2e-3, 1e-2, 0.1
+
+
+def wrong(case: Case, file: Path) -> str:
+    """What is wrong with a contender's arrays by themselves; empty if nothing is."""
+    with np.load(file) as arrays:
+        for name in arrays.files:
+            if not np.isfinite(arrays[name]).all():
+                return f"{name} is not finite"
+        for name, largest in _largest(arrays).items():
+            if not largest:
+                return f"{name} is all zeros"
+        return outside(case, arrays["drawn"]) if "drawn" in arrays.files else ""
+
+
+def differs(case: Case, ours: Path, theirs: Path, whole: bool = True) -> str:
+    """How the arrays differ beyond rounding; empty if they do not. A `whole` contender has all of ours."""
+    with np.load(ours) as mine, np.load(theirs) as others:
+        largest = _largest(mine)
+        for name in mine.files:
+            if name not in others.files:
+                if whole or name == "y":
+                    return f"gives no {name}"
+                continue
+            a, b = mine[name], others[name]
+            if a.shape != b.shape:
+                return f"{name} has the shape {b.shape}, minet's {a.shape}"
+            if name == "drawn":
+                continue
+            far = float(np.abs(a - b).max() / max(np.abs(a).max(), TENTH * largest[_group(name)]))
+            of_gradients = OF_MODELS if case.is_model else OF_SUMS
+            if not far <= (OF_IMAGES if name in ("y", "dx") else of_gradients):
+                return f"{name} by {far:.1g} of its largest value"
+    return ""
+
+
+def _group(name: str) -> str:
+    """An image by its name; of a parameter's gradient the layer."""
+    return name.rpartition(".")[0] or name
+
+
+def _largest(arrays: Any) -> dict[str, float]:
+    """The largest value of each image, and of each layer's gradients."""
+    found: dict[str, float] = {}
+    for name in arrays.files:
+        found[_group(name)] = max(found.get(_group(name), 0.0), float(np.abs(arrays[name]).max()))
+    return found
+
+
+def outside(case: Case, drawn: np.ndarray) -> str:
+    """Whether a draw is anything but a positive value of its window, or 0 for want of one."""
+    x, _ = inputs(case, drawn.shape[:3])
+    settings = case.settings
+    size, step, pad = settings["window"], settings.get("stride") or settings["window"], settings.get("pad", 0)
+    a = np.pad(np.maximum(x, 0), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    _, P, Q, _ = drawn.shape
+    found, most = np.zeros(drawn.shape, bool), np.zeros(drawn.shape, a.dtype)
+    for r in range(size):
+        for s in range(size):
+            tap = a[:, r : r + (P - 1) * step + 1 : step, s : s + (Q - 1) * step + 1 : step]
+            found |= (tap == drawn) & (drawn > 0)
+            np.maximum(most, tap, out=most)
+    found |= (most == 0) & (drawn == 0)
+    bad = int(found.size - np.count_nonzero(found))
+    return f"{bad:,} of {found.size:,} draws are not of their windows" if bad else ""

@@ -1,0 +1,118 @@
+"""minet as a contender: one case, ready to be run and timed."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numba  # noqa: F401 - before memory is counted
+import numpy as np
+
+import minet.layers
+from minet import Net
+from minet.bench.cases import Case, inputs
+from minet.bench.counts import bytes_moved, operations
+from minet.bench.loops import copy
+from minet.bench.watches import Built, HostWatch, pycuda_watch
+from minet.train import modelfile
+
+DRAWS = ("StochasticPool", "Dropout")  # layers whose training mode is random
+
+
+def net_of(case: Case, backend: str = "cpu") -> tuple[Net, Any]:
+    """The case's net with its first parameters, which every contender takes over, and its solver if any."""
+    if case.is_model:
+        model = modelfile.load(case.layer, **case.settings)
+        net = Net(model.net(), case.shape[:3], case.shape[3], loss=model.loss, backend=backend)
+        return net, model.solver()
+    layer = getattr(minet.layers, case.layer)(**case.settings)
+    return Net(layer, case.shape[:3], case.shape[3], backend=backend), None
+
+
+def compile_elsewhere(case: Case) -> None:
+    """Run the case once in another process: what compilers leave behind would count as the net's memory."""
+    if child := os.fork():
+        os.waitpid(child, 0)
+        return
+    try:
+        built = compiled(case, "cpu")
+        built.results()
+        for phase in built.phases.values():
+            phase()
+    finally:
+        os._exit(0)  # whatever is wrong will be told where it is measured
+
+
+def build(case: Case, variant: str, backend: str) -> Built:
+    """The case on that backend; `variant` is not used."""
+    if case.is_model and backend == "cpu" and hasattr(os, "fork"):
+        compile_elsewhere(case)
+    return compiled(case, backend)
+
+
+def compiled(case: Case, backend: str) -> Built:
+    """The case, by kernels that are compiled in this process if they are not in Numba's cache."""
+    copy(np.ones(1), np.ones(1))  # the first kernel makes Numba import most of itself
+    watch: Any = HostWatch()
+    net, solver = net_of(case, backend)
+    be = net.be
+    if be.name == "cuda":
+        watch = pycuda_watch(be)
+    x_host, target = inputs(case, net.output_shape)
+    x = native(be, x_host)
+    facts = {
+        "bytes": {phase: bytes_moved(net, phase) for phase in case.phases_on(backend)},
+        "operations": {phase: operations(net, phase) for phase in case.phases_on(backend)},
+        "planned_mib": net.peak_nbytes / 2**20,
+        "device": getattr(be, "device_name", ""),
+    }
+    if case.is_model:
+        phases = {
+            "step": lambda: net.train_step(x, target, solver),
+            "inference": lambda: net.fprop(x, train=False),
+        }
+
+        def results() -> dict[str, np.ndarray]:
+            """In evaluation, as there are no draws in it."""
+            net.fprop(x, train=False)
+            arrays = {"y": np.array(be.get(net.y))}
+            if case.infer:
+                return arrays
+            be.run(net.loss, "loss", net.y, target, net.dy)
+            net.bprop(net.dy)
+            return arrays | gradients(net)
+
+        return Built(phases, results, watch, facts)
+
+    dy, dx = native(be, target), be.empty(x.shape)
+
+    def both(train: bool = True) -> None:
+        net.fprop(x, train=train)
+        net.bprop(dy, dx)
+
+    def results_of_layer() -> dict[str, np.ndarray]:
+        draws = case.layer in DRAWS
+        both(train=not draws)
+        arrays = {"y": np.array(be.get(net.y)), "dx": np.array(be.get(dx)), **gradients(net)}
+        if draws:
+            both()  # so that the state is the training mode's from now on
+            arrays["drawn"] = np.array(be.get(net.y))
+        return arrays
+
+    phases_of_layer = {
+        "fprop": lambda: net.fprop(x, train=True),
+        "bprop": lambda: net.bprop(dy, dx),
+        "fprop+bprop": both,
+    }
+    return Built(phases_of_layer, results_of_layer, watch, facts)
+
+
+def native(be: Any, values: np.ndarray) -> Any:
+    """The values in the backend's own memory, which begins on a cache line, as a net's arrays do."""
+    array = be.empty(values.shape)
+    be.copy(values, array)
+    return array
+
+
+def gradients(net: Net) -> dict[str, np.ndarray]:
+    return {path: np.array(net.be.get(grad)) for path, grad in net.grads.items()}

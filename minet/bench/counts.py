@@ -1,0 +1,73 @@
+"""Bytes that must move and operations that must be done: what a time is held against.
+
+A layer has to read x and write y in fprop; in bprop to read dy and write dx, and to read x again unless its
+derivative does not depend on it. What fprop must tell bprop beside x is integer state (a maximum's place):
+written by the one, read by the other. Parameters and their gradients are counted once, a read or a write
+each. Everything is counted as if it had to come from memory, and beta is 0, so that no destination is read.
+Operations are those of matrix products, a multiplication and an addition for each weight and output; other
+arithmetic is free.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minet import Net
+from minet.core.layer import Layer
+
+WITHOUT_X = ("MaxPool", "AvgPool", "StochasticPool", "Dropout", "Identity")  # bprop does not need x
+
+
+def bytes_moved(net: Net, phase: str) -> int:
+    """Bytes that a net of one layer must read and write; of a model 0: what stays in cache is not known."""
+    layer = net.graph
+    if layer.children:
+        return 0
+    x, y = (math.prod(shape) * net.batch * net.be.dtype.itemsize for shape in net.shapes[layer])
+    state = sum(s.nbytes for s in layer.s.values() if np.dtype(s.dtype).kind in "iu" and s.ndim == 4)
+    params = sum(p.nbytes for p in layer.p.values())
+    fprop = x + y + state + params
+    bprop = y + x + state + 2 * params + (0 if type(layer).__name__ in WITHOUT_X else x)
+    return {"fprop": fprop, "bprop": bprop, "fprop+bprop": fprop + bprop}[phase]
+
+
+def operations(net: Net, phase: str) -> int:
+    """Operations of the net's matrix products, in Conv and Linear; a model's first layer needs no dx."""
+    layers = [layer for layer in net.graph.walk() if not layer.children]
+    forward = {layer: _product(layer, net.shapes[layer], net.batch) for layer in layers}
+    fprop = sum(forward.values())
+    first = forward[layers[0]] if phase == "step" else 0
+    bprop = 2 * fprop - first
+    both = fprop + bprop
+    return {"fprop": fprop, "inference": fprop, "bprop": bprop, "fprop+bprop": both, "step": both}[phase]
+
+
+def _product(layer: Layer, shapes: Any, batch: int) -> int:
+    if type(layer).__name__ not in ("Conv", "Linear"):
+        return 0
+    _, (_, P, Q) = shapes
+    return 2 * int(layer.p.w.size) * P * Q * batch
+
+
+def bound(moved: int, done: int, peaks: dict[str, Any] | None) -> tuple[float, str] | None:
+    """Seconds that a machine of these peaks needs at least, and which peak says so; None if nothing does.
+
+    Parameters
+    ----------
+    peaks : dict
+        As `minet.bench.peaks` measures them: "copy" is a list of (bytes moved, bytes per second) from
+        small to large, "product" operations per second.
+    """
+    times = {}
+    if peaks and moved and peaks.get("copy"):
+        sizes, speeds = zip(*peaks["copy"], strict=True)
+        times["copy"] = moved / float(np.interp(math.log(moved), np.log(sizes), speeds))
+    if peaks and done and peaks.get("product"):
+        times["product"] = done / peaks["product"]
+    if not times:
+        return None
+    what = max(times, key=times.__getitem__)
+    return times[what], what

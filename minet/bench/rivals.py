@@ -1,0 +1,83 @@
+"""Who is compared with minet, in which variants, on which cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+from minet.bench.cases import Case
+from minet.core.errors import MinetError
+
+INSTALL = 'pip install "minet[bench]"; in a checkout: pip install -e ".[bench]"'
+
+
+class Rival(NamedTuple):
+    """A contender's name, its module and variant here, the package that it needs, and what it can do."""
+
+    name: str
+    module: str
+    variant: str
+    package: str
+    can: Callable[[Case], bool] = lambda case: True
+    on_card: bool = False
+
+
+def _gaussian(case: Case) -> bool:
+    return case.layer in ("GaussianPool", "gaussian_inception")
+
+
+def _dcls(case: Case) -> bool:
+    return case.layer == "GaussianPool" and case.settings.get("edge") == "zero"
+
+
+def _scipy(case: Case) -> bool:
+    if case.layer == "GaussianPool":
+        return case.settings.get("kernels", 1) == 1
+    return case.layer in ("MaxPool", "AvgPool")
+
+
+COMPILED = "torch-compiled"  # in the format that is the fastest of those before it
+RIVALS = [
+    Rival("torch-nchw", "contender_torch", "nchw", "torch", on_card=True),
+    Rival("torch-channels_last", "contender_torch", "channels_last", "torch", on_card=True),
+    Rival("torch-separable", "contender_torch", "separable+channels_last", "torch", _gaussian, on_card=True),
+    Rival("dcls", "contender_dcls", "channels_last", "DCLS", _dcls),
+    Rival("scipy", "contender_scipy", "", "scipy", _scipy),
+    Rival(COMPILED, "contender_torch", "compiled", "torch", on_card=True),
+]
+
+
+def chosen(against: Iterable[str] | None, backend: str) -> tuple[list[Rival], list[str]]:
+    """The rivals asked for, all that are there if None, and the packages that are not.
+
+    A name stands for all that begin with it, so that "torch" is every variant; "none" is nobody.
+
+    Raises
+    ------
+    MinetError
+        If there is no such rival, or one that was asked for is not installed.
+    """
+    able = [rival for rival in RIVALS if backend != "cuda" or rival.on_card]
+    names = [name.strip() for name in against or () if name.strip()]
+    for name in names:
+        if name != "none" and not any(_called(rival, name) for rival in able):
+            known = ", ".join(dict.fromkeys(["torch", *(rival.name for rival in able), "none"]))
+            raise MinetError(f"--against {name}: there is no such rival on {backend}", f"there are: {known}")
+    wanted = [r for r in able if against is None or any(_called(r, name) for name in names)]
+    absent = list(dict.fromkeys(rival.package for rival in wanted if not installed(rival.package)))
+    if absent and against is not None:
+        raise MinetError(f"not installed: {', '.join(absent)}", INSTALL)
+    return [rival for rival in wanted if rival.package not in absent], absent
+
+
+def _called(rival: Rival, name: str) -> bool:
+    return rival.name == name or rival.name.startswith(f"{name}-")
+
+
+def installed(package: str) -> str:
+    """The version of an installed package; empty if it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,116 @@
+"""What each row should reach, in one table. A row under its target is marked, and listed at the end.
+
+A ratio is the rival's best time over minet's; a share is that of the roofline (`minet.bench.counts`):
+0.5 is within two times the time of a copy; memory is minet's peak over the rival's best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from minet.bench.cases import Case
+
+
+@dataclass(frozen=True)
+class Target:
+    """What rows of a layer should reach: at least `least` of `what`, or at most `most`."""
+
+    layers: tuple[str, ...]
+    phases: tuple[str, ...]
+    what: str  # "ratio", "share" or "memory"
+    least: float = 0.0
+    most: float = float("inf")
+    where: Callable[[Case], bool] = lambda case: True
+
+    def applies(self, case: Case, phase: str) -> bool:
+        return case.layer in self.layers and phase in self.phases and self.where(case)
+
+    def __str__(self) -> str:
+        return f"{self.what} {f'>= {self.least:g}' if self.least else f'<= {self.most:g}'}"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """minet's time of one row, at most so many times another row's: a rival's best there, or minet's own."""
+
+    name: str
+    row: Callable[[Case], bool]
+    other: Callable[[Case], bool]
+    rival: bool
+    most: float
+
+
+def _window(case: Case) -> int:
+    return int(case.settings["window"])
+
+
+def _gaussian(window: int, kernels: int) -> Callable[[Case], bool]:
+    settings = {"window": window, "stride": 2, "kernels": kernels}
+    return lambda case: case.layer == "GaussianPool" and settings.items() <= case.settings.items()
+
+
+def _average(window: int) -> Callable[[Case], bool]:
+    settings = {"window": window, "stride": 2}
+    return lambda case: case.layer == "AvgPool" and settings.items() <= case.settings.items()
+
+
+BOTH, GAUSSIAN = ("fprop+bprop",), ("GaussianPool",)
+SIMPLE = ("MaxPool", "AvgPool", "StochasticPool", "PReLU")
+POOLS = ("GaussianPool", "MaxPool", "AvgPool", "StochasticPool")
+
+CPU = [
+    Target(GAUSSIAN, BOTH, "ratio", 3.0, where=lambda c: _window(c) >= 5 and c.settings["kernels"] == 3),
+    Target(GAUSSIAN, BOTH, "ratio", 1.5, where=lambda c: c.shape[3] >= 16),
+    Target(GAUSSIAN, BOTH, "share", 0.5, where=lambda c: _window(c) == 3),
+    Target(SIMPLE, BOTH, "ratio", 2.0),
+    Target(SIMPLE, BOTH, "share", 0.5),
+    Target(("Conv",), BOTH, "ratio", 1.5, where=lambda c: _window(c) == 1),
+    Target(("Conv",), BOTH, "ratio", 1.0, where=lambda c: _window(c) > 1),
+    Target(("gaussian_inception",), ("step",), "ratio", 3.0),
+    Target(("gaussian_inception",), ("step",), "memory", most=0.6),
+    Target(("cifar10_zeiler",), ("step",), "ratio", 1.0),
+    Target(("gaussian_inception", "cifar10_zeiler"), ("inference",), "ratio", 1.0),
+]
+CUDA = [
+    Target(POOLS, ("fprop", "bprop"), "share", 0.8, where=lambda c: c.shape[3] == 128),
+]
+CUDA_BESIDE = [
+    Beside("GaussianPool beside the rival's average, 11x11 s2", _gaussian(11, 1), _average(11), True, 1.0),
+    Beside("three kernels beside one, 11x11 s2", _gaussian(11, 3), _gaussian(11, 1), False, 1.5),
+]
+
+
+def missed(backend: str, case: Case, phase: str, found: dict[str, float | None]) -> list[str]:
+    """The targets that a row does not reach, the hardest of a kind; what was not measured is not judged."""
+    lines: dict[str, str] = {}
+    for target in sorted(CUDA if backend == "cuda" else CPU, key=lambda target: target.least):
+        value = found.get(target.what)
+        if target.applies(case, phase) and value is not None and not target.least <= value <= target.most:
+            lines[target.what] = f"{target.what} {value:.2f}, target {str(target).partition(' ')[2]}"
+    return list(lines.values())
+
+
+def ratio_wanted(backend: str, case: Case, phase: str) -> float:
+    """The largest ratio that a row should reach; 0 if none is asked for."""
+    table = CUDA if backend == "cuda" else CPU
+    return max((t.least for t in table if t.what == "ratio" and t.applies(case, phase)), default=0.0)
+
+
+def beside(backend: str, rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    """Of pairs of rows that are both there: what they are, the ratio of their times, and the most allowed."""
+    found = []
+    for pair in CUDA_BESIDE if backend == "cuda" else []:
+        for row in rows:
+            case = Case.from_dict(row["case"])
+            if not row["minet"] or not pair.row(case):
+                continue
+            for other in rows:
+                like = Case.from_dict(other["case"])
+                time = other["best"] if pair.rival else other["minet"]
+                same = (like.shape, other["phase"]) == (case.shape, row["phase"])
+                if pair.other(like) and same and time and "edge" not in {**case.settings, **like.settings}:
+                    name = f"{pair.name} {'x'.join(map(str, case.shape))}, {row['phase']}"
+                    found.append((name, row["minet"] / time, pair.most))
+    return found

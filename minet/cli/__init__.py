@@ -1,0 +1,1 @@
+"""The command line: main.py, a file for each command, and what they share, options.py."""

@@ -1,0 +1,70 @@
+"""The command `minet`. What a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from minet.cli.bench import bench
+from minet.cli.check import check
+from minet.cli.doctor import doctor
+from minet.cli.evaluate import evaluate
+from minet.cli.summary import summary
+from minet.cli.train import train
+from minet.version import __version__
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The entry point `minet`. Of standard output that fails it tells in one message, with exit status 2."""
+    if sys.stdout is None:
+        print("error: standard output is closed", file=sys.stderr)
+        sys.exit(2)
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        try:
+            print(flush=True)
+        except OSError:  # it was that, then
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the last flush, when Python ends
+        else:
+            raise
+        if error.errno == errno.EPIPE:  # who read it has gone
+            sys.exit(1)
+        print(f"error: standard output cannot be written to: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+
+
+def version(wanted: bool) -> None:
+    """Print the version, and end."""
+    if wanted:
+        typer.echo(f"minet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train nets of layers, and check layers of your own."""
+
+
+for command in (train, summary, check, doctor, bench):
+    app.command()(command)
+app.command("eval")(evaluate)

@@ -1,0 +1,299 @@
+"""`minet doctor`: what of this machine works, what does not, and the command that mends it.
+
+A probe looks at one thing, says what it found, and compiles nothing. None raises: what a probe did not expect
+is told too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minet import backends
+from minet.backends import kernel_cache, nvidia
+from minet.core.errors import MinetError
+from minet.core.naming import relative
+
+WORKS, ABSENT, BROKEN = "ok", "--", "!!"
+NEEDS = {  # what a backend cannot do without, by the names of the probes
+    "cpu": ("Python", "NumPy", "Numba", "Numba's cache"),
+    "emu": ("g++", "kernel cache"),
+    "cuda": ("driver", "nvcc", "PyCUDA", "cuBLAS", "kernel cache"),
+}
+PURPOSE = {"emu": ": for tests of CUDA kernels, never for training"}
+
+
+class Found(NamedTuple):
+    """What a probe found: ok, absent or broken; in words; and the command that mends it."""
+
+    sign: str
+    text: str
+    mend: str = ""
+
+
+def look() -> dict[str, Found]:
+    """What every probe finds, by the probe's name."""
+    return {name: _safe(probe, mend) for name, (probe, mend) in probes().items()}
+
+
+def verdicts(found: dict[str, Found]) -> dict[str, str]:
+    """Why each backend does not work; empty if it does."""
+    return {name: _verdict(name, found) for name in NEEDS}
+
+
+def report(found: dict[str, Found], whys: dict[str, str]) -> str:
+    """The findings and the verdicts as lines of text, each mend below what it mends."""
+    wide = max(map(len, found))
+    lines = []
+    for name, (sign, text, mend) in found.items():
+        said = [f"{sign}  {name:{wide}}  {line}" if not i else " " * (wide + 6) + line
+                for i, line in enumerate(text.splitlines() or [""])]  # fmt: skip
+        lines += [*said, *([f"{'':{wide + 6}}$ {mend}"] if mend else [])]
+    lines.append("")
+    for name, why in whys.items():
+        sign = BROKEN if why and name == "cpu" else ABSENT if why else WORKS
+        lines.append(f"{sign}  {name:{wide}}  {why or 'works' + PURPOSE.get(name, '')}")
+    return "\n".join(lines)
+
+
+def probes() -> dict[str, tuple[Callable[[], Found], str]]:
+    """Each probe, and the command to try where it meets what it does not expect."""
+    pip = pip_install()
+    return {
+        "Python": (python, f"{sys.executable} -m minet doctor"),
+        "NumPy": (lambda: _package("numpy"), f"{pip} --force-reinstall numpy"),
+        "Numba": (numba, f"{pip} --force-reinstall numba"),
+        "Numba's cache": (numba_cache, 'export NUMBA_CACHE_DIR="$HOME/.cache/numba"'),
+        "g++": (gcc, "apt install g++"),
+        "kernel cache": (compiled_kernels, 'export MINET_CACHE="$HOME/.cache/minet/kernels"'),
+        **({"data folder": (data_folder, "unset MINET_DATA")} if os.environ.get("MINET_DATA") else {}),
+        "driver": (driver, "nvidia-smi"),
+        "nvcc": (nvcc, f"{pip} nvidia-cuda-nvcc nvidia-cuda-runtime"),
+        "PyCUDA": (pycuda, f"{pip} --force-reinstall --no-cache-dir pycuda"),
+        "cuBLAS": (cublas, f"{pip} nvidia-cublas"),
+    }
+
+
+def pip_install() -> str:
+    """The start of a command that installs a package into this very Python."""
+    return f"{relative(sys.executable)} -m pip install"
+
+
+# -- the cpu ----------------------------------------------------------------------------------------------
+
+
+def python() -> Found:
+    """The interpreter."""
+    said = f"{platform.python_version()} ({relative(sys.executable)})"
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs minet from a bare checkout was not told
+        return Found(BROKEN, f"{said}; minet needs 3.11 or newer", "make PYTHON=python3.11 test")
+    return Found(WORKS, said)
+
+
+def numba() -> Found:
+    """Numba, its threads, and the vectors it compiles for."""
+    found = _package("numba")
+    if found.sign != WORKS:
+        return found
+    import llvmlite.binding
+
+    config: Any = importlib.import_module("numba").config
+    features = llvmlite.binding.get_host_cpu_features()
+    known = ("avx512f", "avx2", "avx", "sse4.2", "sve", "neon")
+    simd = next((name for name in known if features.get(name)), "no vectors known")
+    cores = len(os.sched_getaffinity(0))
+    said = f"{found.text}: {config.NUMBA_NUM_THREADS} threads on {cores} cores, {_threading()}, {simd}"
+    return Found(WORKS, said)
+
+
+def _threading() -> str:
+    """The threading layer that Numba will take: the first that loads, in its order."""
+    config: Any = importlib.import_module("numba").config
+    wanted = config.THREADING_LAYER
+    modules = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
+    for name in [wanted] if wanted in modules else config.THREADING_LAYER_PRIORITY:
+        try:
+            importlib.import_module(f"numba.np.ufunc.{modules[name]}")
+        except ImportError:
+            continue
+        return f"threading layer {name}"
+    raise ImportError(f"no threading layer of Numba loads (NUMBA_THREADING_LAYER={wanted})")
+
+
+def numba_cache() -> Found:
+    """Where Numba keeps the machine code of minet's kernels."""
+    from minet.loops.relu import relu_fprop
+
+    folder = Path(str(relu_fprop.stats.cache_path))
+    return _folder(folder, ("*.nbc",), 'export NUMBA_CACHE_DIR="$HOME/.cache/numba"')
+
+
+# -- the emulator, the caches and the data ----------------------------------------------------------------
+
+
+def gcc() -> Found:
+    """The compiler of the emulator, and whether it has AddressSanitizer."""
+    if not (path := shutil.which("g++")):
+        return Found(ABSENT, "not on PATH; the emulator compiles CUDA kernels with it", "apt install g++")
+    said = _output(path, "--version").splitlines()[0]
+    if not shutil.which("addr2line"):
+        return Found(BROKEN, f"{said}; without addr2line no fault has a line", "apt install binutils")
+    lacking = [
+        name for name in ("libasan.so", "libubsan.so")
+        if not Path(_output(path, f"-print-file-name={name}").strip()).is_absolute()
+    ]  # fmt: skip
+    if lacking:
+        major = re.search(r" (\d+)\.\d+", said)
+        package = f"libgcc-{major[1]}-dev" if major else "g++"
+        return Found(WORKS, f"{said}; no {lacking[0]}: no --sanitize", f"apt install --reinstall {package}")
+    return Found(WORKS, f"{said}; has what --sanitize needs")
+
+
+def compiled_kernels() -> Found:
+    """Where compiled CUDA kernels are kept."""
+    return _folder(kernel_cache.folder(), ("*.cubin", "*.so"), 'export MINET_CACHE="$(mktemp -d)"')
+
+
+def data_folder() -> Found:
+    """The folder that MINET_DATA names."""
+    folder = Path(os.environ["MINET_DATA"])
+    if not folder.is_dir():
+        return Found(BROKEN, f"MINET_DATA={folder}: no such folder", f"mkdir -p '{folder}'")
+    return Found(WORKS, f"MINET_DATA={folder}, {sum(1 for _ in folder.iterdir())} entries")
+
+
+def _folder(folder: Path, kinds: Iterable[str], mend: str) -> Found:
+    """A cache folder: whether it can be written to, and what is in it."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        return Found(BROKEN, f"{folder}: {there} is not a folder", mend)
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Found(BROKEN, f"{folder}: cannot be written to", mend)
+    files = [path for kind in kinds for path in folder.glob(kind)]
+    size = sum(path.stat().st_size for path in files)
+    return Found(WORKS, f"{folder}: {len(files)} kernels, {size / 2**20:.1f} MiB")
+
+
+# -- the GPU ----------------------------------------------------------------------------------------------
+
+
+def driver() -> Found:
+    """NVIDIA's driver, and the devices that it shows."""
+    try:
+        cuda, devices = nvidia.driver()
+    except nvidia.NoDriver as error:
+        card = "though there is an NVIDIA card" if nvidia.card() else "nor an NVIDIA card"
+        return Found(ABSENT, f"none, {card}: {error}", nvidia.no_driver_mend())
+    except nvidia.DriverFails as error:
+        return Found(BROKEN, str(error), error.mend)
+    if not devices:
+        return Found(BROKEN, "shows no device", nvidia.MENDS[100])
+    return Found(WORKS, "\n".join([f"for CUDA {cuda[0]}.{cuda[1]}", *map(str, devices)]))
+
+
+def nvcc() -> Found:
+    """The compiler of CUDA kernels, and whether it knows the devices."""
+    install = f"{pip_install()} --upgrade nvidia-cuda-nvcc nvidia-cuda-runtime  # and see docs/gpu.md"
+    if not (path := nvidia.nvcc()):
+        return Found(ABSENT, "not on PATH, nor under CUDA_ROOT or /usr/local/cuda", install)
+    release = nvidia.release(_output(path, "--version"))
+    said = f"{release[0]}.{release[1]} ({path})"
+    try:
+        cuda, devices = nvidia.driver()
+    except (nvidia.NoDriver, nvidia.DriverFails):
+        return Found(WORKS, said)
+    known = nvidia.architectures(_output(path, "--list-gpu-code"))
+    for device in devices:
+        if unknown := device.unknown_to(known):
+            mend = install if unknown == "too old" else "apt install cuda-toolkit-12-9  # from NVIDIA"
+            return Found(BROKEN, f"{said} is {unknown} for {device}", mend)
+    if cuda[0] < release[0]:
+        what = f"{said} is newer than the driver, which is for CUDA {cuda[0]}.{cuda[1]}"
+        return Found(BROKEN, what, f"apt install cuda-toolkit-{cuda[0]}-{cuda[1]}  # or a newer driver")
+    return Found(WORKS, said)
+
+
+def pycuda() -> Found:
+    """PyCUDA: whether it is installed, and loads."""
+    build = f"{pip_install()} pycuda scikit-cuda  # builds PyCUDA with g++ and nvcc's headers: docs/gpu.md"
+    if find_spec("pycuda") is None:
+        return Found(ABSENT, "not installed", build)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("pycuda.driver")
+    except ImportError as error:
+        why = re.sub(r"^\S+\.so: (?=undefined)", "", str(error))
+        said = f"{version('pycuda')} does not load: {why}"
+        if "libcurand" in why:
+            return Found(BROKEN, said, 'export LD_LIBRARY_PATH="$CUDA_ROOT/lib:$CUDA_ROOT/lib64"')
+        return _needs_driver(said) or Found(
+            BROKEN, said, f"{pip_install()} --force-reinstall --no-cache-dir pycuda"
+        )
+    return Found(WORKS, version("pycuda"))
+
+
+def cublas() -> Found:
+    """cuBLAS, through scikit-cuda as minet mends it."""
+    from minet.backends import cublas
+
+    if why := cublas.missing():
+        what, _, packages = why.partition("pip install ")
+        package, comma, note = packages.partition(", ")
+        return Found(ABSENT, what.rstrip(": "), f"{pip_install()} {package}{comma and '  # '}{note}")
+    try:
+        cublas.load()
+    except MinetError as error:
+        mend = f"{pip_install()} scikit-cuda==0.5.3 nvidia-cublas"
+        return _needs_driver(error.message) or Found(BROKEN, error.message, mend)
+    return Found(WORKS, "{}.{}, through scikit-cuda {}".format(*cublas.version(), version("scikit-cuda")))
+
+
+def _needs_driver(said: str) -> Found | None:
+    """What fails for want of the driver is not to blame."""
+    if driver().sign == WORKS:
+        return None
+    return Found(ABSENT, f"{said} (it needs the driver)", "minet doctor  # once the driver works")
+
+
+# -- what they share --------------------------------------------------------------------------------------
+
+
+def _safe(probe: Callable[[], Found], mend: str) -> Found:
+    try:
+        return probe()
+    except Exception as error:  # whatever it meets: a doctor tells it, and goes on
+        return Found(BROKEN, f"{type(error).__name__}: {error}", mend)
+
+
+def _verdict(name: str, found: dict[str, Found]) -> str:
+    try:
+        why = backends.missing(name)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+    if why:
+        return why.splitlines()[0]
+    bad = [need for need in NEEDS[name] if found[need].sign != WORKS]
+    return f"{bad[0]}: {found[bad[0]].text.splitlines()[0]}" if bad else ""
+
+
+def _package(name: str) -> Found:
+    importlib.import_module(name)
+    return Found(WORKS, version(name))
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout

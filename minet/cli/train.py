@@ -1,0 +1,56 @@
+"""`minet train`: train a model in a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minet.cli.options import (
+    BackendName,
+    Batch,
+    DataDir,
+    Debug,
+    FileOrName,
+    Settings,
+    Strict,
+    Sync,
+    Words,
+    computing,
+    parsed,
+    reporting,
+    use_data,
+)
+
+
+def train(
+    model: FileOrName,
+    backend: BackendName = "auto",
+    words: Words = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs in all.")] = None,
+    batch: Batch = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides weights, order and draws; 0 if not given.")
+    ] = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default the next free runs/MODEL.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, or the model's newest.")
+    ] = False,
+    data_dir: DataDir = None,
+    strict: Strict = False,
+    sync: Sync = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model; log, weights and pictures go to runs/MODEL.
+
+    Ctrl-C stops it; --resume goes on after the last whole epoch.
+    """
+    with reporting(debug):
+        from minet.train import runs
+
+        use_data(data_dir)
+        chosen = parsed([*(settings or []), *(words or [])], batch=batch, epochs=epochs)
+        device = computing(backend, strict, sync)
+        runs.train(model, chosen, backend=device, seed=seed, out=out, resume=resume)

@@ -1,0 +1,62 @@
+"""Whose mistake an exception was: from a traceback to the layer, or the loss, whose code raised it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+
+from minet.core.errors import MinetError
+from minet.core.naming import relative
+from minet.core.node import LayerError, Node
+
+
+@contextmanager
+def blaming() -> Iterator[None]:
+    """Turn what a layer's own code raises into a LayerError that names layer, method, file and line."""
+    try:
+        yield
+    except (MinetError, MemoryError):
+        raise
+    except Exception as error:
+        node, method = guilty(error.__traceback__)
+        if node is None:
+            raise
+        message = f"{method} raised {type(error).__name__} at {line_of(error)}: {error}"
+        hint = "the traceback has the rest; minet shows it with --debug"
+        raise LayerError(message, hint, layer=node) from error
+
+
+def guilty(trace: TracebackType | None) -> tuple[Node | None, str]:
+    """The innermost layer, or loss, that was at work, and its method."""
+    found: tuple[Node | None, str] = (None, "")
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, Node):
+            found = (owner, frame.f_code.co_name)
+    return found
+
+
+def at_work() -> Node | None:
+    """The innermost layer, or loss, whose method is running."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        # Methods only: to look at a function's variables keeps them alive until it returns.
+        method = frame.f_code.co_varnames[:1] == ("self",)
+        if method and isinstance(owner := frame.f_locals["self"], Node):
+            return owner
+        frame = frame.f_back
+    return None
+
+
+def line_of(error: Exception) -> str:
+    """File and line of the mistake: where a layer's own file was left last, or else where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    node, _ = guilty(error.__traceback__)
+    own = inspect.getsourcefile(type(node)) if node is not None else None
+    frame = ([frame for frame in frames if frame.filename == own] or frames)[-1]
+    return f"{relative(frame.filename)}:{frame.lineno}"

@@ -1,0 +1,78 @@
+"""What layers declare, checked: parameters, their first values, and state. An error names layer and place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minet.core.layer import Layer, Param, Shape, State
+from minet.core.settings import is_whole
+
+
+def declared_params(layer: Layer, in_shape: Shape) -> dict[str, Param]:
+    """What ``params()`` returns, checked."""
+    params = layer.params(in_shape)
+    _check_named(layer, "params", params, Param)
+    for name, param in params.items():
+        low, high = param.bounds or (None, None)
+        if low is not None and high is not None and low > high:
+            raise layer.error(f"params() gives {name!r} the bounds {param.bounds}, the lower above the upper")
+    return params
+
+
+def declared_states(layer: Layer, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+    """What ``state()`` returns, and on a backend with kernels ``state_gpu()``, checked."""
+    states: dict[str, State] = {}
+    for method in layer.be.declarations:
+        found = getattr(layer, method)(in_shape, out_shape)
+        _check_named(layer, method, found, State)
+        if both := states.keys() & found.keys():
+            raise layer.error(f"{method}() declares {min(both)!r}, as another does", "rename one")
+        states |= found
+    for name, state in states.items():
+        try:
+            fit = state.dtype is None or np.dtype(state.dtype).kind in "bifuc"
+        except TypeError:
+            fit = False
+        if not fit:
+            hint = 'give one like "uint8", or None for the net\'s own'
+            raise layer.error(f"state() gives {name!r} the dtype {state.dtype!r}", hint)
+    return states
+
+
+def all_states(graph: Layer, shapes: dict[Layer, tuple[Shape, Shape]]) -> Iterator[tuple[Layer, str, State]]:
+    """Every layer's declared states, by name."""
+    for layer in graph.walk():
+        for name, state in declared_states(layer, *shapes[layer]).items():
+            yield layer, name, state
+
+
+def first_value(layer: Layer, name: str, param: Param, generator: np.random.Generator) -> np.ndarray:
+    """What a parameter starts from."""
+    values = param.init(param.shape, generator) if callable(param.init) else param.init
+    try:
+        first = np.ascontiguousarray(np.broadcast_to(np.asarray(values, dtype=float), param.shape))
+    except (TypeError, ValueError):
+        what = f"{values!r}" if isinstance(values, str) or values is None else f"of shape {np.shape(values)}"
+        hint = "give a number, an array of that shape, or init(shape, rng) such as He()"
+        raise layer.error(f"initial {name} {what} does not fit {tuple(param.shape)}", hint) from None
+    if not np.isfinite(first).all():
+        raise layer.error(f"initial {name} is not finite")
+    return first
+
+
+def _check_named(layer: Layer, method: str, found: Any, kind: type[Param] | type[State]) -> None:
+    """Raise unless `found` is a dict of names to `kind`, each with a shape of whole sizes."""
+    hint = f'return {{"name": {kind.__name__}(shape)}}'
+    if not isinstance(found, dict):
+        raise layer.error(f"{method}() must return a dict, got {found!r}", hint)
+    for name, item in found.items():
+        if not isinstance(item, kind):
+            raise layer.error(f"{method}() must return {kind.__name__}s, got {item!r} for {name!r}", hint)
+        if not isinstance(name, str) or not name.isidentifier() or hasattr(dict, name):
+            raise layer.error(f"{method}() has the name {name!r}", "one that reads as an attribute: self.p.w")
+        sizes = item.shape if isinstance(item.shape, tuple) else (None,)
+        if not all(is_whole(size) and size >= 0 for size in sizes):
+            raise layer.error(f"{method}() gives {name!r} the shape {item.shape!r}", "a tuple of whole sizes")

@@ -1,0 +1,96 @@
+"""Files: those that users write, run as they are; and those that minet writes, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from minet.core.errors import MinetError
+from minet.core.naming import relative
+from minet.core.node import LayerError
+
+
+class FileError(MinetError):
+    """A file that is missing, or that cannot be read, run or written."""
+
+
+def run_file(path: Path) -> ModuleType:
+    """The module that a Python file makes. Its folder joins the end of sys.path, for what lies beside it.
+
+    Raises
+    ------
+    FileError
+        If it is missing, or does not run: the line of the file that it stopped at.
+    """
+    shown = relative(path)
+    try:
+        source = path.read_bytes()
+    except FileNotFoundError:
+        raise FileError(f"{shown}: no such file") from None
+    except IsADirectoryError:
+        raise FileError(f"{shown}: is a folder", "name the .py file in it") from None
+    except OSError as error:
+        raise FileError(f"{shown}: cannot be read: {error.strerror}") from error
+    path = path.resolve()
+    module = ModuleType(f"minet_file_{path.stem}")
+    module.__file__ = str(path)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[module.__name__] = module  # where dataclasses and Numba look for a function's globals
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except SyntaxError as error:
+        line = f":{error.lineno}" if error.lineno else ""
+        elsewhere = error.filename and Path(error.filename) != path
+        raise FileError(f"{error.filename if elsewhere else shown}{line}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        raise_with_line(path, error)
+    return module
+
+
+def raise_with_line(path: Path, error: BaseException) -> NoReturn:
+    """Raise the error with the line of the file where it came from in front; minet's own keep their class."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path.resolve())]
+    where = f"{relative(path)}:{lines[-1]}" if lines else relative(path)
+    if not isinstance(error, MinetError):
+        raise FileError(f"{where}: {type(error).__name__}: {error}".removesuffix(": ")) from error
+    if not (isinstance(error, LayerError) and error.layer):  # which names by itself where it was made
+        error.message = f"{where}: {error.message}"
+    raise error
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write a file in one go: a reader, or a crash, meets the old content or the new, never a part.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be written: {error.strerror or error}",
+            "is there space, and may you write there?",
+        ) from error
+
+
+def shipped(name: str) -> Path:
+    """The folder of minet's own ``kernels`` or ``models``: in an installed package, or beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name

@@ -1,0 +1,151 @@
+"""Losses: what a net is trained to make small, and the count of correct answers."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+
+from minet.core.errors import MinetError
+from minet.core.layer import Array, Shape
+from minet.core.node import Named, Node
+
+SHARES = 1 << 13  # of a sum of squares on a GPU, each with a thread of its own
+
+
+class Loss(Node, ABC):
+    """The mean loss over a batch. Subclass it and write both methods.
+
+    `y` is the net's output ``(K, P, Q, N)``, `labels` whatever the loss compares it with. A loss that also
+    has ``loss_gpu(y, labels, dy)`` is native on a GPU: y and dy are then arrays of its backend, ``self.be``.
+    """
+
+    def on(self, be: Any) -> Self:
+        """A copy that computes on a backend: unlike a layer, one loss object may be given to several nets."""
+        other = copy.copy(self)
+        vars(other).update(be=be, p=Named(), g=Named(), s=Named())
+        return other
+
+    @abstractmethod
+    def check(self, labels: np.ndarray, out_shape: Shape, batch: int) -> None:
+        """Raise MinetError if the labels do not fit a net with output `out_shape` and that batch size."""
+
+    @abstractmethod
+    def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
+        """The mean loss over the batch; if `dy` is given, ``dy <- d loss / d y``, whatever it held before."""
+
+
+class SoftmaxCrossEntropy(Loss):
+    """``-log p[label]``, averaged over the batch, with ``p = softmax(y)`` over the K classes.
+
+    ``dy = (p - onehot(label)) / N``. The net's output, the logits, is ``(K, 1, 1)``, not a map; labels are N
+    class numbers in 0 .. K-1. A logit that is not finite makes the loss NaN, and all of dy.
+    """
+
+    def check(self, labels: np.ndarray, out_shape: Shape, batch: int) -> None:
+        labels = np.asarray(labels)
+        if tuple(out_shape[1:]) != (1, 1):
+            raise MinetError(
+                f"SoftmaxCrossEntropy takes an output of shape (K, 1, 1), the net's is {tuple(out_shape)}",
+                "end the net in Linear(classes), or in AvgPool() over the whole map",
+            )
+        if labels.shape != (batch,):
+            raise MinetError(
+                f"labels must be {batch} class numbers, one for each sample, got shape {labels.shape}",
+                "one-hot rows become class numbers by labels.argmax(axis=1)" if labels.ndim == 2 else "",
+            )
+        if labels.dtype.kind not in "iu":
+            raise MinetError(
+                f"labels must be integers, got {labels.dtype}", "labels.astype(int) makes them so"
+            )
+        bad = np.flatnonzero((labels < 0) | (labels >= out_shape[0]))
+        if bad.size:
+            raise MinetError(
+                f"label {labels[bad[0]]} at index {bad[0]} is not one of the {out_shape[0]} classes "
+                f"0 .. {out_shape[0] - 1}",
+                "the net's output must have as many channels as there are classes, counted from 0",
+            )
+
+    def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
+        if not np.isfinite(y).all():
+            if dy is not None:
+                dy.fill(np.nan)
+            return float("nan")
+        # K*N numbers are few: float64 makes differences of the largest float32 logits safe, at no cost.
+        p = y.reshape(len(y), -1).astype(np.float64)
+        p -= p.max(axis=0)
+        samples = np.arange(p.shape[1])
+        at_label = p[labels, samples]
+        np.exp(p, out=p)
+        total = p.sum(axis=0)
+        if dy is not None:
+            p /= total
+            p[labels, samples] -= 1
+            dy[...] = (p / len(samples)).reshape(dy.shape)
+        return float(np.mean(np.log(total) - at_label))
+
+    def loss_gpu(self, y: Array, labels: np.ndarray, dy: Array | None = None) -> float:
+        K, N = y.shape[0], y.shape[3]
+        losses = self.be.empty((N,), "float64")
+        values = {"y": y, "labels": self.be.array(labels, "int32"), "loss": losses, "dy": dy, "K": K, "N": N}
+        self.be.call_own("softmax_cross_entropy", "softmax_cross_entropy_loss", values, N)
+        loss = float(np.mean(self.be.get(losses)))
+        if dy is not None and not np.isfinite(loss):
+            self.be.fill(dy, np.nan)
+        return loss
+
+
+class MeanSquaredError(Loss):
+    """``(y - target)^2``, averaged over the batch and over all elements of a sample.
+
+    ``dy = 2 (y - target) / y.size``. The labels are targets of y's shape, ``(K, P, Q, N)``.
+    """
+
+    def check(self, labels: np.ndarray, out_shape: Shape, batch: int) -> None:
+        labels = np.asarray(labels)
+        if labels.shape != (*out_shape, batch):
+            raise MinetError(
+                f"targets must have the shape (K, P, Q, N) = {(*out_shape, batch)} of the output, "
+                f"got {labels.shape}",
+                "targets in NCHW order become so by np.ascontiguousarray(targets.transpose(1, 2, 3, 0))",
+            )
+        if labels.dtype.kind not in "fiu":
+            raise MinetError(f"targets must be real numbers, got {labels.dtype}")
+
+    def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller judges a loss that is not finite
+            difference = y - labels
+            if dy is not None:
+                np.multiply(difference, 2 / y.size, out=dy, casting="same_kind")
+            return float(np.mean(np.square(difference, dtype=np.float64)))
+
+    def loss_gpu(self, y: Array, labels: np.ndarray, dy: Array | None = None) -> float:
+        shares = min(SHARES, y.size)
+        sums = self.be.empty((shares,), "float64")
+        values = {
+            "y": y,
+            "target": self.be.array(labels),
+            "loss": sums,
+            "shares": shares,
+            "dy": dy,
+            "size": y.size,
+        }
+        self.be.call_own("mean_squared_error", "mean_squared_error_loss", values, shares)
+        return float(np.sum(self.be.get(sums)) / y.size)
+
+
+def correct(y: np.ndarray, labels: np.ndarray) -> int:
+    """How many samples have their label's logit as the largest; of equals, the first counts.
+
+    Parameters
+    ----------
+    y : array (K, 1, 1, N) or (K, N)
+    labels : array (N,)
+        Class numbers; -1 marks a sample that does not count, such as one that fills up the last batch.
+    """
+    logits = y.reshape(len(y), -1)
+    answer = logits.argmax(axis=0)  # a NaN counts as the largest, and is no answer
+    known = ~np.isnan(logits[answer, np.arange(len(answer))])
+    return int(np.count_nonzero((answer == labels) & known))

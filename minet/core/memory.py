@@ -1,0 +1,235 @@
+"""How the memory of a net is laid out: arrays one after another in a few buffers, each on a cache line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minet.core import rng
+from minet.core.declared import all_states, declared_params, declared_states, first_value
+from minet.core.graph import with_depth
+from minet.core.layer import Array, Layer, Param, Shape, State
+from minet.core.node import Named
+
+LINE = 64  # bytes of a cache line; arrays start on one, so that SIMD loads never straddle two
+ABSENT: Any = object()
+Shapes: TypeAlias = dict[Layer, tuple[Shape, Shape]]  # of a layer's input and output
+
+
+@dataclass
+class Slot:
+    """One parameter of a net: its path, its declaration, its value and its gradient."""
+
+    path: str
+    param: Param
+    value: Array
+    grad: Array
+
+
+class Memory:
+    """All arrays of a net: what lasts is allocated here, what depends on the batch size by `resize`.
+
+    Parameters
+    ----------
+    be : Backend
+    graph : Layer
+    shapes : dict of Layer to (in_shape, out_shape)
+    seed : int
+        With a parameter's path decides its first value.
+
+    Attributes
+    ----------
+    slots : list of Slot
+        Every parameter, in forward order.
+    flat_params, flat_grads : array
+        All parameters, and all gradients, each as one buffer.
+    persistent : dict of str to array
+        State that belongs to a checkpoint, by path.
+    y, dy : array
+        The net's output and its delta.
+    """
+
+    def __init__(self, be: Any, graph: Layer, shapes: Shapes, seed: int) -> None:
+        self.be, self.graph, self.shapes = be, graph, shapes
+        self.y: Array = None
+        self.dy: Array = None
+        self._of_batch: list[Array] = []  # what depends on the batch size
+        self._derived: list[
+            tuple[Layer, str, Any]
+        ] = []  # attributes set by on_bind, and what was there before
+        self._place_params(seed)
+        self._place_persistent()
+
+    def _place_params(self, seed: int) -> None:
+        """Allocate parameters and gradients, each of them in one buffer."""
+        layers = list(self.graph.walk())
+        for layer in layers:
+            layer.p, layer.g, layer.s = Named(), Named(), Named()
+        declared = [
+            (layer, name, param)
+            for layer in layers
+            if not layer.tied
+            for name, param in declared_params(layer, self.shapes[layer][0]).items()
+        ]
+        itemsize = self.be.dtype.itemsize
+        size = sum(room(param.shape, self.be.dtype) for *_, param in declared) // itemsize
+        self.flat_params, self.flat_grads = self.be.zeros((size,)), self.be.zeros((size,))
+        self.slots: list[Slot] = []
+        start = 0
+        for layer, name, param in declared:
+            path, part = f"{layer.full_path}.{name}", slice(start, start + math.prod(param.shape))
+            start += room(param.shape, self.be.dtype) // itemsize
+            value, grad = (flat[part].reshape(param.shape) for flat in (self.flat_params, self.flat_grads))
+            self.be.copy(first_value(layer, name, param, rng.generator(seed, path)), value)
+            layer.p[name], layer.g[name] = value, grad
+            self.slots.append(Slot(path, param, value, grad))
+        for layer in layers:
+            if layer.tied:
+                layer.p, layer.g = tied(layer, self.shapes[layer][0], layers)
+
+    def _place_persistent(self) -> None:
+        """Allocate persistent state, and as much again for `restore` to go back to."""
+        kept = [found for found in all_states(self.graph, self.shapes) if found[2].persistent]
+        size = sum(room(*concrete(state, 0, self.be.dtype)) for *_, state in kept)
+        self._state, self._kept = self.be.zeros((size,), "uint8"), self.be.zeros((size,), "uint8")
+        self.persistent: dict[str, Array] = {}
+        start = 0
+        for layer, name, state in kept:
+            if name in layer.p:
+                raise layer.error(f"{name!r} names a parameter and persistent state too", "rename one")
+            array, start = carve(self._state, start, *concrete(state, 0, self.be.dtype))
+            self.be.fill(array, state.init)
+            layer.s[name] = self.persistent[f"{layer.full_path}.{name}"] = array
+
+    def resize(self, batch: int) -> None:
+        """Allocate what depends on the batch size, in place of what there was."""
+        self.y = self.dy = None  # freed before there are new ones: the device need not hold both
+        self._of_batch = []
+        self._unbind()
+        self._of_batch = self._bind(batch)
+        self.y, self.dy = (self.be.zeros((*self.shapes[self.graph][1], batch)) for _ in range(2))
+        self._of_batch += [self.y, self.dy]
+
+    def _bind(self, batch: int) -> list[Array]:
+        """Give each layer its state for that batch size, beside its persistent one; the new arrays."""
+        scratch = [self.be.empty((size,), "uint8") for size in self._scratch_sizes(batch)]
+        taken = list(scratch)
+        for depth, layer in with_depth(self.graph):
+            arrays, start = {}, 0
+            for name, state in declared_states(layer, *self.shapes[layer]).items():
+                shape, dtype = concrete(state, batch, self.be.dtype)
+                if state.persistent:
+                    arrays[name] = layer.s[name]
+                elif state.scratch:
+                    arrays[name], start = carve(scratch[depth], start, shape, dtype)
+                else:
+                    arrays[name] = self.be.empty(shape, dtype)
+                    self.be.fill(arrays[name], state.init)
+                    taken.append(arrays[name])
+            layer.s = Named(arrays)
+        return taken
+
+    def _scratch_sizes(self, batch: int) -> list[int]:
+        """Bytes of scratch for each depth: layers of one depth never run inside one another, and share."""
+        sizes: dict[int, int] = {}
+        for depth, layer in with_depth(self.graph):
+            states = declared_states(layer, *self.shapes[layer]).values()
+            need = sum(room(*concrete(state, batch, self.be.dtype)) for state in states if state.scratch)
+            sizes[depth] = max(sizes.get(depth, 0), need)
+        return [sizes[depth] for depth in sorted(sizes)]
+
+    def _unbind(self) -> None:
+        """Let go of all state but the persistent, and of what `on_bind` made of it."""
+        for layer, name, before in self._derived:
+            if before is ABSENT:
+                vars(layer).pop(name, None)
+            else:
+                vars(layer)[name] = before
+        self._derived = []
+        for layer in self.graph.walk():
+            states = declared_states(layer, *self.shapes[layer])
+            layer.s = Named({name: layer.s[name] for name, state in states.items() if state.persistent})
+
+    def call_on_bind(self) -> None:
+        """Call each layer's `on_bind`; note which attributes it set to arrays: `resize` frees them."""
+        for layer in self.graph.walk():
+            before = dict(vars(layer))
+            layer.on_bind()
+            for name, value in vars(layer).items():
+                if (old := before.get(name, ABSENT)) is not value and holds(value, type(self.y)):
+                    self._derived.append((layer, name, old))
+
+    def keep_state(self) -> None:
+        """Remember the persistent state as it is."""
+        if self.persistent:
+            self.be.copy(self._state, self._kept)
+
+    def restore_state(self) -> None:
+        """Set the persistent state to what `keep_state` remembered."""
+        if self.persistent:
+            self.be.copy(self._kept, self._state)
+
+    @property
+    def nbytes_of_batch(self) -> int:
+        """Bytes of what depends on the batch size."""
+        return sum(array.nbytes for array in self._of_batch)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        lasting = [self.flat_params, self.flat_grads, self._state, self._kept]
+        return sum(array.nbytes for array in lasting) + self.nbytes_of_batch
+
+
+def room(shape: Shape, dtype: np.dtype) -> int:
+    """Bytes that an array takes up in a buffer, to the end of its last cache line."""
+    return -(-math.prod(shape) * dtype.itemsize // LINE) * LINE
+
+
+def carve(buffer: Array, start: int, shape: Shape, dtype: np.dtype) -> tuple[Array, int]:
+    """An array in a buffer of bytes from `start` on, and where the next one starts."""
+    end = start + math.prod(shape) * dtype.itemsize
+    return buffer[start:end].view(dtype).reshape(shape), start + room(shape, dtype)
+
+
+def aligned(shape: Shape, dtype: np.dtype) -> np.ndarray:
+    """A NumPy array that starts on a cache line, its contents undefined."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def concrete(state: State, batch: int, default: np.dtype) -> tuple[Shape, np.dtype]:
+    """Shape and dtype that a State has in a net of that batch size and floating type."""
+    per_sample = state.per_sample and not state.persistent
+    shape = (*state.shape, batch) if per_sample else tuple(state.shape)
+    return shape, np.dtype(state.dtype) if state.dtype else default
+
+
+def holds(value: Any, kind: type) -> bool:
+    """Whether a value is an array of that kind, or a dict, list or tuple with one in it."""
+    items = value.values() if isinstance(value, dict) else value
+    return isinstance(value, kind) or (
+        isinstance(value, dict | list | tuple) and any(isinstance(item, kind) for item in items)
+    )
+
+
+def tied(layer: Layer, in_shape: Shape, here: Iterable[Layer]) -> tuple[Named, Named]:
+    """The arrays that a twin shares with the layer it was made from."""
+    original = layer.tied
+    assert original is not None
+    if original not in set(here):
+        raise layer.error(
+            "the layer whose weights this twin shares is not in this net", "put the original in too"
+        )
+    for name, param in declared_params(layer, in_shape).items():
+        if tuple(param.shape) != original.p[name].shape:
+            raise layer.error(
+                f"shares {name} of shape {original.p[name].shape} with {original.where}, needs {param.shape}"
+            )
+    return original.p, original.g

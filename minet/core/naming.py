@@ -1,0 +1,69 @@
+"""What layers are called in paths, errors and summaries, and where they were made."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import re
+from functools import lru_cache
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+MAKERS = ("minet.core.",)  # modules that make layers for others
+KIT = ("minet.testing",)
+
+
+def stem_of(name: str) -> str:
+    """GaussianPool is gaussian_pool, PReLU is prelu."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def caller(frame: FrameType | None, cls: type) -> tuple[str, int]:
+    """File and line that made a layer: the innermost frame that is not of what makes layers for others.
+
+    A layer that the conformance kit makes from its class alone has no such line: then it is the class's.
+    """
+    while frame is not None and (name := str(frame.f_globals.get("__name__"))).startswith(MAKERS + KIT):
+        if name.startswith(KIT):
+            return defined(cls)
+        frame = frame.f_back
+    return (frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)
+
+
+@lru_cache
+def defined(cls: type) -> tuple[str, int]:
+    """File and line of a class."""
+    try:
+        return inspect.getsourcefile(cls) or "", inspect.getsourcelines(cls)[1]
+    except (OSError, TypeError):
+        return "", 0
+
+
+def relative(file: str | os.PathLike[str]) -> str:
+    """A file's path from the current folder, if it lies below."""
+    file = os.fspath(file)
+    below = os.path.relpath(file) if os.path.isabs(file) else file
+    return file if below.startswith("..") else below
+
+
+def brief(value: Any) -> str:
+    """A setting as one would type it; functions and classes by their names, arrays by their shape."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return f"<array {value.shape}>"
+    if inspect.isfunction(value) or inspect.isclass(value):
+        return value.__name__
+    return repr(value)
+
+
+def mib(size: int) -> str:
+    """A number of bytes in MiB: 1536 KiB is ``1.5 MiB``."""
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """A hint with the known name that comes closest, if one comes close."""
+    match = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {match[0]}?" if match else ""

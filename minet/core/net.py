@@ -1,0 +1,230 @@
+"""Net: a graph of layers bound to memory, a batch size, a backend and a loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from minet import backends
+from minet.core import rng
+from minet.core.blame import blaming
+from minet.core.containers import Sequential
+from minet.core.errors import MinetError
+from minet.core.finite import NotFiniteError, first_not_finite
+from minet.core.graph import assign_paths, shapes_of
+from minet.core.layer import Array, Layer, Shape
+from minet.core.loss import Loss
+from minet.core.memory import Memory
+from minet.core.naming import mib
+from minet.core.node import LayerError, Named
+from minet.core.room import check_room
+from minet.core.settings import checked_batch
+from minet.core.summary import table
+
+
+class Net:
+    """A graph of layers with all its memory.
+
+    Parameters
+    ----------
+    graph : Layer or list
+        A layer, most often a Sequential; a list is taken as one. The net binds these very objects.
+    input_shape : tuple of int
+        ``(C, H, W)`` of one sample.
+    batch : int
+        N, the number of samples in a step.
+    loss : Loss, optional
+        Needed by `train_step`.
+    backend : str or Backend
+        "cpu", "cuda", "emu", or "auto" for the best there is (`minet.backends.get`).
+    seed : int
+        32 bits; decides initial values and, with the step, every random draw.
+    dtype : str
+        "float32", or "float64" for gradient checks on the cpu.
+
+    Attributes
+    ----------
+    params, grads : dict of str to array
+        By path, such as ``"2/1/gaussian_pool.mean"``: views of the net's own memory.
+    persistent : dict of str to array
+        State that belongs to a checkpoint, such as running statistics, by path.
+    clock : Clock
+        ``clock.step`` counts the training steps done.
+
+    Raises
+    ------
+    LayerError
+        If shapes do not fit, or if a layer object is used twice; nothing is allocated then.
+    """
+
+    def __init__(
+        self,
+        graph: Layer | Iterable[Any],
+        input_shape: Shape,
+        batch: int,
+        loss: Any = None,
+        backend: str | backends.Backend = "cpu",
+        seed: int = 0,
+        dtype: str = "float32",
+    ) -> None:
+        self.batch = checked_batch(batch)
+        if not isinstance(graph, Layer):
+            graph = Sequential(*(graph if isinstance(graph, Iterable) else [graph]))
+        self.graph: Layer = graph
+        self.input_shape = tuple(input_shape) if isinstance(input_shape, Iterable) else (input_shape,)
+        self.seed = rng.layer_key(seed, "")[0]
+        if loss is not None and not isinstance(loss, Loss):
+            raise MinetError(f"loss must be one such as SoftmaxCrossEntropy(), got {loss!r}")
+        assign_paths(self.graph)
+        self.be = backends.get(backend, dtype)
+        self.loss: Any = None if loss is None else loss.on(self.be)
+        self.clock = rng.Clock()
+        self.x: Array = None
+        self.y: Array = None
+        self.dy: Array = None
+        with blaming():
+            self.output_shape = self.graph.configure(self.input_shape)
+            self.shapes = shapes_of(self.graph, self.input_shape)
+            for layer in self.graph.walk():
+                layer.be, layer.clock, layer.key = self.be, self.clock, rng.layer_key(seed, layer.full_path)
+                layer.bound_shapes = self.shapes[layer]
+                layer.p, layer.g, layer.s = Named(), Named(), Named()
+            check_room(self.be, self.graph, self.shapes, batch, copies=3 if loss else 2)
+            self.memory = Memory(self.be, self.graph, self.shapes, self.seed)
+        self.slots, self.flat_grads = self.memory.slots, self.memory.flat_grads
+        self.params = Named({slot.path: slot.value for slot in self.slots})
+        self.grads = Named({slot.path: slot.grad for slot in self.slots})
+        self.persistent = self.memory.persistent
+        self.resize(batch)
+        for layer in self.graph.walk():
+            layer.bound = True  # and not before: a net that cannot be made leaves its layers free
+
+    def resize(self, batch: int) -> None:
+        """Bind to another batch size: new activations, the same parameters and running statistics."""
+        batch = checked_batch(batch)
+        check_room(self.be, self.graph, self.shapes, batch, held=self.memory.nbytes_of_batch)
+        self.batch, self.x, self.y, self.dy = batch, None, None, None  # freed before there are new ones
+        self.memory.resize(batch)
+        self.y, self.dy = self.memory.y, self.memory.dy
+        with blaming():
+            self.memory.call_on_bind()
+
+    # -- computation ----------------------------------------------------------------------------
+
+    def fprop(self, x: Array, train: bool = False) -> Array:
+        """The output ``(K, P, Q, N)`` for x ``(C, H, W, N)``, in the net's own memory until the next call."""
+        expected = (*self.input_shape, self.batch)
+        if shape_of(x) != expected:
+            raise LayerError(
+                f"the net takes x of shape (C, H, W, N) = {expected}, got {shape_of(x)}",
+                "images in NCHW order go through predict(), or np.ascontiguousarray(x.transpose(1, 2, 3, 0))",
+            )
+        self.x = self.be.array(x)
+        with blaming():
+            self.graph.fprop(self.x, self.y, 0.0, train)
+        return self.y
+
+    def bprop(self, dy: Array, dx: Array | None = None) -> None:
+        """Set `grads`, and `dx` where one is given, for the x of the last fprop, from the output's delta."""
+        if self.x is None:
+            raise MinetError("bprop before fprop", "net.fprop(x, train=True) comes first")
+        dy = self.be.array(dy)
+        for name, given, like in (("dy", dy, self.y), ("dx", dx, self.x)):
+            if given is not None and (given.shape, given.dtype) != (like.shape, like.dtype):
+                what, got = f"{like.shape} of {like.dtype}", f"{given.shape} of {given.dtype}"
+                raise MinetError(f"{name} must be {what}, got {got}")
+        if dx is not None and not dx.flags.c_contiguous:
+            raise MinetError("dx must be C-contiguous", "np.empty(x.shape, x.dtype) is")
+        self.be.fill(self.flat_grads, 0.0)
+        with blaming():
+            self.graph.bprop(self.x, dy, dx, 0.0)
+
+    def train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
+        """One step of training; the batch's mean loss, as it was before the step.
+
+        Parameters
+        ----------
+        x : array (C, H, W, N)
+        labels : array
+            What the loss asks for: (N,) class numbers for SoftmaxCrossEntropy.
+        solver : SGD
+
+        Raises
+        ------
+        NotFiniteError
+            If the loss or a gradient is not finite: names the layer, and leaves parameters and running
+            statistics as they were.
+        """
+        if self.loss is None:
+            raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
+        if not callable(getattr(solver, "update", None)):
+            raise MinetError(f"train_step takes a solver such as SGD(0.01), got {solver!r}")
+        self.loss.check(labels, self.output_shape, self.batch)
+        with np.errstate(all="ignore"):  # what overflows is found below, and told with its place
+            return self._train_step(x, labels, solver)
+
+    def _train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
+        self.memory.keep_state()
+        y = self.fprop(x, train=True)
+        loss: float = self.be.run(self.loss, "loss", y, labels, self.dy)
+        if not math.isfinite(loss):
+            raise self._step_back(
+                f"the loss is {loss}", *first_not_finite(self.be, self.graph, self.slots, self.x, self.y)
+            )
+        self.bprop(self.dy)
+        if not self.be.sum_is_finite(self.flat_grads):
+            bad = (f"the gradient of {s.path} is" for s in self.slots if not self.be.sum_is_finite(s.grad))
+            found = next(bad, "the sum of the gradients is")
+            raise self._step_back(f"{found} not finite", "", "lower the learning rate")
+        solver.update(self)
+        self.clock.step += 1
+        return loss
+
+    def _step_back(self, what: str, where: str, hint: str) -> NotFiniteError:
+        self.memory.restore_state()
+        return NotFiniteError(f"{what} at step {self.clock.step}" + (f": {where}" if where else ""), hint)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The outputs for any number M of images ``(M, C, H, W)``: ``(M, K)``, or ``(M, K, P, Q)`` for maps.
+
+        The images must be scaled as in training: ``dataset.normalize(pixels)`` does it.
+        """
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[1:] != self.input_shape:
+            expected = ("M", *self.input_shape)
+            raise LayerError(f"predict takes images (M, C, H, W) = {expected}, got {images.shape}")
+        out = np.empty((len(images), *self.output_shape), self.be.dtype)
+        x = np.zeros((*self.input_shape, self.batch), self.be.dtype)
+        for start in range(0, len(images), self.batch):
+            part = images[start : start + self.batch]
+            x[..., : len(part)] = part.transpose(1, 2, 3, 0)
+            y = self.be.get(self.fprop(x, train=False))
+            out[start : start + len(part)] = y[..., : len(part)].transpose(3, 0, 1, 2)
+        return out[:, :, 0, 0] if self.output_shape[1:] == (1, 1) else out
+
+    def summary(self) -> str:
+        """A table of the layers: path, settings, output shape, number of parameters; then the totals."""
+        where = f"batch {self.batch}, {self.be.dtype}, {mib(self.nbytes)} on {self.be.name}"
+        if self.loss:
+            where += f", {mib(self.peak_nbytes)} while training"
+        return table(self.be, self.graph, self.shapes, where)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all the memory that the net owns."""
+        return self.memory.nbytes
+
+    @property
+    def peak_nbytes(self) -> int:
+        """Bytes that a training step takes: the net, its input, a solver's velocities, the backend's own."""
+        x = math.prod(self.input_shape) * self.batch * self.be.dtype.itemsize
+        return self.nbytes + x + self.memory.flat_params.nbytes + int(self.be.own_memory)
+
+
+def shape_of(values: Any) -> Shape:
+    """The shape of an array, or of what offers itself as one in a GPU's memory."""
+    offer = getattr(values, "__cuda_array_interface__", None)
+    return tuple(offer["shape"]) if offer else np.shape(values)

@@ -1,0 +1,98 @@
+"""What a backend runs: a layer or a loss, with its name, its place in the user's file, and its errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Self
+
+from minet.core.errors import MinetError
+from minet.core.naming import brief, caller, relative, stem_of
+
+
+class Named(dict[str, Any]):
+    """A dict whose items also read as attributes: ``self.p["mean"]`` is ``self.p.mean``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no {name!r} here; there is {', '.join(self) or 'nothing'}") from None
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self and self[name] is not value:
+            # Another array would be the layer's alone: the net would go on with its own.
+            raise TypeError(f"{name!r} is an array of the net's: write into it, with += or [...] =")
+        super().__setitem__(name, value)
+
+    __setattr__ = __setitem__
+
+
+class LayerError(MinetError):
+    """A layer, or a loss, that cannot do what it was asked: which one, made where, the shapes, a hint."""
+
+    def __init__(
+        self, message: str, hint: str = "", *, layer: Node | None = None, in_shape: Any = None
+    ) -> None:
+        super().__init__(message, hint)
+        self.layer = layer
+        self.in_shape = in_shape
+
+    def __str__(self) -> str:
+        if self.layer is None:
+            return super().__str__()
+        where = f"{self.layer.where}" + (f", input {self.in_shape}" if self.in_shape is not None else "")
+        return f"{where}\n  {super().__str__()}"
+
+
+class Node:
+    """A part of a net that computes on its backend: the base of Layer and Loss.
+
+    `Backend.run(node, phase, ...)` calls the node's ``<phase>_cpu`` or ``<phase>_gpu``, or a kernel named
+    ``<stem>_<phase>``. The net sets `be`, its backend, and the arrays `p` (parameters), `g` (their
+    gradients) and `s` (state), by name; a loss has none of these arrays.
+    """
+
+    be: Any
+    p: Named
+    g: Named
+    s: Named
+    path: str = ""
+    made_at: tuple[str, int] = ("", 0)
+    _call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        node = super().__new__(cls)
+        # Past frozen dataclasses, which losses may be.
+        object.__setattr__(node, "made_at", caller(sys._getframe(1), cls))
+        object.__setattr__(node, "_call", (args, kwargs))
+        if cls.__init__ is object.__init__ and (args or kwargs):
+            raise node.error(f"{cls.__name__} takes no settings, got {[*args, *kwargs][0]!r}")
+        return node
+
+    def constants(self) -> dict[str, Any]:
+        """What the CUDA kernels are compiled with, by the names of macros: a window, flags."""
+        return {}
+
+    def on_bind(self) -> None:
+        """Called once memory is in place (again after a change of batch size): cache views here."""
+
+    @classmethod
+    def stem(cls) -> str:
+        """The class's name in files and parameter paths: GaussianPool is gaussian_pool."""
+        return stem_of(cls.__name__)
+
+    @property
+    def where(self) -> str:
+        """``1/2:GaussianPool (models/x.py:14)``, as errors say it."""
+        name = f"{self.path}:{type(self).__name__}" if self.path else type(self).__name__
+        file, line = self.made_at
+        return f"{name} ({relative(file)}:{line})" if file else name
+
+    def error(self, message: str, hint: str = "", in_shape: Any = None) -> LayerError:
+        """A LayerError about this node, to be raised by the caller."""
+        return LayerError(message, hint, layer=self, in_shape=in_shape)
+
+    def __repr__(self) -> str:
+        args, kwargs = self._call
+        said = [brief(a) for a in args] + [f"{k}={brief(v)}" for k, v in kwargs.items()]
+        return f"{type(self).__name__}({', '.join(said)})"

@@ -1,0 +1,79 @@
+"""Whether a net fits into a device's memory, asked before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minet.core.declared import all_states, declared_states
+from minet.core.graph import with_depth
+from minet.core.layer import Layer
+from minet.core.memory import Shapes, concrete, room
+from minet.core.naming import mib
+
+
+def check_room(be: Any, graph: Layer, shapes: Shapes, batch: int, *, held: int = 0, copies: int = 0) -> None:
+    """Raise before anything is allocated if a net does not fit into the device's memory.
+
+    Parameters
+    ----------
+    held : int
+        Bytes that will be given back first.
+    copies : int
+        How many times parameters are still to be allocated: with their gradients, and a solver's velocities.
+        With 0 they, and persistent state, are already allocated.
+
+    Raises
+    ------
+    LayerError
+        How much is needed, how much is free, which layer needs the most, and a batch that would fit.
+    """
+    free = be.free_memory()
+    if free is None:
+        return
+    # What the loss and the sums of kernels take when it runs is little, and not the layers' to declare.
+    free += held - (free // 64 if copies else 0)
+    lasting = _lasting(be, graph, shapes, copies) if copies else 0
+
+    def needed(batch: int) -> int:
+        return lasting + sum(size for size, *_ in _demands(graph, shapes, batch, be.dtype))
+
+    if needed(batch) <= free:
+        return
+    size, layer, what = max(_demands(graph, shapes, batch, be.dtype), key=lambda demand: demand[0])
+    fits = bisect_right(range(batch), free, key=needed) - 1
+    raise layer.error(
+        f"out of device memory: at batch {batch} the net needs {mib(needed(batch))}, and {mib(free)} are "
+        f"free; this layer needs the most, {mib(size)} for its {what}",
+        f"a batch of {fits} would fit" if fits > 0 else "not even a batch of 1 would fit: use a smaller net",
+    )
+
+
+def _lasting(be: Any, graph: Layer, shapes: Shapes, copies: int) -> int:
+    """Bytes that do not depend on the batch: so many copies of the parameters, two of persistent state."""
+    params = (p for layer in graph.walk() if not layer.tied for p in layer.params(shapes[layer][0]).values())
+    states = (state for *_, state in all_states(graph, shapes) if state.persistent)
+    return copies * sum(room(param.shape, be.dtype) for param in params) + 2 * sum(
+        room(*concrete(state, 0, be.dtype)) for state in states
+    )
+
+
+def _demands(graph: Layer, shapes: Shapes, batch: int, default: np.dtype) -> Iterator[tuple[int, Layer, str]]:
+    """Bytes that grow with the batch, the layer that needs them, and what for."""
+    in_shape, out_shape = shapes[graph]
+    # An input comes in while the one before it is still held.
+    yield 2 * math.prod(in_shape) * batch * default.itemsize, graph, "input"
+    yield 2 * math.prod(out_shape) * batch * default.itemsize, graph, "output and its delta"
+    scratch: dict[int, tuple[int, Layer, str]] = {}
+    for depth, layer in with_depth(graph):
+        states = [s for s in declared_states(layer, *shapes[layer]).values() if not s.persistent]
+        need = sum(room(*concrete(s, batch, default)) for s in states if s.scratch)
+        if need > scratch.get(depth, (0,))[0]:
+            scratch[depth] = need, layer, "working memory"
+        if own := sum(room(*concrete(s, batch, default)) for s in states if not s.scratch):
+            yield own, layer, "state"
+    yield from scratch.values()

@@ -1,0 +1,94 @@
+"""Convolution and its two derivatives, as the products of ``gemm.py`` with tables of where a tap looks.
+
+    conv      y[k, p, q, n]   <- beta*y + b[k] + sum over c, r, s of w[k, c, r, s] * x[c, h, w, n]
+    conv_dx   dx[c, h, w, n]  <- beta*dx + sum over k, r, s of w[k, c, r, s] * dy[k, p, q, n]
+    conv_dw   dw[k, c, r, s]  <- beta*dw + sum over p, q, n of dy[k, p, q, n] * x[c, h, w, n]
+    where h = p*stride - pad + r*dilation, and w likewise from q and s; nothing where h or w is in the padding
+
+Order: x (C, H, W, N), y (K, P, Q, N), w (K, C, R, S). Parallel, bytes, source: see ``gemm.py``. With a
+stride, conv_dx multiplies the zeros between the windows too.
+"""
+
+import numpy as np
+
+from minet.core.layer import update
+from minet.loops.conv.gemm import multiply_dots, multiply_panels
+from minet.loops.conv.pack import inputs, outputs
+from minet.loops.conv.winograd import multiply_pairs
+from minet.loops.conv.winograd_dw import multiply_pair_dots
+from minet.loops.simd.tile import BYTES, VECS
+
+
+def seen(make, x, y, geometry):
+    """How the windows of size, stride, pad and dilation see an image."""
+    return make, x.shape[1:3], y.shape[1:3], geometry, x.shape[3]
+
+
+def image(x):
+    """The memory of an image, and the elements of a channel."""
+    return x.reshape(-1), x[0].size
+
+
+def conv(x, w, b, y, geometry, beta):
+    b = np.zeros(len(w), w.dtype) if b is None else b
+    if fills_more_lanes_flat(x, y, geometry):
+        conv_flat(x, w, b, y, geometry, beta)
+    else:
+        multiply(w, b, x, seen(inputs, x, y, geometry), y, geometry, beta)
+
+
+def multiply(w, b, x, see, y, geometry, beta):
+    """y <- beta*y + b + w times what the windows see of x; also with dy and dx for x and y."""
+    beta = y.dtype.type(beta)
+    if pays_in_pairs(w, y, geometry):
+        multiply_pairs(w, b, image(x), see, *image(y), beta)
+    else:
+        multiply_panels(w.reshape(-1), w[0].size, 1, b, image(x), see, *image(y), *w.shape[:2], beta)
+
+
+def pays_in_pairs(w, y, geometry):
+    """Whether Winograd's algorithm fits, and there are sums and maps enough to pay for its transforms."""
+    (M, C, R, S), (_, _, Q, N) = w.shape, y.shape
+    _, stride, _, dilation = geometry
+    fits = S in (3, 5) and stride[1] == dilation[1] == 1 and N % (BYTES // y.itemsize) == 0
+    return fits and C * R >= 128 and M >= 32 and Q >= 4
+
+
+def fills_more_lanes_flat(x, y, geometry):
+    """Whether the padded image as one row takes clearly fewer strips of lanes than rows of y one by one."""
+    _, stride, pad, _ = geometry
+    (_, _, W, N), (_, P, Q, _), wide = x.shape, y.shape, VECS * BYTES // x.itemsize
+    flat, apart = -(-P * (W + 2 * pad[1]) * N // wide), P * -(-Q * N // wide)
+    return stride == (1, 1) and flat < 0.8 * apart
+
+
+def conv_flat(x, w, b, y, geometry, beta):
+    """For rows that leave lanes empty: the padded image as one row, in which a tap is a distance.
+
+    What taps see across the end of a row comes out between the rows of y, and is left there.
+    """
+    (R, S), _, pad, dilation = geometry
+    (C, H, W, N), (K, P, Q, _) = x.shape, y.shape
+    padded = np.zeros((C, H + 2 * pad[0], W + 2 * pad[1], N), x.dtype)
+    padded[:, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = x
+    row = padded.shape[2]
+    out = np.empty((K, P, row * N), x.dtype)
+    taps = tuple(r * dilation[0] * row + s * dilation[1] for r in range(R) for s in range(S))
+    flat = (1, R * S), (1, 1), (0, 0), (1, taps)
+    see = inputs, (1, padded[0, ..., 0].size), (1, P * row), flat, N
+    multiply_panels(w.reshape(-1), w[0].size, 1, b, image(padded), see, *image(out), K, C, x.dtype.type(0))
+    update(y, out[:, :, : Q * N].reshape(y.shape), beta)
+
+
+def conv_dx(w, dy, dx, geometry, beta):
+    w = np.ascontiguousarray(w.swapaxes(0, 1))  # each map of dx sums over all maps of dy
+    see = seen(outputs, dx, dy, geometry)
+    multiply(w, np.zeros(len(w), w.dtype), dy, see, dx, geometry, beta)
+
+
+def conv_dw(x, dy, dw, geometry, beta):
+    see = seen(inputs, x, dy, geometry)
+    if pays_in_pairs(dw, dy, geometry):
+        multiply_pair_dots(image(dy), image(x), see, dw, dw.dtype.type(beta))
+        return
+    multiply_dots(*image(dy), image(x), see, *image(dw), *dw.shape[:2], dw.dtype.type(beta))

@@ -1,0 +1,82 @@
+"""Max pooling: y[c,p,q,n] = max of x[c,h,w,n] over the window of (p, q), h = p*stride - pad + r, w alike.
+
+Order:    rows along n. fprop keeps a vector in registers while all taps (r, s) of the window go by, row by
+          row; bprop adds a window's deltas to its columns, each where argmax is r*S + s.
+          The first of equals wins, NaN wins over any number, padding never wins.
+Parallel: fprop over (c, p), bprop over (c, h). bprop gathers: each dx element has one owner, who adds the
+          deltas of the windows that chose it in the order of (p, q).
+Bytes:    3x3 stride 2, float32, for each x: fprop reads 4 (what windows share comes from cache) and
+          writes 1.25; bprop reads 1.25 and writes 4.
+Source:   textbook. The argmax is local to the window, so that it is small whatever the image's size.
+"""
+
+import numpy as np
+from numba import prange
+
+from minet.loops import kernel, parallel_kernel
+from minet.loops.simd.lanes import address, ahead, get_some, put_some, scaled
+from minet.loops.simd.marks import add_marked, larger, marked, put_marks
+from minet.loops.simd.rows import clear_if_none
+from minet.loops.simd.tile import BYTES
+from minet.loops.window import covering, span
+
+
+@kernel(forceinline=True)
+def pick(x, y, argmax, rows, columns, pitch, N, tap, S, beta, part):
+    """Of a window whose first tap is `tap`, the largest elements: `part` of a row, or a whole vector."""
+    best = get_some(x, part)
+    where = marked(best, tap)
+    for r in range(rows):
+        for s in range(columns):
+            other = get_some(ahead(x, r * pitch + s * N), part)
+            best, where = larger(best, where, other, tap + r * S + s)
+    put_some(best if beta == 0 else scaled(get_some(y, part), beta, best), y, part)
+    put_marks(where, argmax, part)
+
+
+@parallel_kernel()
+def max_pool_fprop(x, y, argmax, window, stride, pad, beta):
+    """y <- beta*y + max over the window; argmax <- where it was."""
+    C, H, W, N = x.shape
+    _, P, Q, _ = y.shape
+    S, lanes, beta = window[1], BYTES // y.itemsize, y.dtype.type(beta)
+    x, y, argmax = x.reshape(-1), y.reshape(-1), argmax.reshape(-1)
+    for row in prange(C * P):
+        c, p = divmod(np.intp(row), P)
+        h0, h1 = span(p, window[0], stride[0], pad[0], H)
+        image, out = address(x, (c * H + h0) * W * N), address(y, (c * P + p) * Q * N)
+        where = address(argmax, (c * P + p) * Q * N)
+        for q in range(Q):
+            w0, w1 = span(q, S, stride[1], pad[1], W)
+            tap = (h0 - p * stride[0] + pad[0]) * S + w0 - q * stride[1] + pad[1]
+            rows, columns = h1 - h0, w1 - w0
+            for n in range(0, N, lanes):
+                src, to, marks = ahead(image, w0 * N + n), ahead(out, q * N + n), ahead(where, q * N + n)
+                if n + lanes <= N:
+                    pick(src, to, marks, rows, columns, W * N, N, tap, S, beta, None)
+                else:
+                    pick(src, to, marks, rows, columns, W * N, N, tap, S, beta, N - n)
+
+
+@parallel_kernel()
+def max_pool_bprop(dy, dx, argmax, window, stride, pad, beta):
+    """dx <- beta*dx + the dy of the windows whose argmax is here."""
+    C, H, W, N = dx.shape
+    _, P, Q, _ = dy.shape
+    S, beta, one = window[1], dx.dtype.type(beta), dx.dtype.type(1)
+    dy, dx, argmax = dy.reshape(-1), dx.reshape(-1), argmax.reshape(-1)
+    for row in prange(C * H):
+        c, h = divmod(np.intp(row), H)
+        p0, p1 = covering(h, window[0], stride[0], pad[0], P)
+        out, done = address(dx, (c * H + h) * W * N), 0  # columns that hold beta*dx and more
+        first, places = address(dy, c * P * Q * N), address(argmax, c * P * Q * N)
+        for p in range(p0, p1):
+            for q in range(Q):
+                w0, w1 = span(q, S, stride[1], pad[1], W)
+                clear_if_none(ahead(out, done * N), (w0 - done) * N, 0, beta)
+                delta, where = ahead(first, (p * Q + q) * N), ahead(places, (p * Q + q) * N)
+                tap = (h - p * stride[0] + pad[0]) * S - q * stride[1] + pad[1]
+                for w in range(w0, w1):
+                    add_marked(ahead(out, w * N), delta, where, N, tap + w, one if w < done else beta)
+                done = max(done, w1)
+        clear_if_none(ahead(out, done * N), (W - done) * N, 0, beta)

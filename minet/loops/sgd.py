@@ -1,0 +1,45 @@
+"""SGD: g' = g + decay*w; v <- momentum*v + g'; w <- w - lr*v, or with nesterov w - lr*(g' + momentum*v).
+
+Order:    flat; each element by itself.
+Parallel: over blocks of fixed size; a small array is one block, on the calling thread.
+Bytes:    20 an element in float32: w and v read and written, g read. One pass, nothing in between.
+NaN:      passes through the clip: a bound must not hide it.
+Source:   Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013,
+          in the form of PyTorch's torch.optim.SGD.
+"""
+
+import numpy as np
+from numba import prange
+
+from minet.loops import kernel, parallel_kernel
+
+BLOCK = 1 << 14  # elements
+SMALL = 4 * BLOCK  # below this size starting threads costs more than they save
+
+
+@kernel()
+def sgd_block(w, g, v, lr, momentum, decay, nesterov, low, high):
+    """One step on one thread."""
+    real = w.dtype.type
+    lr, momentum, decay, low, high = real(lr), real(momentum), real(decay), real(low), real(high)
+    for i in range(w.size):
+        gradient = g[i] + decay * w[i]
+        velocity = momentum * v[i] + gradient
+        v[i] = velocity
+        value = w[i] - lr * (gradient + momentum * velocity if nesterov else velocity)
+        value = low if value < low else value
+        w[i] = high if value > high else value
+
+
+@parallel_kernel()
+def sgd_blocks(w, g, v, lr, momentum, decay, nesterov, low, high):
+    """The same, block by block."""
+    for block in prange((w.size + BLOCK - 1) // BLOCK):
+        part = slice(np.intp(block) * BLOCK, min((np.intp(block) + 1) * BLOCK, w.size))
+        sgd_block(w[part], g[part], v[part], lr, momentum, decay, nesterov, low, high)
+
+
+def sgd_step(w, g, v, lr, momentum, decay, nesterov, low, high):
+    """One step on flat arrays; w is clipped to [low, high], which may be infinite."""
+    step = sgd_block if w.size < SMALL else sgd_blocks
+    step(w, g, v, lr, momentum, decay, nesterov, low, high)

@@ -1,0 +1,194 @@
+"""Stochastic pooling: y[c,p,q,n] = x at a position of the window of (p, q) drawn with probability a / total.
+
+Here a = max(x, 0) inside the image and total = sum of a. The draw: u in [0, 1) is the element's own uniform
+number (kernels/philox.py; element = flat index in y); the pick is the first position with a > 0 at which the
+running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. When testing there is no
+draw: y = sum of a^2 / total, the mean over all draws.
+A window with no a > 0 gives 0. A total that is not finite (a NaN, an infinity, an overflow) gives NaN. Both
+leave `picked` at R*S, which is no position of the window, so that no delta goes anywhere.
+
+Order:    rows along n, taps (r, s) row by row; a vector's state stays in registers while they go by. Both
+          sums of a draw are plain sequential additions in that order, with no fastmath, and t is rounded
+          before it is compared: a backend that does the same picks the same positions, bit for bit.
+          The mean is taken as in average pooling, down and then along: R + S steps in place of R*S.
+Parallel: fprop over (c, p), bprop over (c, h) by gather; the mean's fprop over c and parts of p, its bprop
+          over c, one owner for each channel.
+Bytes:    as max pooling, whose bprop serves in training: dx <- beta*dx + dy of the windows that picked here.
+Source:   Zeiler & Fergus, "Stochastic pooling for regularization of deep convolutional neural networks",
+          ICLR 2013.
+
+Arrays are indexed in full in the loops: views of rows would make Numba tell LLVM that they may overlap.
+"""
+
+import numpy as np
+from numba import prange
+
+from minet.loops import kernel, parallel_kernel
+from minet.loops.max_pool import max_pool_bprop as stochastic_pool_bprop  # noqa: F401
+from minet.loops.philox import uniform, words
+from minet.loops.simd.lanes import address, ahead, get_some, no_lanes, put_some, scaled
+from minet.loops.simd.marks import draw, marked, positive_lanes, put_marks, threshold
+from minet.loops.simd.rows import add_rows
+from minet.loops.simd.tile import BYTES
+from minet.loops.window import span
+
+PARTS = 4  # of a map's rows of windows, for each of which the mean allocates memory once
+
+
+@kernel(fastmath=False)
+def positive(x):
+    """max(x, 0), but NaN stays NaN."""
+    return type(x)(0) if x <= 0 else x
+
+
+@kernel(fastmath=False, forceinline=True)
+def pick(x, u, y, picked, rows, columns, pitch, N, tap, S, nowhere, beta, part):
+    """From windows whose first tap is `tap`, draw `part` elements of a row, or a whole vector."""
+    total, one = no_lanes(x), type(beta)(1)
+    for r in range(rows):
+        for s in range(columns):
+            total = scaled(positive_lanes(get_some(ahead(x, r * pitch + s * N), part)), one, total)
+    t, value = threshold(get_some(u, part), total)
+    running, where = no_lanes(x), marked(total, nowhere)
+    for r in range(rows):
+        for s in range(columns):
+            a = positive_lanes(get_some(ahead(x, r * pitch + s * N), part))
+            running, value, where = draw(a, tap + r * S + s, t, running, value, where)
+    put_some(value if beta == 0 else scaled(get_some(y, part), beta, value), y, part)
+    put_marks(where, picked, part)
+
+
+@kernel(fastmath=False)
+def uniforms(first, count, key, step, like):
+    """The uniform numbers of elements 4*first .. 4*(first + count) - 1."""
+    u = np.empty((count, 4), like.dtype)
+    for block in range(count):
+        word0, word1, word2, word3 = words(key[0], key[1], step, first + block)
+        u[block, 0] = uniform(word0)
+        u[block, 1] = uniform(word1)
+        u[block, 2] = uniform(word2)
+        u[block, 3] = uniform(word3)
+    return u.reshape(-1)
+
+
+@parallel_kernel(fastmath=False)
+def stochastic_pool_fprop(x, y, picked, window, stride, pad, beta, key, step):
+    """y <- beta*y + the drawn value; picked <- its tap."""
+    C, H, W, N = x.shape
+    _, P, Q, _ = y.shape
+    R, S = window
+    lanes, beta = BYTES // y.itemsize, y.dtype.type(beta)
+    x, y, picked = x.reshape(-1), y.reshape(-1), picked.reshape(-1)
+    for row in prange(C * P):
+        c, p = divmod(np.intp(row), P)
+        # One block of words serves four elements of y, wherever the row begins.
+        first, skip = divmod((c * P + p) * Q * N, 4)
+        u = uniforms(first, (skip + Q * N + 3) // 4, key, step, y)
+        h0, h1 = span(p, R, stride[0], pad[0], H)
+        image, out = address(x, (c * H + h0) * W * N), address(y, (c * P + p) * Q * N)
+        where = address(picked, (c * P + p) * Q * N)
+        for q in range(Q):
+            w0, w1 = span(q, S, stride[1], pad[1], W)
+            tap = (h0 - p * stride[0] + pad[0]) * S + w0 - q * stride[1] + pad[1]
+            rows, columns, drawn = h1 - h0, w1 - w0, address(u, skip + q * N)
+            for n in range(0, N, lanes):
+                src, to, marks = ahead(image, w0 * N + n), ahead(out, q * N + n), ahead(where, q * N + n)
+                left = N - n
+                if left >= lanes:
+                    pick(src, ahead(drawn, n), to, marks, rows, columns, W * N, N, tap, S, R * S, beta, None)
+                else:
+                    pick(src, ahead(drawn, n), to, marks, rows, columns, W * N, N, tap, S, R * S, beta, left)
+
+
+@kernel(forceinline=True)
+def column_sums(x, at, size, taps, total, square):
+    """For i < size, sums over k < taps of the positive values of x[at + k*size + i], and of their squares."""
+    at, size, zero = np.uint64(at), np.uint64(size), x.dtype.type(0)
+    first = True
+    while taps > 0:
+        two, three = taps > 1, taps > 2
+        b = at + size if two else at
+        c = b + size if three else b
+        for i in range(size):
+            s, t, u = positive(x[at + i]), positive(x[b + i]), positive(x[c + i])
+            t, u = t if two else zero, u if three else zero
+            total[i] = s + t + u + (zero if first else total[i])
+            square[i] = s * s + t * t + u * u + (zero if first else square[i])
+        first, taps, at = False, taps - 3, c + size
+
+
+@parallel_kernel()
+def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
+    """y <- beta*y + sum of a^2 / sum of a, both summed down the columns, then along the row."""
+    C, H, W, N = x.shape
+    _, P, Q, _ = y.shape
+    beta, zero, one = y.dtype.type(beta), y.dtype.type(0), y.dtype.type(1)
+    x, y = x.reshape(-1), y.reshape(-1)
+    for task in prange(C * PARTS):
+        c, part = divmod(np.intp(task), PARTS)
+        # Both sums of the columns, (W, N), then of the windows, (Q, N).
+        total, square = np.empty((W + Q) * N, y.dtype), np.empty((W + Q) * N, y.dtype)
+        for p in range(P * part // PARTS, P * (part + 1) // PARTS):
+            h0, h1 = span(p, window[0], stride[0], pad[0], H)
+            column_sums(x, (c * H + h0) * W * N, W * N, h1 - h0, total, square)
+            for q in range(Q):
+                w0, w1 = span(q, window[1], stride[1], pad[1], W)
+                into = np.uint64((W + q) * N)
+                if N < 4:  # loops along n would be longer to start than to run
+                    for n in range(np.uint64(N)):
+                        t = u = zero
+                        for i in range(np.uint64(w0 * N) + n, np.uint64(w1 * N) + n, np.uint64(N)):
+                            t += total[i]
+                            u += square[i]
+                        total[into + n], square[into + n] = t, u
+                else:
+                    add_rows(address(total, into), address(total, w0 * N), N, N, w1 - w0, one, 0, zero)
+                    add_rows(address(square, into), address(square, w0 * N), N, N, w1 - w0, one, 0, zero)
+            out, windows = np.uint64((c * P + p) * Q * N), np.uint64(W * N)
+            for i in range(np.uint64(Q * N)):
+                t, u = total[windows + i], square[windows + i]
+                mean = u / t if t > 0 else t
+                y[out + i] = mean if beta == 0 else beta * y[out + i] + mean
+
+
+@kernel()
+def sums(x, c, h0, h1, w0, w1, total, square):
+    """Of the positive values of a window, for each n, and of their squares."""
+    N = x.shape[3]
+    for n in range(N):
+        total[n] = 0
+        square[n] = 0
+    for h in range(h0, h1):
+        for w in range(w0, w1):
+            for n in range(N):
+                a = positive(x[c, h, w, n])
+                total[n] += a
+                square[n] += a * a
+
+
+@parallel_kernel()
+def stochastic_pool_mean_bprop(x, dy, dx, window, stride, pad, beta):
+    """dx <- beta*dx + sum over windows of dy * (2a - mean) / total where a > 0."""
+    C, H, W, N = x.shape
+    _, P, Q, _ = dy.shape
+    real = dx.dtype.type
+    beta, zero = real(beta), real(0)
+    for c in prange(C):
+        total, mean = np.empty(N, dx.dtype), np.empty(N, dx.dtype)
+        for h in range(H):
+            for w in range(W):
+                for n in range(N):
+                    dx[c, h, w, n] = zero if beta == 0 else beta * dx[c, h, w, n]
+        for p in range(P):
+            h0, h1 = span(p, window[0], stride[0], pad[0], H)
+            for q in range(Q):
+                w0, w1 = span(q, window[1], stride[1], pad[1], W)
+                sums(x, c, h0, h1, w0, w1, total, mean)
+                for n in range(N):
+                    mean[n] /= total[n]  # 0 / 0 belongs to a window with no a > 0, where it is not used
+                for h in range(h0, h1):
+                    for w in range(w0, w1):
+                        for n in range(N):
+                            a = x[c, h, w, n]
+                            slope = (a + a - mean[n]) / total[n]
+                            dx[c, h, w, n] += dy[c, p, q, n] * slope if a > 0 else zero

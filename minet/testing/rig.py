@@ -1,0 +1,162 @@
+"""What the checks of the conformance kit stand on: a layer under control, and comparisons that explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minet.backends import Backend
+from minet.core import rng
+from minet.core.declared import all_states
+from minet.core.layer import Layer, Shape
+from minet.core.net import Net
+
+MODES = (True, False)  # training, evaluation
+ROUNDING = {"float32": 3e-5, "float64": 1e-11}  # relative to the largest value of an array
+
+
+class CheckFailed(Exception):
+    """The layer breaks its contract: what was found, and the likely cause."""
+
+    def __init__(self, found: str, cause: str) -> None:
+        super().__init__(f"{found}\nlikely cause: {cause}")
+
+
+class Skip(Exception):
+    """The check cannot be made here."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to check: a maker of layers, an input shape, a batch size, a backend by name or itself."""
+
+    make: Callable[[], Layer]
+    in_shape: Shape
+    batch: int
+    backend: str | Backend
+
+    @property
+    def backend_name(self) -> str:
+        return self.backend if isinstance(self.backend, str) else self.backend.name
+
+
+Check: TypeAlias = Callable[[Case], None]
+
+
+def registry() -> tuple[dict[str, Check], Callable[[Check], Check]]:
+    """A module's checks by name, and the decorator that enters one: its docstring opens with its promise."""
+    checks: dict[str, Check] = {}
+
+    def check(function: Check) -> Check:
+        checks[function.__name__] = function
+        return function
+
+    return checks, check
+
+
+def values(shape: Shape, name: str) -> np.ndarray:
+    """Numbers in [-0.8, 1], shuffled, well apart: no ties, none at a kink at 0, the same at each call."""
+    size = int(np.prod(shape))
+    apart = (2 * np.arange(size) + 1) / size - 1
+    apart[size // 2] += 0.5 / size if size % 2 else 0.0  # the middle one of an odd number would be 0
+    apart[apart < 0] *= 0.8  # or else their mean would be 0
+    return rng.generator(0, name).permutation(apart).reshape(shape)
+
+
+class Rig:
+    """A net around one layer, with x, dy and every buffer under control."""
+
+    def __init__(self, case: Case, dtype: str = "float32", batch: int | None = None, seed: int = 0) -> None:
+        batch = batch or case.batch
+        layer = case.make()
+        if layer.bound:
+            raise CheckFailed("make() gave the same object again", "it must make a new layer at each call")
+        backend = case.backend if dtype == "float32" else case.backend_name
+        self.net = Net(layer, case.in_shape, batch, backend=backend, seed=seed, dtype=dtype)
+        self.graph, self.be = self.net.graph, self.net.be
+        for slot in self.net.slots:
+            # Away from symmetric first values, such as a bias of 0, at which mistakes hide.
+            moved = self.get(slot.value) + 0.1 * values(slot.value.shape, slot.path)
+            low, high = slot.param.bounds or (None, None)
+            low, high = -np.inf if low is None else low, np.inf if high is None else high
+            self.be.copy(np.clip(moved, low, high), slot.value)
+        self.x = self.array(values((*case.in_shape, batch), "x"))
+        self.dy = self.array(values((*self.net.output_shape, batch), "dy"))
+        for array in self.buffers():
+            self.be.fill(array, _poison(array.dtype))
+
+    def array(self, value: np.ndarray) -> Any:
+        """The values in native memory of their own."""
+        return self.be.array(np.array(value, self.be.dtype, order="C"))
+
+    def get(self, array: Any) -> np.ndarray:
+        return np.array(self.be.get(array))
+
+    def buffers(self) -> Iterator[Any]:
+        """What a layer may not count on before it has written it: scratch and per-sample state."""
+        for layer, name, state in all_states(self.graph, self.net.shapes):
+            if (state.scratch or state.per_sample) and not state.persistent:
+                yield layer.s[name]
+
+    def full(self, shape: Shape, value: float) -> Any:
+        return self.array(np.full(shape, value))
+
+    def fprop(self, y: Any = None, beta: float = 0.0, train: bool = True) -> np.ndarray:
+        y = self.full(self.dy.shape, np.nan) if y is None else y
+        self.graph.fprop(self.x, y, beta, train)
+        return self.get(y)
+
+    def bprop(self, dx: Any = None, beta: float = 0.0) -> np.ndarray:
+        dx = self.full(self.x.shape, np.nan) if dx is None else dx
+        self.be.fill(self.net.flat_grads, 0.0)
+        self.graph.bprop(self.x, self.dy, dx, beta)
+        return self.get(dx)
+
+    def grads(self) -> dict[str, np.ndarray]:
+        return {path: self.get(grad) for path, grad in self.net.grads.items()}
+
+    def both(self, train: bool = True) -> dict[str, np.ndarray]:
+        """y, dx and all gradients of one fprop and bprop."""
+        return {"y": self.fprop(train=train), "dx": self.bprop(), **self.grads()}
+
+
+def _poison(dtype: np.dtype) -> Any:
+    """A value that shows wherever it is used."""
+    if dtype.kind in "fc":
+        return np.nan
+    return True if dtype.kind == "b" else np.iinfo(dtype).max
+
+
+def expect(
+    got: np.ndarray, expected: np.ndarray, what: str, cause: str, rtol: float | None = None, atol: float = 0.0
+) -> None:
+    """Fail at the worst element if an array differs by more than rounding (`rtol` 0: by one bit)."""
+    if got.shape != expected.shape:
+        raise CheckFailed(f"{what}: expected shape {expected.shape}, got {got.shape}", cause)
+    if not got.size:
+        return
+    rtol = ROUNDING[str(got.dtype)] if rtol is None else rtol
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.where(same, 0.0, np.abs(got - expected))
+    error = np.where(np.isnan(error), np.inf, error)
+    finite = np.abs(expected[np.isfinite(expected)])
+    if error.max() > rtol * (finite.max() if finite.size else 0.0) + atol:
+        index = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
+        at = ", ".join(map(str, index))
+        raise CheckFailed(f"{what}[{at}]: expected {expected[index]:.9g}, got {got[index]:.9g}", cause)
+
+
+def expect_all(
+    got: dict[str, np.ndarray],
+    expected: dict[str, np.ndarray],
+    cause: str,
+    rtol: float | None = None,
+    atol: float = 0.0,
+) -> None:
+    """`expect` for each array that is expected."""
+    for name, value in expected.items():
+        expect(got[name], value, name, cause, rtol, atol)

@@ -1,0 +1,95 @@
+"""`minet check --backend emu --sanitize`: kernels under AddressSanitizer and UBSan, in another process.
+
+Both must be loaded before Python is, and end the process where they find something: so the check runs in a
+process of its own, and a report of theirs becomes one error that names the kernel and the .cu line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from minet import backends
+from minet.core.errors import MinetError
+
+FOUND = 66  # exit status of a process in which they found something
+OPTIONS = f"exitcode={FOUND}:detect_leaks=0:detect_odr_violation=0:print_stacktrace=1:color=never"
+
+
+def again(file: str, backend: str, strict: bool = False, debug: bool = False) -> int:
+    """Run ``minet check FILE --backend emu`` with its kernels under both sanitizers; its exit status.
+
+    Parameters
+    ----------
+    file, backend, strict
+        As `minet check` takes them.
+    debug : bool
+        Print a report as it comes.
+
+    Raises
+    ------
+    MinetError
+        If they found something, or if there is no g++, or no sanitizer, or if the backend is another.
+    """
+    if backend != "emu":
+        raise MinetError(f"--sanitize is for --backend emu, got {backend}", "on a GPU: compute-sanitizer")
+    if why := backends.missing("emu"):
+        raise MinetError(why)
+    env = {**os.environ, **environment()}
+    options = ["--backend", "emu", *(["--strict"] if strict else [])]
+    command = [sys.executable, "-m", "minet", "check", file, *options]
+    done = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    if done.returncode == FOUND and not debug:
+        raise MinetError(summarized(done.stderr), "--debug shows all of the report")
+    print(done.stderr, file=sys.stderr, end="")
+    if done.returncode == FOUND:
+        print(f"error: {summarized(done.stderr)}", file=sys.stderr)
+        return 2
+    if done.returncode < 0:
+        found = f"the check under sanitizers died of signal {-done.returncode}"
+        raise MinetError(found, "try it without --sanitize")
+    return done.returncode
+
+
+def environment() -> dict[str, str]:
+    """The variables under which another Python has both sanitizers, and finds this very minet."""
+    preload = [*map(_library, ("libasan.so", "libubsan.so")), *filter(None, [os.environ.get("LD_PRELOAD")])]
+    ours = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        "LD_PRELOAD": ":".join(preload),
+        "PYTHONPATH": os.pathsep.join(ours),
+        "MINET_EMULATOR_SANITIZE": "1",
+        "ASAN_OPTIONS": OPTIONS,
+        "UBSAN_OPTIONS": OPTIONS,
+    }
+
+
+def summarized(report: str) -> str:
+    """A report of either sanitizer in two lines: kernel and kind; file and line."""
+    frames = re.findall(r"^ +#\d+ \S+ in (\S+).*?(?: (\S+\.cuh?:\d+))?(?::\d+)?$", report, re.MULTILINE)
+    kernel = next((name[9:] for name, _ in frames if name.startswith("emu_body_")), "")
+    who = f"{kernel} on the emulator" if kernel else "the emulator"
+    lines = []
+    for name, line in frames:
+        if name.startswith(("emu_", "std::", "void")):
+            break
+        lines += [line] if line else []
+    if found := re.search(r"^(\S+:\d+):\d+: runtime error: (.*)", report, re.MULTILINE):
+        return f"{who}: UBSan: {found[2]}\n  {', called at '.join(lines or [found[1]])}"
+    kind = re.search(r"AddressSanitizer: (\S+)", report)
+    size = re.search(r"^(READ|WRITE) of size (\d+)", report, re.MULTILINE)
+    access = f", a {size[1].lower()} of {size[2]} bytes" if size else ""
+    where = ", called at ".join(lines) or "not in a kernel"
+    return f"{who}: AddressSanitizer: {kind[1] if kind else 'found something'}{access}\n  {where}"
+
+
+def _library(name: str) -> str:
+    done = subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=False)
+    path = done.stdout.strip()
+    if not os.path.isabs(path):
+        found = f"g++ has no {name}, which --sanitize needs"
+        raise MinetError(found, "a g++ with its sanitizers: apt install g++")
+    return os.path.realpath(path)

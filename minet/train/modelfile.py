@@ -1,0 +1,246 @@
+"""Model files: plain Python with an input shape, a net, a solver, data sets, a batch size, epochs and a loss.
+
+The functions' default arguments are the model's settings: ``load("digits", kernels=3)`` hands ``kernels=3``
+to every function of ``models/digits.py`` that has a parameter of this name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from minet.core.containers import Sequential
+from minet.core.errors import MinetError
+from minet.core.files import FileError, raise_with_line, run_file, shipped
+from minet.core.layer import Layer, Shape
+from minet.core.loss import Loss
+from minet.core.naming import did_you_mean, relative
+from minet.core.node import LayerError
+from minet.data.dataset import Dataset
+from minet.train.optim import SGD
+
+PARTS = {  # what a model file holds, with a line to add where it is missing
+    "input_shape": "input_shape = (3, 32, 32)",
+    "net": "def net(width=32): return Sequential(...)",
+    "solver": "def solver(lr=0.05): return SGD(lr=lr, momentum=0.9)",
+    "datasets": 'def datasets(): return data.cifar10("train"), data.cifar10("test")',
+    "batch": "batch = 128",
+    "epochs": "epochs = 10",
+    "loss": "loss = SoftmaxCrossEntropy()",
+}
+FUNCTIONS = ("net", "solver", "datasets")
+
+
+class ModelFileError(FileError):
+    """A model file that is missing or incomplete, or a setting that it does not have."""
+
+
+def load(file_or_name: str | Path, /, **settings: Any) -> Model:
+    """Run a model file and check what it defines.
+
+    Parameters
+    ----------
+    file_or_name : str or Path
+        A path, or the name of a model that comes with minet: "digits" is ``models/digits.py``.
+    **settings
+        Values for the functions' parameters, and for ``batch`` and ``epochs``.
+
+    Raises
+    ------
+    FileError
+        If there is no such file, it fails to run, lacks a part, or does not know a setting.
+    """
+    path = find(file_or_name)
+    return Model(path, run_file(path), settings)
+
+
+def names() -> list[str]:
+    """The models that come with minet."""
+    return sorted(path.stem for path in shipped("models").glob("*.py"))
+
+
+def find(file_or_name: str | Path) -> Path:
+    """The path of a model file, given as a path or by name."""
+    if not isinstance(file_or_name, (str, os.PathLike)):
+        raise ModelFileError(f"a model is given as a path or by name, not as {_kind(file_or_name)}")
+    text = os.fspath(file_or_name)
+    if text.endswith(".py") or os.path.basename(text) != text or not text:
+        return Path(text)
+    if text in names():
+        return shipped("models") / f"{text}.py"
+    hint = did_you_mean(text, names()) or "a file of your own needs its ending: path/to/model.py"
+    raise ModelFileError(f"there is no model {text!r}; the models are: {', '.join(names())}", hint)
+
+
+class Model:
+    """What a model file defines, with its settings applied.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        The file's stem.
+    input_shape, batch, epochs, loss
+        As in the file; `batch` and `epochs` as set.
+    settings : dict
+        What was set.
+    known : dict
+        All there is to set, with the file's own values.
+    """
+
+    def __init__(self, path: Path, module: ModuleType, settings: dict[str, Any]) -> None:
+        self.path, self.name = path, path.stem
+        missing = [name for name in PARTS if not hasattr(module, name)]
+        if missing:
+            lines = "; ".join(PARTS[name] for name in missing)
+            raise self.error(f"lacks {', '.join(missing)}", f"add {lines}")
+        self._functions = {name: self._function(module, name) for name in FUNCTIONS}
+        self.known: dict[str, Any] = {"batch": module.batch, "epochs": module.epochs}
+        for function in self._functions.values():
+            for name, parameter in _parameters(function).items():
+                self.known.setdefault(name, parameter.default)
+        self.settings = {name: self._checked(name, value) for name, value in settings.items()}
+        self.input_shape = self._shape(module.input_shape)
+        self.batch = self._count("batch", self.settings.get("batch", module.batch))
+        self.epochs = self._count("epochs", self.settings.get("epochs", module.epochs))
+        self.loss = module.loss
+        if not isinstance(self.loss, Loss):
+            raise self.error(f"loss is {_kind(self.loss)}, not a loss", PARTS["loss"])
+
+    def net(self) -> Layer:
+        """The graph: unbound layers, new at each call; a list stands for a Sequential."""
+        graph = self._call("net", lambda made: Sequential(*made) if isinstance(made, list) else made)
+        if not isinstance(graph, Layer):
+            raise self.error(
+                f"net() gave {_kind(graph)}, not a layer", _hint(graph, "return Sequential(...)")
+            )
+        return graph
+
+    def solver(self) -> Any:
+        """The SGD, new at each call."""
+        solver = self._call("solver")
+        if not isinstance(solver, SGD):
+            raise self.error(
+                f"solver() gave {_kind(solver)}, not an SGD", _hint(solver, "return SGD(lr=0.05)")
+            )
+        return solver
+
+    def datasets(self) -> tuple[Any, Any]:
+        """The training set and the test set."""
+        pair = self._call("datasets")
+        if not isinstance(pair, (tuple, list)) or [isinstance(d, Dataset) for d in pair] != [True, True]:
+            raise self.error(
+                f"datasets() gave {_kind(pair)}, not a pair of Datasets", _hint(pair, "return train, test")
+            )
+        return pair[0], pair[1]
+
+    def error(self, message: str, hint: str = "") -> ModelFileError:
+        """An error about this file."""
+        return ModelFileError(f"{relative(self.path)}: {message}", hint)
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Put the file's name before errors about what it gave, unless they tell a layer and its line."""
+        try:
+            yield
+        except MinetError as error:
+            if not (isinstance(error, LayerError) and error.layer):
+                error.message = f"{relative(self.path)}: {error.message}"
+            raise
+
+    def _call(self, name: str, finish: Callable[[Any], Any] = lambda made: made) -> Any:
+        function = self._functions[name]
+        known = _parameters(function)
+        values = {
+            key: self._typed(key, self.settings[key], function) for key in self.settings if key in known
+        }
+        try:
+            return finish(function(**values))
+        except (Exception, SystemExit) as error:
+            raise_with_line(self.path, error)
+
+    def _function(self, module: ModuleType, name: str) -> Callable[..., Any]:
+        function = getattr(module, name)
+        if not inspect.isfunction(function):
+            raise self.error(f"{name} is {_kind(function)}, not a function", PARTS[name])
+        for parameter in _parameters(function).values():
+            if parameter.default is parameter.empty:
+                raise self.error(
+                    f"{name}() has no default for {parameter.name}", f"def {name}({parameter.name}=...)"
+                )
+        return function
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """A setting, if every function that takes it can have a value of this type."""
+        if name not in self.known:
+            listed = ", ".join(f"{key}={default!r}" for key, default in self.known.items())
+            raise self.error(
+                f"has no setting {name!r}; its settings are: {listed}", did_you_mean(name, list(self.known))
+            )
+        typed = [value] if name in ("batch", "epochs") else []
+        typed += [self._typed(name, value, f) for f in self._functions.values() if name in _parameters(f)]
+        # Functions that want it in different types each get their own, at their call.
+        return typed[0] if len({type(one) for one in typed}) == 1 else value
+
+    def _typed(self, name: str, value: Any, function: Callable[..., Any]) -> Any:
+        """A setting as this function takes it, by its default value and by what its annotation allows."""
+        default, choices = _parameters(function)[name].default, _choices(function, name)
+        if choices:
+            if value not in choices:
+                hint = did_you_mean(str(value), [str(choice) for choice in choices])
+                raise self.error(f"{name} is one of {', '.join(map(repr, choices))}, got {value!r}", hint)
+            return value
+        kind = type(default)
+        if default is None or type(value) is kind:
+            return value
+        if (kind, type(value)) in ((float, int), (tuple, list)):
+            return kind(value)
+        word = value.lower() if isinstance(value, str) else ""
+        if kind is float and word.lstrip("+-") in ("inf", "infinity", "nan"):
+            raise self.error(f"{name} must be a number, as {default!r}: {value} is not a finite number")
+        raise self.error(
+            f"{name} must be of type {kind.__name__}, as {default!r}, got {_kind(value)}",
+            f"write {word.capitalize()}" if kind is bool and word in ("true", "false") else "",
+        )
+
+    def _count(self, name: str, value: Any) -> int:
+        if type(value) is not int or value < 1:
+            raise self.error(f"{name} must be a whole number of at least 1, got {value!r}")
+        return value
+
+    def _shape(self, shape: Any) -> Shape:
+        if not (
+            isinstance(shape, tuple) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)
+        ):
+            raise self.error(
+                f"input_shape must be (channels, height, width), got {shape!r}", PARTS["input_shape"]
+            )
+        return shape
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: p for name, p in inspect.signature(function).parameters.items() if p.kind in kinds}
+
+
+def _choices(function: Callable[..., Any], name: str) -> tuple[Any, ...]:
+    """The values that a parameter's annotation allows, if it is a Literal."""
+    try:
+        annotation = typing.get_type_hints(function).get(name)
+    except Exception:  # an annotation that cannot be evaluated says nothing
+        return ()
+    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+
+
+def _kind(value: Any) -> str:
+    return "nothing (None)" if value is None else f"{value!r:.60} of type {type(value).__name__}"
+
+
+def _hint(value: Any, line: str) -> str:
+    return "is its return missing?" if value is None else line

@@ -1,0 +1,541 @@
+"""What test_cuda.py and test_cublas.py run in a process of its own, on the doubles: one a process.
+
+``python -m driver.cases NAME`` runs a function of this file; an assertion that fails ends it in a traceback.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import shutil
+import sys
+import sysconfig
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minet import Layer, LayerError, MinetError, Net, Sequential, backends
+from minet.backends import cublas, nvidia, toolkit
+from minet.core.loss import SoftmaxCrossEntropy
+from minet.layers import (
+    BatchNorm,
+    Conv,
+    Dropout,
+    GaussianPool,
+    Linear,
+    MaxPool,
+    PReLU,
+    ReLU,
+    StochasticPool,
+)
+from minet.testing import check_layer
+from minet.train.optim import SGD
+
+
+class Astray(Layer):
+    """Its kernel (astray.cu) writes far beyond y."""
+
+    def out_shape(self, in_shape: Any) -> Any:
+        return in_shape
+
+    def fprop_cpu(self, x: Any, y: Any, beta: float, train: bool) -> None:
+        y[...] = x
+
+    def bprop_cpu(self, x: Any, dy: Any, dx: Any, beta: float) -> None:
+        dx[...] = dy
+
+
+class Offered:
+    """Somebody else's array in the GPU's memory, of which only the interface is known."""
+
+    def __init__(self, array: Any, **changed: Any) -> None:
+        self.array = array
+        self.__cuda_array_interface__ = array.__cuda_array_interface__ | changed
+
+
+def error_of(call: Callable[[], Any], kind: type[Exception] = MinetError) -> str:
+    """The message of the error that a call must end in."""
+    try:
+        call()
+    except kind as error:
+        return str(error)
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def calls() -> list[str]:
+    """The driver's calls so far; DOUBLE_LOG must be set."""
+    return Path(os.environ["DOUBLE_LOG"]).read_text().split()
+
+
+def holds(text: str, *parts: str) -> None:
+    for part in parts:
+        assert part in text, f"{part!r} is not in:\n{text}"
+
+
+def values(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+# -- layers and nets -------------------------------------------------------------------------------------
+
+
+def conformance() -> None:
+    """Layers of every kind pass the kit; its parity check compares them with the cpu."""
+    makers = {
+        "a kernel alone": (ReLU, (3, 7, 6)),
+        "a state that persists, and sums": (BatchNorm, (3, 7, 6)),
+        "an index of bytes": (lambda: MaxPool(3, stride=2, pad=1), (3, 7, 6)),
+        "random draws": (lambda: StochasticPool((4, 2), stride=(1, 3), pad=(2, 1)), (2, 5, 8)),
+        "matrix products of slices": (lambda: Conv(4, 3, pad=1), (3, 7, 6)),
+        "a product alone": (lambda: Linear(5), (3, 2, 4)),
+        "two kernels, and working memory": (lambda: GaussianPool(3, stride=1, pad=1, kernels=2), (2, 7, 6)),
+    }
+    for what, (make, shape) in makers.items():
+        report = check_layer(make, shape, backend="cuda")
+        assert report.ok, f"{what}:\n{report}"
+        ran = {check.name for check in report.checks if check.status == "PASS"}
+        assert "parity_cuda" in ran and len(ran) > 10, f"{what}:\n{report}"
+
+
+def graph() -> list[Layer]:
+    return [
+        Conv(6, 3, pad=1),
+        BatchNorm(),
+        PReLU(),
+        GaussianPool(3, 2, 1, kernels=2),
+        Dropout(0.2),
+        Linear(5),
+    ]
+
+
+def training() -> None:
+    """Losses and parameters follow the cpu's, step by step."""
+    x, labels = values(3, 8, 8, 10), np.arange(10) % 5
+    losses = {}
+    nets = {}
+    for name in ("cpu", "cuda"):
+        net = nets[name] = Net(graph(), (3, 8, 8), 10, SoftmaxCrossEntropy(), backend=name, seed=3)
+        solver = SGD(0.05, momentum=0.9, weight_decay=1e-3)
+        losses[name] = [net.train_step(x, labels, solver) for _ in range(8)]
+    np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-4)
+    assert losses["cuda"][-1] < 0.7 * losses["cuda"][0], losses
+    for path, value in nets["cpu"].params.items():
+        np.testing.assert_allclose(
+            nets["cuda"].be.get(nets["cuda"].params[path]), value, rtol=1e-3, atol=1e-5
+        )
+    assert "on cuda" in nets["cuda"].summary()
+    images = values(7, 3, 8, 8, seed=1)
+    np.testing.assert_allclose(
+        nets["cuda"].predict(images), nets["cpu"].predict(images), rtol=1e-3, atol=1e-4
+    )
+
+
+def synchronous_training() -> None:
+    """With sync=True each launch is waited for, and all comes out the same."""
+    x, labels = values(3, 8, 8, 4), np.arange(4)
+    losses = []
+    for sync in (False, True):
+        net = Net(graph(), (3, 8, 8), 4, SoftmaxCrossEntropy(), backend=backends.get("cuda", sync=sync))
+        before = len(calls())
+        losses.append(net.train_step(x, labels, SGD(0.1)))
+        told = calls()[before:]
+        launched, waited = told.count("cuLaunchKernel"), told.count("cuCtxSynchronize")
+        assert launched > 10 and (waited > launched if sync else waited == 0), (launched, waited)
+    assert losses[0] == losses[1], losses
+
+
+def modules() -> None:
+    """A second net loads no module again, and starts no second handle of cuBLAS."""
+    for count in range(2):
+        before = len(calls()) if count else 0
+        Net([ReLU(), Linear(3)], (2, 2, 2), 2, backend="cuda").fprop(values(2, 2, 2, 2))
+    assert "cuLaunchKernel" in calls()[before:] and "cuModuleLoadData" not in calls()[before:]
+    assert calls().count("cuModuleLoadData") == 2  # relu.cu, and gemm.cu for the bias
+    assert cublas.library("cublas").double_handles() == 1
+
+
+# -- arrays ----------------------------------------------------------------------------------------------
+
+
+def memory() -> None:
+    """empty, zeros, array, get, copy and fill, on types and slices."""
+    be = backends.get("cuda")
+    assert np.isnan(be.get(be.empty((3,)))).all()  # the double's fresh memory: empty does not clear it
+    for dtype in ("float32", "float64", "uint8", "bool", "int16", "int32", "int64"):
+        for value in (0, 1) if dtype == "bool" else (0, 1, 77):
+            array = be.empty((2, 3), dtype)
+            be.fill(array, value)
+            got = be.get(array)
+            assert got.dtype == dtype and (got == value).all(), (dtype, value, got)
+    odd = be.empty((4,))
+    be.fill(odd, np.nan)
+    assert np.isnan(be.get(odd)).all() and not be.sum_is_finite(odd)
+    assert be.sum_is_finite(be.zeros((5, 3)))
+
+    host = values(4, 5, 6)
+    native = be.array(host)
+    assert be.array(native) is native and native.flags.c_contiguous
+    np.testing.assert_array_equal(be.get(native[1:3]), host[1:3])
+    np.testing.assert_array_equal(be.get(native[:, 1:3, 2:5]), host[:, 1:3, 2:5])
+    np.testing.assert_array_equal(be.get(be.array(native[:, 1:3])), host[:, 1:3])
+    np.testing.assert_array_equal(be.get(be.array(host.T)), host.T)
+    np.testing.assert_array_equal(be.get(be.array([[1, 2]], "int32")), [[1, 2]])
+    be.copy(host[:2] * 2, native[2:])
+    be.copy(native[2:], native[:2])
+    np.testing.assert_array_equal(be.get(native), np.concatenate([host[:2] * 2] * 2))
+    be.copy(np.float64(3), native)
+    assert (be.get(native) == 3).all()
+    be.copy(be.array([1, 2, 3], "int32"), odd[:3])
+    np.testing.assert_array_equal(be.get(odd)[:3], [1, 2, 3])
+    holds(error_of(lambda: be.fill(native[:, 1:3], 0)), "C-contiguous")
+    assert be.get(host) is host
+    holds(error_of(lambda: be.address(host)), "host's memory", "ndarray")
+    holds(error_of(lambda: backends.get("cuda", "float64")), "float32")
+
+
+def shelf() -> None:
+    """What is asked for at each step is not asked of the driver at each step, and is never lent twice."""
+    be = backends.get("cuda")
+    be.array(values(100, 100, 100))
+    before = calls().count("cuMemAlloc_v2")
+    for _ in range(5):
+        be.array(values(100, 100, 100))
+    assert calls().count("cuMemAlloc_v2") == before
+    one, two = be.array(values(10, seed=1)), be.array(values(10, seed=2))
+    np.testing.assert_array_equal(be.get(one), values(10, seed=1))
+    part = two[3:]
+    del two
+    three = be.array(values(10, seed=3))  # not in the memory of what a slice still looks at
+    np.testing.assert_array_equal(be.get(part), values(10, seed=2)[3:])
+    np.testing.assert_array_equal(be.get(three), values(10, seed=3))
+    held = be.free_memory()
+    one = part = three = None
+    assert be.free_memory() > held
+
+
+def offered() -> None:
+    """What has a __cuda_array_interface__ is used where it lies, and kept alive."""
+    be = backends.get("cuda")
+    theirs = be.array(values(2, 3, 3, 4))
+    offer = Offered(theirs)
+    array = be.array(offer)
+    assert be.address(array) == be.address(theirs) == be.address(offer)
+    assert array.__cuda_array_interface__["data"][0] == be.address(theirs)
+    alive = weakref.ref(offer)
+    part = array[1:]
+    del offer, array
+    gc.collect()
+    assert alive() is not None
+    np.testing.assert_array_equal(be.get(part), be.get(theirs)[1:])
+    del part
+    gc.collect()
+    assert alive() is None
+
+    net = Net([ReLU(), Linear(2)], (2, 3, 3), 4, backend=be)
+    expected = be.get(net.fprop(values(2, 3, 3, 4)))
+    y = net.fprop(Offered(theirs), train=True)
+    assert be.address(net.x) == be.address(theirs)
+    np.testing.assert_array_equal(be.get(y), expected)
+    net.bprop(Offered(be.array(np.ones(net.y.shape, np.float32))))
+    holds(error_of(lambda: net.fprop(Offered(theirs[:, :2])), LayerError), "(2, 3, 3, 4)", "(2, 2, 3, 4)")
+
+    # What does not fit is copied.
+    for other, wanted in (
+        (Offered(theirs[:, 1:]), be.get(theirs)[:, 1:]),
+        (Offered(be.array(np.arange(6), "int32")), np.arange(6)),
+        (Offered(be.zeros((0, 3))), np.zeros((0, 3))),
+    ):
+        copied = be.array(other)
+        np.testing.assert_array_equal(be.get(copied), wanted)
+        assert copied.dtype == np.float32 and copied.flags.c_contiguous
+    holds(error_of(lambda: be.array(Offered(theirs, mask=theirs))), "masked")
+    waited = calls().count("cuCtxSynchronize")
+    be.array(Offered(theirs, stream=1))
+    assert calls().count("cuCtxSynchronize") == waited
+    be.array(Offered(theirs, stream=77))
+    assert calls().count("cuCtxSynchronize") == waited + 1
+
+
+def empty_arrays() -> None:
+    """Arrays without elements work, whatever is done with them; so does a net without state."""
+    be = backends.get("cuda")
+    for array in (be.zeros((0,)), be.empty((3, 0, 2)), be.array(np.zeros((0, 4)))):
+        be.fill(array, 1)
+        be.copy(array, array)
+        assert be.sum_is_finite(array) and be.get(array).shape == array.shape
+        assert be.array(array) is array
+    nothing = be.empty((0,), "uint8")
+    assert nothing[0:0].view(np.float32).reshape((0,)).dtype == np.float32
+    assert nothing.reshape(1, -1).shape == (1, 0)
+    be.axpby(1.0, be.zeros((0,)), 0.0, be.zeros((0,)))
+    net = Net([ReLU()], (1, 2, 2), 1, backend=be)
+    assert net.memory.flat_params.size == 0 and not net.persistent
+    y = be.get(net.fprop(-np.ones((1, 2, 2, 1), np.float32)))
+    assert (y == 0).all()
+
+
+def slices() -> None:
+    """Kernels and products write where a slice lies, and nowhere else."""
+    be = backends.get("cuda")
+    canvas, x = be.array(np.full((6, 2, 2, 3), 9.0)), values(2, 2, 2, 3)
+    net = Net([ReLU()], (2, 2, 2), 3, backend=be)
+    net.graph.fprop(be.array(x), canvas[1:3], 0.0, False)
+    expected = np.full((6, 2, 2, 3), 9.0, np.float32)
+    expected[1:3] = np.maximum(x, 0)
+    np.testing.assert_array_equal(be.get(canvas), expected)
+    a, b, out = values(4, 5), values(5, 6), np.full((8, 9), 7, np.float32)
+    wide = be.array(out)
+    be.gemm(be.array(a), be.array(b), wide[2:6, 3:9], alpha=2, beta=0.5)
+    out[2:6, 3:9] = 2 * a @ b + 3.5
+    np.testing.assert_allclose(be.get(wide), out, rtol=1e-5)
+    total = be.zeros((4,))
+    be.sum_rows(wide[2:6, 3:9], total)
+    np.testing.assert_allclose(be.get(total), out[2:6, 3:9].sum(axis=1), rtol=1e-5)
+
+
+# -- faults and memory that runs out ---------------------------------------------------------------------
+
+
+def astray(sync: bool) -> Net:
+    be = backends.get("cuda", sync=sync)
+    return Net(Sequential(ReLU(), Sequential(Astray(), ReLU())), (1, 2, 2), 2, backend=be)
+
+
+def fault_told_at_once() -> None:
+    """With sync=True a fault is told with its kernel and its layer."""
+    net = astray(sync=True)
+    found = error_of(lambda: net.fprop(np.ones((1, 2, 2, 2))), LayerError)
+    holds(found, "1/0:Astray", "astray_fprop failed", "illegal memory access", "--backend emu")
+
+
+def fault_told_late() -> None:
+    """Without, it comes out at another call, which is not blamed: not at launches before it is looked at."""
+    net = astray(sync=False)
+    found = error_of(lambda: net.be.get(net.fprop(np.ones((1, 2, 2, 2)))))
+    holds(found, "launched earlier", "illegal memory access", "--sync")
+    assert "astray" not in found.lower(), found
+    calls = {
+        "gemm": lambda: net.be.gemm(net.be.zeros((2, 2)), net.be.zeros((2, 2)), net.be.zeros((2, 2))),
+        "empty": lambda: net.be.empty((2 << 20,)),
+        "wait": net.be.wait,
+        "free_memory": net.be.free_memory,
+    }
+    for name, call in calls.items():
+        holds(f"{name}: {error_of(call)}", "launched earlier", "--sync")
+
+
+def product_after_fault() -> None:
+    """cuBLAS too only meets what a kernel did."""
+    be = backends.get("cuda")
+    a = be.array(values(2, 2))
+    be.gemm(a, a, be.empty((2, 2)))
+    net, out = astray(sync=False), be.empty((2, 2))
+    error_of(lambda: net.be.get(net.fprop(np.ones((1, 2, 2, 2)))))
+    holds(error_of(lambda: be.gemm(a, a, out)), "launched earlier", "a matrix product only met it")
+
+
+def too_many_threads() -> None:
+    """A launch that the device refuses names its kernel without sync too, and the device goes on."""
+    be = backends.get("cuda")
+    x, y = be.array(values(1000)), be.zeros((1000,))
+    found = error_of(lambda: be.axpby(1.0, x, 0.0, y))
+    holds(found, "axpby failed", "too many resources", "__launch_bounds__")
+    assert "launched earlier" not in found
+    be.axpby(1.0, x[:8], 0.0, y[:8])
+    np.testing.assert_array_equal(be.get(y[:8]), values(1000)[:8])
+
+
+def out_of_memory() -> None:
+    """A net that does not fit says what it asks for, by which layer, and a batch that fits: it does."""
+    big = lambda: [Conv(4, 3, pad=1), ReLU(), MaxPool(2), Linear(3)]  # noqa: E731
+    before = len(calls())
+    found = error_of(lambda: Net(big(), (2, 16, 16), 5000, SoftmaxCrossEntropy(), backend="cuda"), LayerError)
+    holds(found, "out of device memory", "at batch 5000", "MiB", "0:Conv", "working memory")
+    assert "cuMemAlloc_v2" not in calls()[before:]
+    batch = int(found.partition("a batch of ")[2].split()[0])
+    assert 10 < batch < 5000
+    error_of(lambda: Net(big(), (2, 16, 16), batch + 1, SoftmaxCrossEntropy(), backend="cuda"), LayerError)
+    net = Net(big(), (2, 16, 16), batch, SoftmaxCrossEntropy(), backend="cuda")
+    x = values(2, 16, 16, batch)
+    solver = SGD(0.1)
+    for _ in range(2):
+        assert np.isfinite(net.train_step(x, np.arange(batch) % 3, solver))
+
+    # One that grows too much says so too, and stays as it was.
+    holds(error_of(lambda: net.resize(2 * batch), LayerError), "out of device memory", "0:Conv")
+    net.fprop(x)
+    net.resize(batch // 2)
+    net.resize(batch)
+    net.fprop(x)
+    holds(error_of(lambda: Net([Linear(2)], (2, 2000, 2000), 1, backend="cuda")), "not even a batch of 1")
+
+
+def out_of_memory_later() -> None:
+    """Any other array that does not fit says what was asked for and what is free."""
+    be = backends.get("cuda")
+    kept = be.array(values(1 << 20))
+    holds(
+        error_of(lambda: be.zeros((2, 1 << 20))),
+        "out of device memory: 8.0 MiB asked for, 4.0 MiB of 8.0 MiB free",
+    )
+    del kept
+    be.zeros((3, 1 << 19))  # what was only kept in store is given up for it
+
+
+# -- what is missing -------------------------------------------------------------------------------------
+
+
+def _unusable(*parts: str, loads_pycuda: bool = False) -> None:
+    said = backends.missing("cuda")
+    holds(said, *parts)
+    assert "\n" not in said
+    found = error_of(lambda: backends.get("cuda"))
+    holds(found, *parts, "hint: ")
+    assert backends.get("auto").name == "cpu"
+    assert loads_pycuda or not any(name.startswith("pycuda") for name in sys.modules)
+
+
+def usable() -> None:
+    assert backends.missing("cuda") == "" and backends.get("auto").name == "cuda"
+    assert backends.get("auto", "float64").name == "cpu"
+
+
+def no_device() -> None:
+    _unusable("no CUDA-capable device")
+
+
+def mismatched_driver() -> None:
+    _unusable("driver does not work", "unsupported display driver")
+
+
+def old_driver() -> None:
+    _unusable("too old", "CUDA 12.4", "13.0", loads_pycuda=True)
+
+
+def driver_without_calls() -> None:
+    """PyCUDA was built for a newer driver."""
+    _unusable("PyCUDA does not load", "undefined symbol: cu", "CUDA 13.0", loads_pycuda=True)
+
+
+def no_pycuda() -> None:
+    toolkit.find_spec = lambda name: None  # type: ignore[assignment]
+    _unusable("PyCUDA is not installed", "pip install 'minet[cuda]'")
+
+
+def no_nvcc() -> None:
+    nvidia.nvcc = lambda: ""
+    _unusable("no nvcc", "CUDA toolkit", loads_pycuda=True)
+
+
+def no_cublas() -> None:
+    """Without cuBLAS kernels run all the same, a product says what is missing, and auto takes the cpu."""
+    cublas.NAMES["cublas"] = ("libnothing.so",)
+    be = backends.get("cuda")
+    be.axpby(1.0, be.zeros((2,)), 0.0, be.zeros((2,)))
+    a = be.zeros((2, 2))
+    holds(error_of(lambda: be.gemm(a, a, a)), "there is no libcublas", "pip install nvidia-cublas")
+    holds(cublas.missing(), "there is no libcublas", "pip install nvidia-cublas")
+    assert backends.get("auto").name == "cpu"
+
+
+def no_scikit_cuda() -> None:
+    cublas.find_spec = lambda name: None  # type: ignore[assignment]
+    holds(cublas.missing(), "scikit-cuda", "not installed: pip install scikit-cuda")
+    a = backends.get("cuda").zeros((2, 2))
+    holds(error_of(lambda: backends.get("cuda").gemm(a, a, a)), "scikit-cuda", "pip install scikit-cuda")
+
+
+def kernels() -> None:
+    """Compiles two kernels, or takes them from the cache."""
+    be = backends.get("cuda")
+    x, y = be.array(values(300)), be.zeros((300,))
+    be.axpby(2.0, x, 0.0, y)
+    once = {"lr": 1.0, "momentum": 0.0, "decay": 0.0, "nesterov": False, "bounds": None}
+    be.sgd_step(be.zeros((3,)), be.zeros((3,)), be.zeros((3,)), **once)
+    np.testing.assert_array_equal(be.get(y), 2 * values(300))
+
+
+# -- cuBLAS ----------------------------------------------------------------------------------------------
+
+
+def products() -> None:
+    """All transposes, on rows a stride apart, with every kind of beta."""
+    be = backends.get("cuda")
+    rng = np.random.default_rng(5)
+    for trans in ("nn", "nt", "tn", "tt"):
+        for m, k, n in ((3, 4, 5), (1, 1, 1), (1, 4, 1), (4, 1, 3), (7, 2, 1)):
+            a = rng.standard_normal((k, m) if trans[0] == "t" else (m, k)).astype(np.float32)
+            b = rng.standard_normal((n, k) if trans[1] == "t" else (k, n)).astype(np.float32)
+            product = (a.T if trans[0] == "t" else a) @ (b.T if trans[1] == "t" else b)
+            for apart in (0, 3):  # columns beside the matrix, which are left alone
+                for alpha, beta in ((1.0, 0.0), (-0.5, 1.0), (2.0, 0.5)):
+                    wide = [np.pad(x, ((0, 0), (apart, apart)), constant_values=50) for x in (a, b)]
+                    out = np.pad(np.full((m, n), 2, np.float32), ((0, 0), (apart, apart)), constant_values=60)
+                    if beta == 0:
+                        out[:, apart : apart + n] = np.nan
+                    native = [be.array(x) for x in (*wide, out)]
+                    columns = [x[:, apart : x.shape[1] - apart] for x in native]
+                    be.gemm(*columns, alpha=alpha, beta=beta, trans=trans)
+                    expected = out.copy()
+                    expected[:, apart : apart + n] = alpha * product + (2 * beta if beta else 0)
+                    np.testing.assert_allclose(be.get(native[2]), expected, rtol=2e-5, atol=1e-6)
+    nothing = be.zeros((0, 3))
+    be.gemm(nothing, be.zeros((3, 2)), be.zeros((0, 2)))
+    holds(
+        error_of(lambda: be.gemm(be.zeros((2, 3)), be.zeros((2, 3)), be.zeros((2, 3)))), "(2, 3) and (2, 3)"
+    )
+    wrong = be.zeros((2, 2), "float64")
+    holds(error_of(lambda: be.gemm(wrong, wrong, wrong)), "float32", "float64")
+    column = be.zeros((2, 2, 2))[:, :, 0]
+    holds(error_of(lambda: be.gemm(column, column, be.zeros((2, 2)))), "rows in one piece", "strides (16, 8)")
+
+
+def tf32() -> None:
+    """Only a backend that asks for it rounds; one that does not is none the worse for one that does."""
+    a, b = values(6, 50), values(50, 6, seed=1)
+    error = []
+    for option in (False, True, False):
+        be = backends.get("cuda", tf32=option)
+        out = be.empty((6, 6))
+        be.gemm(be.array(a), be.array(b), out)
+        error.append(float(np.abs(be.get(out) - a.astype(np.float64) @ b).max()))
+    assert error[0] == error[2] < 1e-5 < 1e-3 < error[1] < 0.1, error
+
+
+def mended() -> None:
+    """skcuda.cublas loads without opening a handle, and what was put in its way is gone after."""
+    own = sys.modules["pkg_resources"] = type(sys)("pkg_resources")
+    usual = ctypes.cdll.LoadLibrary
+    assert cublas.version() == (13, 0)
+    backends.get("cuda")  # cuBLAS wants a context
+    module = cublas.load()
+    assert module is cublas.load() and module.__name__ == "skcuda.cublas"
+    assert cublas.library("cublas").double_handles() == 0
+    assert sys.modules["pkg_resources"] is own and ctypes.cdll.LoadLibrary == usual
+    assert module._libcublas is cublas.library("cublas") and module._cublas_version >= 13000
+    assert "skcuda.misc" not in sys.modules  # broken with NumPy 2
+
+
+def from_wheels() -> None:
+    """The libraries are found where NVIDIA's wheels put them."""
+    site, lib = Path(os.environ["CASE_FOLDER"]), Path(os.environ["LD_LIBRARY_PATH"].split(":")[0])
+    wheels = {
+        "cublas": site / "nvidia" / "cublas" / "lib",
+        "cudart": site / "nvidia" / "cuda_runtime" / "lib",
+    }
+    for name, folder in wheels.items():
+        folder.mkdir(parents=True)
+        file = cublas.NAMES[name][0]
+        shutil.copy(lib / file, folder / file.replace(".so.13", ".so.12"))
+        cublas.NAMES[name] = (file.replace(".so.13", ".so.12"),)
+    sysconfig.get_path = lambda name: str(site)  # type: ignore[assignment]
+    assert all(cublas.library(name)._name.startswith(str(site)) for name in wheels)
+    products()
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()

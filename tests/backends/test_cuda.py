@@ -1,0 +1,211 @@
+"""The cuda backend on the real PyCUDA, over a double of the driver that runs kernels on the emulator.
+
+What runs is in driver/cases.py, each case in a process of its own. On a GPU, tests marked `gpu` do the rest.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from driver import double
+
+from minet import MinetError
+from minet.backends import cuda_source, nvidia, toolkit
+from minet.core.files import shipped
+
+HERE = Path(__file__).parent
+on_double = pytest.mark.skipif(bool(double.missing()), reason=f"the driver's double: {double.missing()}")
+
+
+@pytest.fixture(scope="session")
+def doubles(tmp_path_factory):
+    """The folder of the doubles, built once for all tests."""
+    folder = tmp_path_factory.mktemp("double")
+    double.build(folder)
+    return folder
+
+
+def started(name, folder, cache, **settings):
+    env = double.environment(folder, cache, PYTHONPATH=f"{HERE}:{HERE.parent}", **settings)
+    command = [sys.executable, "-W", "error", "-m", "driver.cases", name]
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finished(process, dies=False):
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    assert dies or "PyCUDA WARNING" not in said, said  # it cannot free in a context that died
+
+
+@pytest.fixture
+def case(doubles, tmp_path):
+    """Run a case of driver/cases.py, with settings of the double."""
+
+    def run(name, cache=None, **settings):
+        settings = {"DOUBLE_LOG": tmp_path / "calls", "CASE_FOLDER": tmp_path} | settings
+        (tmp_path / "calls").touch()
+        process = started(name, doubles, cache or doubles / "cache", **settings)
+        finished(process, dies="fault" in name)
+
+    return run
+
+
+@on_double
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conformance",
+        "training",
+        "synchronous_training",
+        "modules",
+        "memory",
+        "shelf",
+        "offered",
+        "empty_arrays",
+        "slices",
+        "usable",
+    ],
+)
+def test_as_the_cpu_does(case, name):
+    case(name)
+
+
+@on_double
+@pytest.mark.parametrize("name", ["fault_told_at_once", "fault_told_late", "product_after_fault"])
+def test_a_fault_is_told(case, doubles, name):
+    case(name, cache=doubles / "checked", DOUBLE_CHECKED=1)
+
+
+@on_double
+def test_a_launch_that_the_device_refuses_is_told(case):
+    case("too_many_threads", DOUBLE_THREADS=32)
+
+
+@on_double
+@pytest.mark.parametrize("name", ["out_of_memory", "out_of_memory_later"])
+def test_memory_that_runs_out_is_told(case, name):
+    case(name, DOUBLE_MEMORY=8 << 20)
+
+
+@on_double
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("no_device", {"DOUBLE_DEVICES": 0}),
+        ("mismatched_driver", {"DOUBLE_INIT": 803}),
+        ("old_driver", {"DOUBLE_VERSION": 12040}),
+        ("no_pycuda", {}),
+        ("no_nvcc", {}),
+        ("no_cublas", {}),
+        ("no_scikit_cuda", {}),
+    ],
+)
+def test_what_is_missing_is_told(case, name, settings):
+    case(name, **settings)
+
+
+@on_double
+def test_a_pycuda_for_a_newer_driver_is_told(tmp_path, doubles):
+    """The double's own calls alone: PyCUDA asks for more."""
+    folder = tmp_path / "old"
+    double.build(folder, whole=False)
+    finished(started("driver_without_calls", folder, doubles / "cache"))
+
+
+@on_double
+def test_a_damaged_cubin_is_built_again(case, tmp_path):
+    cache = tmp_path / "cache"
+    case("kernels", cache=cache)
+    made = {path: path.read_bytes() for path in cache.glob("*.cubin")}
+    assert len(made) == 2
+    for path, whole in made.items():
+        path.write_bytes(whole[: len(whole) // 2])
+    case("kernels", cache=cache)
+    assert {path: len(path.read_bytes()) for path in cache.glob("*.cubin")} == {
+        p: len(w) for p, w in made.items()
+    }
+    for path in cache.glob("*.sum"):
+        path.unlink()
+    case("kernels", cache=cache)
+    assert len(list(cache.glob("*.sum"))) == 2
+
+
+@on_double
+def test_processes_may_build_at_the_same_time(doubles, tmp_path):
+    cache = tmp_path / "cache"
+    for process in [started("kernels", doubles, cache) for _ in range(3)]:
+        finished(process)
+    names = sorted(path.name for path in cache.iterdir())
+    assert len(names) == 4 and all(re.fullmatch(r"\w{40}\.cubin(\.sum)?", name) for name in names), names
+
+
+@on_double
+def test_the_command_line_says_what_is_missing(doubles, tmp_path):
+    env = double.environment(doubles, doubles / "cache", DOUBLE_DEVICES=0)
+    toy = str(HERE.parent / "helpers/toy.py")
+    command = [sys.executable, "-m", "minet", "train", toy, "--backend", "cuda"]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "no CUDA-capable device" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def no_driver():
+    try:
+        nvidia.driver()
+    except nvidia.NoDriver:
+        return True
+    except nvidia.DriverFails:
+        return False
+    return False
+
+
+@pytest.mark.skipif(not no_driver(), reason="there is a driver here")
+def test_without_a_driver_nothing_is_imported():
+    code = """
+import sys, time
+from minet import backends
+start = time.perf_counter()
+why, name = backends.missing("cuda"), backends.get("auto").name
+took = time.perf_counter() - start
+print([why, name, took, [m for m in sys.modules if m.startswith(("pycuda", "skcuda"))]])
+"""
+    env = {key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    why, name, took, loaded = ast.literal_eval(done.stdout)
+    assert "no NVIDIA driver" in why and "libcuda.so.1" in why and "\n" not in why
+    assert name == "cpu" and not loaded and took < 1
+
+
+needs_nvcc = pytest.mark.skipif(not nvidia.nvcc(), reason="no nvcc")
+
+
+@needs_nvcc
+def test_nvcc_makes_cubins(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINET_CACHE", str(tmp_path))
+    path = toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {}, (9, 0))
+    image = path.read_bytes()
+    assert image[:4] == b"\x7fELF" and int.from_bytes(image[18:20], "little") == 190  # EM_CUDA
+    assert b"relu_fprop" in image and path.suffix == ".cubin"
+    at = time.perf_counter()
+    assert toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {}, (9, 0)) == path
+    assert time.perf_counter() - at < 0.5
+    assert toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {"WIDE": 1}, (9, 0)) != path
+
+
+@needs_nvcc
+def test_what_nvcc_refuses_is_told_with_file_and_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINET_CACHE", str(tmp_path))
+    file = tmp_path / "wrong.cu"
+    file.write_text(
+        '#include "minet.cuh"\n\nextern "C" __global__ void wrong(float *y) {\n    y[0] = nonsense;\n}\n'
+    )
+    with pytest.raises(MinetError, match=r'wrong\.cu\(4\).*"nonsense" is undefined'):
+        toolkit.cubin(cuda_source.read(file), {}, (9, 0))
+    with pytest.raises(MinetError, match=r"does not know .* 9\.9"):
+        toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {}, (9, 9))
+    assert not list(tmp_path.glob("build-*"))

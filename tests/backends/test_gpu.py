@@ -1,0 +1,323 @@
+"""What a GPU and its emulator have in common, by way of the emulator: which kernel runs, and on what."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from minet import SGD, LayerError, MinetError, Net, Sequential, SoftmaxCrossEntropy, backends
+from minet.backends import kernel_cache, launcher
+from minet.backends.host_fallback import HostWarning
+from minet.cli.main import app
+from minet.core.files import run_file
+from minet.layers import GaussianPool, Linear, MaxPool, ReLU
+from minet.testing import check_layer, run, run_check
+
+needs_gxx = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
+HERE = Path(__file__).parent / "cuda"
+own = run_file(HERE / "own.py")  # layers with kernels beside them
+
+
+def numbers(*shape):
+    return np.sin(np.arange(1.0, 1 + np.prod(shape), dtype=np.float32)).reshape(shape)
+
+
+def net(*layers, backend="emu", shape=(2, 3, 4), batch=5, **options):
+    return Net(Sequential(*layers), shape, batch, backend=backend, **options)
+
+
+def minet(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+# -- a kernel's parameters ------------------------------------------------------------------------------
+
+
+@needs_gxx
+def test_a_kernel_is_given_what_its_parameters_names_say():
+    layer = own.Facts(3)
+    made = net(layer, seed=7)
+    made.clock.step = 11
+    x = numbers(2, 3, 4, 5)
+    y = made.fprop(x, train=True)
+    (C, H, W), (K, P, Q) = (2, 3, 4), (1, 3, 2)
+    expected = [C, H, W, K, P, Q, 5, 0.5, 1, 11, 3, layer.p.a[0], x[1, 2, 3, 4]]
+    layer.fprop(made.x, y, 0.5, True)
+    np.testing.assert_array_equal(layer.s.facts, np.array(expected, np.float32))
+    np.testing.assert_array_equal(layer.s.words, np.array(layer.key, np.uint32))
+    dy, dx = numbers(1, 3, 2, 5), np.zeros_like(x)
+    made.bprop(dy, dx)
+    np.testing.assert_array_equal(layer.g.a, [6.0, 6.0])
+    np.testing.assert_array_equal(dx, np.full_like(x, dy[0, 0, 0, 0]))
+    made.bprop(dy)  # a null pointer for dx, and the gradient all the same
+    np.testing.assert_array_equal(layer.g.a, [6.0, 6.0])
+
+
+@needs_gxx
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "WrongType",
+            "expects int *x, found an array of float32\n  hint: declare x by the type that the layer has",
+        ),
+        ("WrongState", "expects float *row, found an array of int32\n  hint: declare row by"),
+        (
+            "NotThere",
+            "asks for 'q', which does not exist\n  hint: available: C, H, W, K, P, Q, N, key0, key1, step",
+        ),
+        (
+            "ArrayAsNumber",
+            "expects a number for x, found an array\n  hint: declare it as a pointer: const float *x",
+        ),
+        ("NumberAsArray", "expects int *N, found 5\n  hint: declare N by"),
+    ],
+)
+def test_a_wrong_signature_is_told_with_what_was_expected_and_found(name, said):
+    made = net(getattr(own, name)())
+    with pytest.raises(LayerError) as caught:
+        made.fprop(numbers(2, 3, 4, 5))
+    stem = getattr(own, name).stem()
+    text = str(caught.value)
+    assert text.startswith(f"0:{name} (tests/backends/test_gpu.py:"), text
+    assert re.search(rf"cuda/{stem}\.cu:\d: {stem}_fprop\(.*\) ", text) and said in text
+
+
+@needs_gxx
+def test_a_wrong_signature_ends_a_check():
+    """As a kernel that does not compile: a mistake, and no verdict on the layer."""
+    with pytest.raises(launcher.KernelError, match=r"expects int \*x, found an array of float32"):
+        run_check("poison", own.WrongType, (2, 3, 4), backend="emu")
+
+
+@needs_gxx
+def test_a_number_that_does_not_fit_its_type_is_told():
+    be = backends.get("emu")
+    be.call(HERE / "typed.cu", "typed", {}, {"n": 2**31 - 1, "x": None}, 1)
+    for n in (2**31, -(2**31) - 1, float("inf"), float("nan")):
+        with pytest.raises(MinetError, match=r"typed\(int n, float \*x\) takes int n, and \S+ does not fit"):
+            be.call(HERE / "typed.cu", "typed", {}, {"n": n, "x": None}, 1)
+
+
+@needs_gxx
+def test_a_kernel_that_the_file_has_not():
+    with pytest.raises(
+        MinetError, match=r'typed\.cu has no kernel other\n  hint: extern "C" __global__ void other'
+    ):
+        backends.get("emu").call(HERE / "typed.cu", "other", {}, {}, 1)
+    made = net(own.Facts(3))
+    with pytest.raises(LayerError, match=r"0:Facts .*\n  \S*facts\.cu has no kernel other"):
+        made.be.launch(made.graph.layers[0], "other", 1, x=made.y)
+    made = net(own.Plain())
+    with pytest.raises(
+        LayerError, match=r"0:Plain .*\n  has no kernel file for other\n  hint: write plain\.cu"
+    ):
+        made.be.launch(made.graph.layers[0], "other", 1, x=made.y)
+
+
+@needs_gxx
+@pytest.mark.parametrize("batch", [4, 6])
+def test_several_samples_are_read_as_one_where_the_images_allow_it(batch):
+    """After an odd address, or of a batch that is no multiple, each is read by itself, to the same result."""
+    made = net(MaxPool(2), batch=batch)
+    be, layer = made.be, made.graph.layers[0]
+    x = be.array(numbers(2, 3, 4, batch))
+    apart = be.empty((x.size + 1,))[1:].reshape(x.shape)
+    apart[...] = x
+    assert [be.lanes(4, x), be.lanes(4, x, None, apart)] == ([4, 1] if batch == 4 else [1, 1])
+    kept = layer.constants()
+    layer.constants = lambda: kept  # which is not to be changed
+    taken = []
+    load = be.load
+    be.load = lambda code, constants: taken.append(constants["LANES"]) or load(code, constants)
+    results = [(made.fprop(image).copy(), layer.s.argmax.copy()) for image in (x, apart)]
+    assert taken == ([4, 1] if batch == 4 else [1]) and kept["LANES"] == 4
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@needs_gxx
+def test_a_row_that_its_threads_cannot_count_is_refused(monkeypatch):
+    made = net(MaxPool(2))
+    monkeypatch.setattr(launcher, "LONGEST", 20)
+    with pytest.raises(
+        LayerError, match=r"0:MaxPool .*\n  rows of 4 x 5 numbers: too long\n  hint: a smaller batch"
+    ):
+        made.fprop(numbers(2, 3, 4, 5))
+
+
+# -- which code of a class runs -------------------------------------------------------------------------
+
+
+@needs_gxx
+def test_a_subclass_runs_its_base_s_kernel_unless_it_computes_something_else():
+    be = backends.get("emu")
+    assert be.how(own.Doubled, "fprop") == ("kernel", "doubled_fprop")
+    assert be.how(own.StillDoubled, "fprop") == ("kernel", "doubled_fprop")
+    assert be.how(own.Tripled, "fprop") == ("host", None) and be.how(own.Tripled, "bprop")[0] == "kernel"
+    assert be.how(own.ByMethod, "fprop")[0] == "method"
+    assert be.how(own.Plain, "fprop") == ("host", None)
+    native = [own.Doubled, own.StillDoubled, own.ByMethod, own.Tripled, own.Plain]
+    assert [be.native(cls()) for cls in native] == [True, True, True, False, False]
+    x = numbers(2, 3, 4, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for cls in (own.Doubled, own.StillDoubled, own.ByMethod):
+            np.testing.assert_array_equal(net(cls()).fprop(x), 2 * x)
+    with pytest.warns(HostWarning, match="^0:Tripled"):
+        np.testing.assert_array_equal(net(own.Tripled()).fprop(x), 3 * x)
+
+
+# -- layers without a kernel ----------------------------------------------------------------------------
+
+
+@needs_gxx
+def test_a_layer_without_a_kernel_computes_on_the_host_with_one_warning():
+    x, dy = numbers(2, 3, 4, 5), numbers(2, 3, 4, 5)[::-1].copy()
+    results = []
+    for backend in ("cpu", "emu"):
+        made = net(own.Doubled(), own.Plain(), own.Plain(), backend=backend)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                y, dx = np.array(made.fprop(x, train=True)), np.zeros_like(x)
+                made.bprop(dy, dx)
+        said = [str(one.message) for one in caught]
+        state = {path: np.array(value) for path, value in made.persistent.items()}
+        kept = {f"{layer.path}.last": np.array(layer.s.last) for layer in made.graph.layers[1:]}
+        results.append({"y": y, "dx": dx, **made.grads, **state, **kept})
+        if backend == "emu":
+            assert [one.category for one in caught] == [HostWarning] * 2
+            for n, text in enumerate(said, 1):
+                told = (
+                    rf"^{n}:Plain \(tests/backends/test_gpu\.py:\d+\) has no kernel: it computes on the host"
+                )
+                assert re.match(told, text)
+            assert all(layer.be is made.be for layer in made.graph.walk())
+        else:
+            assert not said
+    for name, value in results[0].items():
+        np.testing.assert_allclose(results[1][name], value, rtol=1e-6, err_msg=name)
+    assert results[0]["1/plain.seen"] == results[1]["1/plain.seen"] == 2
+
+
+@needs_gxx
+def test_strict_refuses_a_layer_without_a_kernel():
+    made = net(own.Doubled(), own.Plain(), backend=backends.get("emu", strict=True))
+    with pytest.raises(
+        LayerError, match=r"^1:Plain .*\n  has no kernel, and --strict allows no round trip"
+    ) as caught:
+        made.fprop(numbers(2, 3, 4, 5))
+    assert "hint: write plain.cu beside its file" in str(caught.value)
+    with pytest.raises(LayerError, match="has no kernel, and --strict"):
+        check_layer(own.Plain, (2, 3, 4), backend=backends.get("emu", strict=True))
+    assert (
+        run_check("shape", own.Doubled, (2, 3, 4), backend=backends.get("emu", strict=True)).status == "PASS"
+    )
+
+
+@needs_gxx
+def test_a_summary_marks_what_computes_on_the_host():
+    text = net(own.Doubled(), own.Plain()).summary()
+    assert re.search(r"\n0 +Doubled\(\) +2x3x4", text) and re.search(r"\n1 +Plain\(\) \* +2x3x4", text)
+    assert "\n* no kernel: computes on the host, its arrays leave emu at each call\n" in text
+    assert "*" not in net(own.Doubled()).summary() and "*" not in net(own.Plain(), backend="cpu").summary()
+
+
+# -- training, large arrays -----------------------------------------------------------------------------
+
+
+@needs_gxx
+def test_a_training_step_follows_the_cpu():
+    losses = {}
+    for backend in ("cpu", "emu"):
+        layers = [GaussianPool(3, stride=2, kernels=2), ReLU(), MaxPool(2), Linear(3)]
+        made = net(*layers, backend=backend, shape=(2, 7, 6), loss=SoftmaxCrossEntropy())
+        solver, labels = SGD(0.5, momentum=0.9, weight_decay=1e-3), np.arange(5) % 3
+        losses[backend] = [made.train_step(numbers(2, 7, 6, 5), labels, solver) for _ in range(3)]
+    np.testing.assert_allclose(losses["emu"], losses["cpu"], rtol=1e-4)
+    assert losses["cpu"][2] < losses["cpu"][0]
+
+
+@needs_gxx
+def test_counting_in_64_bits_changes_nothing(monkeypatch):
+    emulator, loaded = type(backends.get("emu")), []
+    load = emulator.load
+
+    def noting(self, code, constants):
+        loaded.append(constants)
+        return load(self, code, constants)
+
+    layers = [(ReLU, (3, 4, 5)), (lambda: GaussianPool(3, stride=2, pad=1, kernels=2), (2, 6, 5))]
+    for make, shape in layers:
+        x = numbers(*shape, 3)
+        dy = run(make(), x).y
+        narrow = run(make(), x, dy, backend="emu")
+        loaded.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(launcher, "WIDE", 1)
+            patch.setattr(emulator, "load", noting)
+            wide = run(make(), x, dy, backend="emu")
+        assert loaded and all(constants["WIDE"] == 1 for constants in loaded)
+        np.testing.assert_array_equal(wide.y, narrow.y)
+        np.testing.assert_array_equal(wide.dx, narrow.dx)
+        for name, grad in narrow.grads.items():
+            np.testing.assert_array_equal(wide.grads[name], grad)
+
+
+# -- on the command line --------------------------------------------------------------------------------
+
+
+def test_without_a_compiler_there_is_one_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = minet("check", "relu", "--backend", "emu")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: the emulator compiles kernels with g++, which is not there\n"
+    assert "SKIP  parity_emu     the emulator compiles kernels with g++" in minet("check", "relu").stdout
+    code = "import minet; minet.Net(minet.layers.ReLU(), (1, 2, 3), 4)"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=HERE.parents[1], check=True)
+
+
+@needs_gxx
+def test_a_kernel_that_does_not_compile_ends_a_check_with_one_message():
+    result = minet("check", f"{HERE}/own.py:NoCode", "--backend", "emu")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: g++ cannot compile a kernel:\n")
+    assert re.search(r"cuda/no_code\.cu:3:\d+: error: ", result.stderr)
+    with pytest.raises(kernel_cache.CompileError):
+        run_check("parity_emu", own.NoCode, (2, 3, 4))
+
+
+@needs_gxx
+@pytest.mark.filterwarnings("default::minet.backends.host_fallback.HostWarning")
+def test_a_warning_is_one_line_and_strict_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    toy = (HERE.parents[1] / "helpers/toy.py").read_text()
+    assert "Dropout" in toy
+    layer = "class Plain(own.Plain):\n    pass\n"
+    toy = toy.replace("\ninput_shape", f"\nimport own\n\n\n{layer}\n\ninput_shape", 1)
+    toy = re.sub(r"\bReLU\(\)|PReLU\(\)", "Plain()", toy)
+    assert "Plain()," in toy
+    Path("model.py").write_text(toy)
+    monkeypatch.syspath_prepend(str(HERE))
+    options = ("--set", "limit=32", "--epochs", 1, "--backend", "emu")
+    result = minet("train", "model.py", *options)
+    assert result.exit_code == 0, result.output
+    [warning] = result.stderr.splitlines()
+    assert re.match(r"warning: \d:Plain \(model\.py:\d+\) has no kernel: it computes on the host", warning)
+    assert "parameters on emu, batch 32" in result.stdout
+    assert "of digits test right" in minet("eval", "model.py", "--backend", "emu", "--sync").stdout
+    assert re.search(r"Plain\(\) \* ", minet("summary", "model.py", "--backend", "emu").stdout)
+    for command in ("train", "eval"):
+        result = minet(command, "model.py", *(options if command == "train" else options[-2:]), "--strict")
+        assert result.exit_code == 2 and "Traceback" not in result.output
+        assert re.match(r"error: \d:Plain \(model\.py:\d+\)\n  has no kernel, and --strict", result.stderr)
+    result = minet("check", f"{HERE}/own.py:Plain", "--backend", "emu", "--strict")
+    assert result.exit_code == 2 and result.stderr.startswith("error: Plain (")

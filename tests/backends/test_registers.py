@@ -1,0 +1,135 @@
+"""Every CUDA kernel, in every geometry that examples and models use, fits a GPU's registers: nvcc says so."""
+
+import pytest
+
+from benchmarks import instructions, registers
+from benchmarks.registers import ARCHITECTURES, Build, parsed
+from minet.backends import cuda_source, nvidia
+from minet.core.files import shipped
+
+SAID = """\
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'relu_fprop' for 'sm_75'
+ptxas info    : Function properties for relu_fprop
+    {} bytes stack frame, {} bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 21 registers, used 1 barriers, 132 bytes smem, 384 bytes cmem[0]
+ptxas info    : Compiling entry function 'relu_fprop' for 'sm_100'
+ptxas info    : Function properties for relu_fprop
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 24 registers, used 0 barriers
+"""
+needs_nvcc = pytest.mark.skipif(not nvidia.nvcc(), reason="needs nvcc, of CUDA's toolkit")
+
+
+def test_what_ptxas_says_is_read():
+    (row,) = parsed(Build(shipped("kernels") / "relu.cu", ()), SAID.format(0, 0))
+    assert (row.kernel, row.registers, row.shared, row.fits) == ("relu_fprop", {75: 21, 100: 24}, 132, True)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        SAID.format(8, 0),
+        SAID.format(0, 4),
+        SAID.format(0, 0) + "ptxas warning : Registers are spilled in function 'relu_fprop'\n",
+        "kernels/relu.cu(9): warning #177-D: variable was declared but never referenced\n"
+        + SAID.format(0, 0),
+    ],
+)
+def test_what_does_not_fit_is_told(said):
+    (row,) = parsed(Build(shipped("kernels") / "relu.cu", ()), said)
+    assert not row.fits
+
+
+def test_geometries_are_collected_from_the_layers_themselves():
+    builds = registers.collected()
+    assert {build.path for build in builds} == set(shipped("kernels").glob("*.cu"))
+    windows = {
+        tuple(dict(build.constants)[name] for name in ("R", "S", "SY", "KERNELS"))
+        for build in builds
+        if build.path.name == "gaussian_pool.cu"
+    }
+    assert windows >= {(r, r, s, j) for r in (3, 5, 7, 11, 15) for s in (1, 2) for j in (1, 3)}
+    assert (4, 4, 2, 2) in windows  # of models/mnist.py alone
+    taps = {dict(build.constants).get("R") for build in builds if build.path.name == "im2col.cu"}
+    assert {2, 3, 5} <= taps
+
+
+LISTING = """
+.text.relu_fprop:
+        /*0000*/                   S2R R0, SR_TID.X ;
+.L_x_1:
+        /*0010*/              @!P0 LDG.E R2, desc[UR4][R2.64] ;
+        /*0020*/               @P1 BRA `(.L_x_2) ;
+.L_x_0:
+        /*0030*/                   LDG.E.64 R4, desc[UR4][R2.64] ;
+        /*0040*/                   FMNMX R4, RZ, R4, !PT ;
+        /*0050*/                   STG.E.64 desc[UR4][R2.64], R4 ;
+        /*0060*/               @P0 BRA `(.L_x_0) ;
+.L_x_2:
+        /*0070*/                   LDG.E R4, desc[UR4][R2.64] ;
+        /*0080*/                   LDG.E R5, desc[UR4][R2.64] ;
+        /*0090*/              @!P0 BRA `(.L_x_2) ;
+        /*00a0*/               @P2 BRA `(.L_x_1) ;
+        /*00b0*/                   EXIT ;
+.L_x_3:
+        /*00c0*/                   BRA `(.L_x_3);
+"""
+
+
+def test_instructions_are_those_of_the_innermost_loop_that_reads_and_writes():
+    ((name, lines, labels),) = instructions.kernels(LISTING)
+    assert (name, len(lines), labels[".L_x_0"]) == ("relu_fprop", 13, 3)
+    assert instructions.loop(lines, labels) == 4
+
+
+@needs_nvcc
+@pytest.mark.skipif(not instructions.nvdisasm(), reason="needs nvdisasm: pip install nvidia-cuda-nvdisasm")
+def test_instructions_of_a_layer_s_own_kernels():
+    each = instructions.counted(instructions.LAYERS["max_pool 3x3 s2"])
+    assert 1 < each["fprop"] < 52 and 1 < each["bprop"] < 52  # what a copy of as many bytes leaves time for
+
+
+@needs_nvcc
+def test_no_kernel_spills():
+    rows = registers.measured(registers.collected())
+    print("\n" + registers.table(rows))
+    for path in shipped("kernels").glob("*.cu"):
+        wanted = [kernel for kernel in cuda_source.read(path).kernels]
+        whole = [r.kernel for r in rows if r.build.path == path and set(r.registers) == set(ARCHITECTURES)]
+        assert sorted(whole) == sorted(wanted)
+    bad = [row for row in rows if not row.fits]
+    assert not bad, registers.table(bad)
+
+
+@needs_nvcc
+@pytest.mark.parametrize(
+    "body",
+    [
+        "float all[99]; for (int i = 0; i < 99; i++) all[i] = x[i]; x[0] = all[n];",  # in local memory
+        "int unused; x[0] = n;",
+    ],
+)
+def test_a_planted_fault_is_told(tmp_path, body):
+    path = tmp_path / "planted.cu"
+    path.write_text(f'extern "C" __global__ void planted(float *x, int n) {{ {body} }}\n')
+    (row,) = registers.compiled_rows(Build(path, ()), (90,), cuda_source.read(path))
+    assert not row.fits and row.kernel == "planted"
+
+
+def test_the_command_shows_what_is_asked_for(capsys, monkeypatch):
+    rows = [
+        registers.Row(Build(shipped("kernels") / f"{stem}.cu", ()), stem, {90: 30})
+        for stem in ("relu", "sgd")
+    ]
+    monkeypatch.setattr(registers, "measured", lambda builds: rows)
+    monkeypatch.setattr(registers, "nvcc", lambda: "nvcc")
+    assert registers.main(["sgd"]) == 0
+    shown = capsys.readouterr().out
+    assert "sgd.cu" in shown and "relu" not in shown and "1 kernels" in shown
+    rows[1].local = 16
+    assert registers.main([]) == 1
+    assert "16 bytes of local memory" in capsys.readouterr().out
+    monkeypatch.setattr(registers, "nvcc", lambda: "")
+    assert registers.main([]) == 2
+    assert "no nvcc" in capsys.readouterr().err

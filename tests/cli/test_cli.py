@@ -1,0 +1,659 @@
+"""The command line: what it prints and leaves behind, and each mistake told in one message, with status 2."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from minet import MinetError
+from minet.cli.main import app
+from minet.cli.options import parsed
+from minet.train import checkpoint
+
+TOY = Path(__file__).parents[1] / "helpers/toy.py"
+ROOT = TOY.parents[2]
+FILES = {"curves.png", "log.jsonl", "weights.safetensors"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Each test in a folder of its own, with a model file in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINET_DATA", "")
+    shutil.copy(TOY, "toy.py")
+    return tmp_path
+
+
+def minet(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def done(*args):
+    result = minet(*args)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def listing():
+    return {str(path) for path in Path().rglob("*") if "__pycache__" not in path.parts}
+
+
+def refused(*args):
+    """The error message of a command that must fail cleanly and leave nothing behind."""
+    before = listing()
+    result = minet(*args)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("error:") == 1
+    assert listing() == before
+    return result.stderr
+
+
+def change(*changes, name="changed.py"):
+    """A model file: the toy one with some text replaced."""
+    text = Path("toy.py").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    Path(name).write_text(text)
+    return name
+
+
+# -- train ------------------------------------------------------------------------------------------
+
+
+def test_train_prints_epochs_and_a_summary_and_keeps_its_files():
+    out = done("train", "toy.py")
+    assert out.startswith("toy: ")
+    assert "batch 32, seed 0\ndigits train 96 images, digits test 96\n" in out
+    assert [line.split()[0] for line in out.splitlines() if re.match(r" +\d/2", line)] == ["1/2", "2/2"]
+    assert re.search(r"\ntest accuracy  \d+\.\d\d %\n", out)
+    assert re.search(r"\nspeed          [\d,]+ images/s\n", out)
+    assert {path.name for path in Path("runs/toy").iterdir()} == FILES
+    for name in FILES:
+        assert f"\nruns/toy/{name}" in out
+    assert "\x1b" not in out
+    log = [json.loads(line) for line in Path("runs/toy/log.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in log] == [1, 2]
+
+
+def test_options_and_settings_reach_the_model():
+    out = done(
+        "train", "toy.py", "--epochs", 1, "--batch", 48, "--seed", 5, "--set", "width=4", "--set", "lr=1e-3"
+    )
+    assert re.match(
+        r"toy batch=48 epochs=1 width=4 lr=0\.001: [\d,]+ parameters on cpu, batch 48, seed 5\n", out
+    )
+    _, facts = checkpoint.read("runs/toy/weights.safetensors")
+    assert (facts["epoch"], facts["batch"], facts["seed"], facts["step"]) == (1, 48, 5, 2)
+    assert facts["settings"] == {"batch": 48, "epochs": 1, "width": 4, "lr": 0.001}
+
+
+def test_a_run_folder_is_never_written_over():
+    done("train", "toy.py", "--epochs", 1)
+    first = Path("runs/toy/weights.safetensors").read_bytes()
+    assert "runs/toy-2/" in done("train", "toy.py", "--epochs", 1, "--seed", 1)
+    assert Path("runs/toy/weights.safetensors").read_bytes() == first
+
+
+def test_out_names_the_run_folder():
+    Path("empty").mkdir()
+    done("train", "toy.py", "--epochs", 1, "--out", "empty")
+    done("train", "toy.py", "--epochs", 1, "--out", "a/b")
+    assert (
+        {path.name for path in Path("empty").iterdir()}
+        == {path.name for path in Path("a/b").iterdir()}
+        == FILES
+    )
+    assert not Path("runs").exists()
+    assert "a/b: is not empty" in refused("train", "toy.py", "--out", "a/b")
+
+
+def weights(folder):
+    return checkpoint.read(f"{folder}/weights.safetensors")[0]
+
+
+def test_resume_ends_as_if_it_had_not_been_interrupted():
+    done("train", "toy.py", "--epochs", 3, "--out", "whole", "--set", "width=4", "--seed", 3)
+    stop = change(("datasets(", "unused("), name="stop.py")  # the same model, but interrupted in epoch 3
+    Path(stop).write_text(Path(stop).read_text() + INTERRUPTING)
+    shutil.move("stop.py", "model.py")
+    broken = minet("train", "model.py", "--epochs", 3, "--out", "part", "--set", "width=4", "--seed", 3)
+    assert broken.exit_code == 130, broken.output
+    assert "stopped; --resume goes on after epoch 2" in broken.stdout
+    shutil.move(change(name="same.py"), "model.py")
+    out = done("train", "model.py", "--resume", "--out", "part")
+    assert "going on after epoch 2" in out
+    got, expected = weights("part"), weights("whole")
+    assert set(got) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, name, strict=True)
+    log = [json.loads(line) for line in Path("part/log.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in log] == [1, 2, 3]
+
+
+INTERRUPTING = """
+class Interrupting(SGD):
+    def update(self, net):
+        if net.clock.step == 7:
+            raise KeyboardInterrupt
+        super().update(net)
+
+def solver(lr=0.05, epochs=epochs):
+    return Interrupting(lr, momentum=0.9, schedule=Cosine(epochs))
+
+def datasets(limit=96, crop=1):
+    return data.digits("train", limit=limit, crop=crop), data.digits("test", limit=limit)
+"""
+
+
+def test_an_interruption_in_the_first_epoch_leaves_nothing():
+    model = change(("def datasets", "def unused"))
+    Path(model).write_text(Path(model).read_text() + INTERRUPTING.replace("step == 7", "step == 1"))
+    before = listing()
+    result = minet("train", model)
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
+    assert listing() == before
+
+
+def test_resume_takes_the_newest_run_and_more_epochs():
+    done("train", "toy.py", "--epochs", 1)
+    done("train", "toy.py", "--epochs", 1, "--seed", 1)
+    out = done("train", "toy.py", "--resume", "--epochs", 2)
+    assert "seed 1\n" in out
+    assert "runs/toy-2/curves.png" in out
+    assert not Path("runs/toy-3").exists()
+
+
+@pytest.mark.parametrize("log", ['{"epoch": 1, "loss"', '{"epoch": 1}\n', "[3]\n", None])
+def test_resume_goes_on_even_if_the_log_is_lost_or_cut_and_says_so(log):
+    done("train", "toy.py", "--epochs", 1, "--out", "out")
+    Path("out/log.jsonl").unlink()
+    if log is not None:
+        Path("out/log.jsonl").write_text(log)
+    out = done("train", "toy.py", "--epochs", 2, "--resume", "--out", "out")
+    assert "out/log.jsonl: missing or damaged: log and curves go on with 0 of the 1 epochs done\n" in out
+    assert [json.loads(line)["epoch"] for line in Path("out/log.jsonl").read_text().splitlines()] == [2]
+    out = done("train", "toy.py", "--epochs", 3, "--resume", "--out", "out")
+    assert "go on with 1 of the 2 epochs done\n" in out
+    assert [json.loads(line)["epoch"] for line in Path("out/log.jsonl").read_text().splitlines()] == [2, 3]
+
+
+def test_a_resumed_run_ends_in_the_same_file_byte_for_byte():
+    model = change(("schedule=Cosine(epochs)", "nesterov=True"))
+    settings = ("width=4", "lr=0.01", "--seed", 3)
+    done("train", model, "--epochs", 3, "--out", "whole", "--set", *settings)
+    done("train", model, "--set", "lr=0.01", "width=4", "--epochs", 1, "--seed", 3, "--out", "part")
+    done("train", model, "--resume", "--epochs", 3, "--out", "part")
+    assert "going on" not in done("eval", model, "--weights", "part")
+    assert Path("part/weights.safetensors").read_bytes() == Path("whole/weights.safetensors").read_bytes()
+
+
+def test_resume_refuses_what_would_be_another_run():
+    assert "runs/toy: no run of toy with a weights.safetensors" in refused("train", "toy.py", "--resume")
+    assert "none/weights.safetensors: no such file" in refused("train", "toy.py", "--resume", "--out", "none")
+    done("train", "toy.py", "--set", "width=4", "--out", "out")
+    resume = ("train", "toy.py", "--resume", "--out", "out", "--epochs", 9)
+    assert "out: cannot go on with width=8, it has width=4" in refused(*resume, "--set", "width=8")
+    assert "out: cannot go on with lr=0.1, it has lr=0.05" in refused(*resume, "--set", "lr=0.1")
+    assert "out: cannot go on with batch=16, it has batch=32" in refused(*resume, "--batch", 16)
+    assert "out: cannot go on with seed=1, it has seed=0" in refused(*resume, "--seed", 1)
+    assert "out: cannot go on with model=other, it has model=toy" in refused(
+        "train", change(name="other.py"), *resume[2:]
+    )
+    again = ("train", "toy.py", "--resume", "--out", "out")
+    assert "out: has 2 epochs already, of 2 in all\n  hint: --epochs 3, or more" in refused(*again)
+    assert "out: has 2 epochs already, of 1 in all" in refused(*again, "--epochs", 1)
+    done(*resume, "--set", "width=4", "--set", "lr=0.05", "--seed", 0, "--batch", 32)
+
+
+def test_ctrl_c_in_a_shell_keeps_the_checkpoint_and_tells_how_to_go_on():
+    run = subprocess.Popen(
+        [sys.executable, "-m", "minet", "train", "toy.py", "--epochs", "100000"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    while not Path("runs/toy/weights.safetensors").exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert err == "interrupted\n"
+    assert "stopped; --resume goes on after epoch" in out
+    assert checkpoint.read("runs/toy/weights.safetensors")[1]["epoch"] >= 1
+    assert {path.name for path in Path("runs/toy").iterdir()} == FILES - {"curves.png"}
+
+
+# -- mistakes ---------------------------------------------------------------------------------------
+
+NAN = "from minet.data import Dataset\nimport numpy as np\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["none.py"], "none.py: no such file"),
+        (["digit"], "there is no model 'digit'; the models are: "),
+        (["./"], ".: is a folder"),
+        (["toy.py", "--epochs", 0], "toy.py: epochs must be a whole number of at least 1, got 0"),
+        (["toy.py", "--epochs", -2], "toy.py: epochs must be a whole number of at least 1, got -2"),
+        (["toy.py", "--batch", 0], "toy.py: batch must be a whole number of at least 1, got 0"),
+        (
+            ["toy.py", "--batch", 97],
+            "error: toy.py: digits train: a batch of 97 is larger than the data set of 96 images",
+        ),
+        (["toy.py", "--seed", -1], "4294967295, got -1"),
+        (["toy.py", "--backend", "gpu"], "there is no backend 'gpu'"),
+        (
+            ["toy.py", "--set", "widht=3"],
+            "toy.py: has no setting 'widht'; its settings are: batch=32, epochs=2",
+        ),
+        (["toy.py", "--set", "width=x"], "toy.py: width must be of type int, as 8, got 'x' of type str"),
+        (["toy.py", "--set", "file_or_name=x"], "toy.py: has no setting 'file_or_name'"),
+        (["toy.py", "--set", "width"], "--set width: is not NAME=VALUE"),
+        (["toy.py", "--set", "lr=-1"], "toy.py:"),
+        (["toy.py", "--set", "limit=0"], "limit=0 leaves no image"),
+        (["toy.py", "--data-dir", "none"], "--data-dir none: no such folder"),
+        (["toy.py", "--out", "toy.py"], "toy.py: cannot be made: File exists"),
+        (["toy.py", "--out", "toy.py/run"], "toy.py/run: cannot be made: Not a directory"),
+        (["toy.py", "--out", "/proc/none"], "/proc/none: cannot be made: No such file or directory"),
+    ],
+)
+def test_mistakes_in_the_command_are_told(args, said):
+    assert said in refused("train", *args)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([("def net(", "def net(:")], "changed.py:12: invalid syntax"),
+        ([("loss = 32, 2, SoftmaxCrossEntropy()", "other = 32, 2, 0")], "changed.py: lacks loss"),
+        ([("return Sequential(", "return (")], "changed.py: net() gave (Linear(8), "),
+        ([("schedule=Cosine(epochs)", "schedule=lambda epoch: None")],
+         "error: the schedule <lambda> (changed.py:17) gave None at epoch 0\n  hint: a schedule takes"),
+        ([("schedule=Cosine(epochs)", "schedule=lambda epoch: 1 / epoch")],
+         "error: the schedule <lambda> (changed.py:17) fails: ZeroDivisionError: "),
+        ([(", Linear(10))", ")")], "error: changed.py: digits train: label 8"),
+        ([("    return SGD(", "    return 1 / 0, SGD(")], "changed.py:17: ZeroDivisionError: division"),
+        ([("input_shape = (1, 8, 8)", "input_shape = (1, 28, 28)")], 
+         "error: changed.py: digits train: its images are (1, 8, 8), the net takes (1, 28"),
+        ([("Linear(10)", "Linear(9)")], "error: changed.py: digits train: label 9 at index"),
+        ([("PReLU(), Dropout", "*[PReLU()] * 2, Dropout")], "this object stands at 2 and again at 3"),
+        ([("PReLU(), ", "Concat(PReLU(), Identity()), Concat(Linear(3), AvgPool(2)), "),
+          ("import BatchNorm", "import AvgPool, BatchNorm, Identity"), ("import Seq", "import Concat, Seq")],
+         "3/1:AvgPool (changed.py:13), input (16, 1, 1)\n  window 2x2 does not fit H=1 with pad 0"),
+        ([("Linear(width), ", "Concat(Linear(3), Identity()), "),
+          ("import BatchNorm", "import Identity, BatchNorm"),
+          ("import Seq", "import Concat, Seq")],
+         "0:Concat (changed.py:13), input (1, 8, 8)\n  branches disagree in (H, W): 0/0 (3, 1, 1), 0/1"),
+        ([("from minet import", NAN + "from minet import"),
+          ("return data.digits(", "return Dataset(np.full((1, 8, 8), np.nan), [0], name='m'), data.digits(")],
+         "m: NaN in the data: image 0, channel 0, row 0, column 0"),
+        ([("from minet import", NAN + "from minet import"),
+          ("return data.digits(", "return Dataset(np.zeros((0, 8, 8)), [], name='m'), data.digits(")],
+         "m: the data set is empty"),
+        ([("from minet import", NAN + "from minet import"),
+          ("return data.digits(", "return Dataset(np.zeros((2, 8, 8)), [0, -1], name='m'), data.digits(")],
+         "m: label -1 of image 1 is out of range"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_the_model_are_told(changes, said):
+    assert said in refused("train", change(*changes))
+
+
+def test_truncated_data_files_are_told(folder):
+    model = change(('data.digits("train"', 'data.mnist("train"'))
+    for name in ("train-images-idx3", "train-labels-idx1"):
+        (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + bytes(100))[:-9])
+    said = refused("train", model, "--data-dir", folder)
+    assert f"{folder}/train-images-idx3-ubyte.gz: the gzip data" in said
+
+
+def diverging(step):
+    model = change(("Linear(10))", "Linear(10), Diverge())"))
+    Path(model).write_text(
+        Path(model).read_text()
+        + f"""
+from minet import Layer, update
+class Diverge(Layer):
+    def out_shape(self, in_shape):
+        return in_shape
+    def fprop_cpu(self, x, y, beta, train):
+        update(y, x * (float("inf") if train and self.clock.step == {step} else 1), beta)
+    def bprop_cpu(self, x, dy, dx, beta):
+        update(dx, dy, beta)
+"""
+    )
+    return model
+
+
+def test_a_loss_that_turns_nan_stops_the_run_and_keeps_what_was_good():
+    result = minet("train", diverging(4))
+    assert result.exit_code == 2
+    assert result.stderr.startswith(
+        "error: the loss is nan at step 4: the first output that is not finite is that of "
+    )
+    assert "5:Diverge (changed.py:" in result.stderr
+    assert "hint: " in result.stderr
+    assert "Traceback" not in result.output
+    assert {path.name for path in Path("runs/changed").iterdir()} == {
+        "last_good.safetensors", "log.jsonl", "weights.safetensors",
+    }  # fmt: skip
+    assert "before that step are in runs/changed/last_good.safetensors" in result.stderr
+    assert checkpoint.read("runs/changed/last_good.safetensors")[1]["step"] == 4
+
+
+def test_a_loss_that_is_nan_at_once_leaves_nothing():
+    assert "the loss is nan at step 0" in refused("train", diverging(0))
+
+
+def test_a_disk_that_is_full_ends_the_run_with_one_message_and_no_part_of_a_file():
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700)); "
+    run = subprocess.run(
+        [sys.executable, "-c", f"{limit} from minet.cli.main import main; main()",
+         "train", "toy.py", "--out=out"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.startswith("error: out/weights.safetensors: cannot be written: File too large\n")
+    assert run.stderr.count("\n") == 2
+    assert [path.name for path in Path("out").iterdir()] == ["log.jsonl"]
+
+
+def test_debug_shows_the_traceback():
+    result = minet("train", "none.py", "--debug")
+    assert isinstance(result.exception, MinetError)
+    run = subprocess.run(
+        [sys.executable, "-m", "minet", "train", "none.py", "--debug"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" in run.stderr
+    assert "no such file" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "args", [[], ["train"], ["train", "toy.py", "--epochs", "x"], ["trian"], ["train", "--no"]]
+)
+def test_mistakes_in_usage_have_status_2_and_no_traceback(args):
+    result = minet(*args)
+    assert result.exit_code == 2
+    assert "Usage: " in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("-0.5", -0.5), ("1e-3", 0.001), ("True", True), ("None", None), ("(3, 5)", (3, 5)),
+        ("max", "max"), ("'3'", "3"), ("a=b", "a=b"), ("", ""), ("open('x')", "open('x')"), ("true", "true"),
+    ],
+)  # fmt: skip
+def test_values_are_literals_or_else_strings(text, value):
+    assert parsed([f"k={text}"], batch=None) == {"k": value}
+    assert type(parsed([f"k={text}"])["k"]) is type(value)
+
+
+def test_settings_may_follow_one_another():
+    out = done("summary", "toy.py", "--set", "width=3", "rate=0", "limit=40")
+    assert out.endswith("width=3 rate=0.0 lr=0.05 limit=40 crop=1\n")
+    assert "width=3 rate=0.0" in done("summary", "toy.py", "width=3", "--set", "rate=0")
+    assert done("train", "toy.py", "--set", "width=3", "epochs=1").startswith("toy width=3 epochs=1: ")
+    assert " of 96), loss" in done("eval", "toy.py", "--set", "batch=7", "rate=0.1")
+    for command in ("train", "eval", "summary"):
+        result = minet(command, "toy.py", "--set", "width=3", "other.py")
+        assert result.exit_code == 2
+        assert "Usage: " in result.stderr
+        assert "'other.py' is not NAME=VALUE" in result.stderr
+
+
+def test_version():
+    import minet as package
+
+    assert done("--version") == f"minet {package.__version__}\n"
+
+
+@pytest.mark.parametrize("args", [["summary", "toy.py"], ["--help"], ["train", "toy.py"]])
+def test_standard_output_that_is_full_closed_or_gone_is_no_traceback(args):
+    run = f"{sys.executable} -m minet {' '.join(args)}"
+    for redirected, status, said in (
+        (f"{run} >/dev/full", 2, "error: standard output cannot be written to: No space left on device\n"),
+        (f"{run} >&-", 2, "error: standard output is closed\n"),
+        (f"set -o pipefail; {run} | true", 1, ""),
+    ):
+        got = subprocess.run(
+            ["bash", "-c", redirected], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (got.returncode, got.stderr) == (status, said), redirected
+    assert not Path("runs").exists()
+
+
+# -- eval, summary, check ---------------------------------------------------------------------------
+
+
+def test_eval_finds_the_newest_weights_and_the_settings_they_were_trained_with():
+    trained = done("train", "toy.py", "--set", "width=5", "--set", "limit=80")
+    accuracy = re.search(r"test accuracy  (\S+ %)", trained)[1]
+    out = done("eval", "toy.py")
+    assert out.startswith(f"{accuracy} of digits test right (")
+    assert " of 80), loss " in out
+    assert out.endswith("with runs/toy/weights.safetensors\n")
+    shutil.move("runs/toy/weights.safetensors", "w")
+    assert done("eval", "toy.py", "--weights", "w", "--batch", 7).startswith(accuracy)
+    assert "w: does not fit this net" in refused("eval", "toy.py", "--weights", "w", "--set", "width=8")
+
+
+def test_eval_without_weights_is_told():
+    assert "runs/toy: no run of toy" in refused("eval", "toy.py")
+    assert "none: no such file" in refused("eval", "toy.py", "--weights", "none")
+    assert "toy.py: not a whole safetensors file" in refused("eval", "toy.py", "--weights", "toy.py")
+
+
+def test_eval_on_data_that_does_not_fit_is_told():
+    done("train", "toy.py", "--out", "out")
+    change(("input_shape = (1, 8, 8)", "input_shape = (1, 4, 16)"), name="toy.py")
+    said = refused("eval", "toy.py", "--weights", "out")
+    assert said.startswith("error: toy.py: digits test: its images are (1, 8, 8), the net takes (1, 4, 16)")
+
+
+def test_eval_takes_a_run_folder_and_refuses_others():
+    done("train", "toy.py", "--epochs", 1, "--out", "out")
+    assert done("eval", "toy.py", "--weights", "out").endswith("with out/weights.safetensors\n")
+    Path("none").mkdir()
+    assert "none: is a folder" in refused("eval", "toy.py", "--weights", "none")
+
+
+def test_eval_is_never_of_another_models_weights():
+    shutil.copy("toy.py", "toy-2.py")
+    done("train", "toy.py", "--epochs", 1)
+    done("train", "toy-2.py", "--epochs", 1, "--set", "width=3")  # the newest in a folder of toy's pattern
+    assert "with runs/toy/weights" in done("eval", "toy.py")
+    assert "with runs/toy-2/weights" in done("eval", "toy-2.py")
+    assert "runs/toy: no run" not in done("train", "toy.py", "--resume", "--epochs", 2)
+    other = change(("width", "maps"), name="other.py")
+    said = refused("eval", other, "--weights", "runs/toy-2")
+    assert "runs/toy-2/weights.safetensors: the weights are of toy-2, not of other" in said
+
+
+def test_eval_of_weights_that_are_not_finite_is_an_error():
+    done("train", "toy.py", "--epochs", 1, "--out", "out")
+    arrays, facts = checkpoint.read("out/weights.safetensors")
+    arrays["0/linear.w"][0] = np.nan
+    checkpoint.write("out/weights.safetensors", arrays, facts)
+    said = refused("eval", "toy.py", "--weights", "out")
+    assert "out/weights.safetensors: the loss on digits test is nan: 0/linear.w is not finite" in said
+
+
+def test_summary_shows_layers_and_settings():
+    out = done("summary", "toy.py", "--set", "width=3", "--batch", 8)
+    assert "Linear(3)" in out
+    assert "batch 8" in out
+    assert out.endswith("settings: batch=8 epochs=2 width=3 rate=0.2 lr=0.05 limit=96 crop=1\n")
+    assert "toy.py: has no setting" in refused("summary", "toy.py", "--set", "depth=3")
+
+
+LAYER = """
+from minet import Layer, update
+
+class Base(Layer):
+    def out_shape(self, in_shape):
+        return in_shape
+
+class Double(Base):
+    def fprop_cpu(self, x, y, beta, train):
+        update(y, 2 * x, beta)
+    def bprop_cpu(self, x, dy, dx, beta):
+        if dx is not None:
+            update(dx, 2 * dy, beta)
+    @classmethod
+    def examples(cls):
+        yield lambda: cls(), (2, 3, 4)
+        yield lambda: cls(), (1, 1, 1)
+
+class Bare(Base):
+    pass
+"""
+
+
+def test_check_proves_the_layers_of_a_file():
+    Path("double.py").write_text(LAYER.split("class Bare")[0])
+    for name in ("double.py", "double.py:Double", "./double.py"):
+        out = done("check", name)
+        assert out.startswith("Double() on (2, 3, 4), batch 3, cpu\n  PASS  shape\n")
+        assert "Double() on (1, 1, 1)" in out
+        assert "FAIL" not in out
+
+
+def test_check_takes_a_base_class_too_if_it_has_examples():
+    Path("double.py").write_text(LAYER.replace("class Bare(Base)", "class Bare(Double)"))
+    assert done("check", "double.py").count("Double() on (2, 3, 4)") == 1
+    assert "Bare() on (2, 3, 4)" in done("check", "double.py")
+
+
+def test_check_has_status_1_if_a_check_fails():
+    Path("double.py").write_text(LAYER.split("class Bare")[0].replace("2 * dy", "3 * dy"))
+    result = minet("check", "double.py")
+    assert result.exit_code == 1
+    assert "FAIL  gradient" in result.stdout
+    assert result.stderr == ""
+
+
+def test_check_knows_minets_own_layers_by_stem_and_class():
+    assert done("check", "prelu") == done("check", "PReLU")
+    assert "Identity() on" in done("check", "identity")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("none.py", "none.py: no such file"),
+        ("double.py", "double.py:19: Bare has no examples() to be checked on"),
+        ("double.py:Bare", "double.py:19: Bare has no examples() to be checked on"),
+        ("double.py:", "'double.py:' wants the name of a class after the colon, got ''"),
+        ("double.py:A:x", "'double.py:A:x' wants the name of a class after the colon, got 'A:x'"),
+        (
+            "double.py:Doubel",
+            "double.py: has no layer Doubel; it has Base, Double, Bare\n  hint: did you mean Double?",
+        ),
+        ("empty.py", "empty.py: defines no layer"),
+        ("broken.py", "broken.py:1: ZeroDivisionError"),
+        ("PRelu", "there is no layer 'PRelu'; the layers are: "),
+        ("raises.py", "raises.py:2: Raises.examples() fails: ValueError: no"),
+        ("nothing.py", "nothing.py:2: Nothing.examples() gives nothing"),
+        ("odd.py", "odd.py:2: Odd.examples() gives 3, not a pair of "),
+        ("prelu --backend gpu", "there is no backend 'gpu'"),
+    ],
+)
+def test_check_tells_that_there_is_nothing_to_check(name, said):
+    Path("double.py").write_text(LAYER)
+    Path("empty.py").write_text("from minet.layers import PReLU")
+    Path("broken.py").write_text("1 / 0")
+    head = "from minet import Layer\nclass {}(Layer):\n    @classmethod\n    def examples(cls): {}\n"
+    Path("raises.py").write_text(head.format("Raises", "raise ValueError('no')"))
+    Path("nothing.py").write_text(head.format("Nothing", "return []"))
+    Path("odd.py").write_text(head.format("Odd", "return [3]"))
+    assert said in refused("check", *name.split())
+
+
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [
+        ("cls(2), (3, 4, 5)", "gives Wide(2) itself, not what makes it at each call"),
+        ("cls, (3, 4, 5)", "gives a maker that fails: TypeError: "),
+        ("cls(), (3, 4, 5)", "fails: TypeError: "),
+        ("(lambda: cls(-1)), (3, 4, 5)", "gives a maker that fails: LayerError: "),
+        ("(lambda: 3), (3, 4, 5)", "gives a maker of 3, not of a layer"),
+        ("(lambda: cls(2)), (3, 4)", "gives the shape (3, 4), not (C, H, W)"),
+        ("(lambda: cls(2)), (3, 4, 0)", "gives the shape (3, 4, 0), not (C, H, W)"),
+        ("(lambda: cls(2)), 7", "gives the shape 7, not (C, H, W)"),
+        ("lambda: cls(2)", "gives <function "),
+    ],
+)
+def test_check_tells_what_is_wrong_with_examples_before_it_begins(example, said):
+    Path("wide.py").write_text(
+        LAYER.split("class Bare")[0]
+        + f"""
+class Wide(Base):
+    def __init__(self, width):
+        if width < 0:
+            raise self.error("width must be positive")
+    @classmethod
+    def examples(cls):
+        yield {example}
+"""
+    )
+    told = refused("check", "wide.py")
+    assert "error: wide.py:20: Wide.examples() " + said in told
+    assert told.endswith("hint: @classmethod def examples(cls): yield lambda: cls(...), (3, 7, 6)\n")
+
+
+def test_check_ends_with_a_verdict_for_each_class():
+    Path("double.py").write_text(LAYER.replace("class Bare(Base)", "class Bare(Double)"))
+    *_, empty, double, bare = done("check", "double.py").splitlines()
+    assert empty == ""
+    counts = re.fullmatch(r"Double: (\d+) passed, 0 failed, (\d+) skipped", double)
+    assert int(counts[1]) > int(counts[2])
+    assert bare == double.replace("Double", "Bare")
+    Path("double.py").write_text(LAYER.split("class Bare")[0].replace("2 * dy", "3 * dy"))
+    last = minet("check", "double.py").stdout.splitlines()[-1]
+    assert int(re.fullmatch(r"Double: \d+ passed, (\d+) failed, \d+ skipped", last)[1]) >= 2
+
+
+def test_help_is_there_for_each_command():
+    assert "train" in done("--help")
+    for command in ("train", "eval", "summary", "check"):
+        assert f"{command} [OPTIONS]" in done(command, "--help")
+
+
+def test_help_does_not_import_what_is_slow():
+    code = "import sys; from minet.cli.main import main\n"
+    code += "try: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "train", "--help"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    loaded = set(run.stdout.split("\n")[-2].split())
+    assert "minet.cli" in loaded
+    assert not loaded & {"numba", "matplotlib", "rich.progress", "safetensors", "pooch", "minet.layers.prelu"}
+
+
+def test_a_file_of_minets_own_is_the_module_that_is_imported():
+    import minet.layers
+    from minet.testing.layerfile import classes
+
+    for stem in minet.layers.stems():
+        (cls,) = classes(f"{minet.layers.__path__[0]}/{stem}.py")
+        assert getattr(minet.layers, cls.__name__) is cls

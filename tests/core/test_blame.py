@@ -1,0 +1,166 @@
+"""A layer's own mistakes: what it raises and what it declares comes back as an error that says where."""
+
+import sys
+
+import numpy as np
+import pytest
+from zoo import Toy
+
+from minet import LayerError, MinetError, Net, Param, State
+from minet.core.naming import caller, defined
+from minet.layers import PReLU, ReLU
+from minet.testing import check_layer, run
+
+HERE = "test_blame.py"
+
+
+def line() -> int:
+    """The line of the caller."""
+    return sys._getframe(1).f_lineno
+
+
+def test_an_exception_of_the_layers_own_says_where():
+    class Clumsy(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            y[...] = x[:, :1, :1].reshape(3)
+
+    net, here = Net([Toy(), Clumsy()], (2, 3, 4), 2), line()
+    with pytest.raises(LayerError, match="reshape") as caught:
+        net.fprop(np.zeros((2, 3, 4, 2)))
+    first, second, hint = str(caught.value).splitlines()
+    assert first.startswith("1:Clumsy (") and first.endswith(f"{HERE}:{here})")
+    assert f"fprop_cpu raised ValueError at tests/core/{HERE}:{here - 2}: " in second
+    assert "--debug" in hint and isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("method", ["bprop_cpu", "params", "state", "out_shape", "on_bind"])
+def test_whatever_method_raises_is_named(method):
+    def fail(self, *args):
+        raise RuntimeError("of its own")
+
+    fail.__code__ = fail.__code__.replace(co_name=method)
+    clumsy = type("Clumsy", (Toy,), {method: fail})
+    with pytest.raises(
+        LayerError, match=rf"1:Clumsy .*\n  {method} raised RuntimeError at tests/core/{HERE}:\d+: of"
+    ):
+        net = Net([Toy(), clumsy()], (2, 3, 4), 2)
+        net.bprop(net.fprop(np.zeros((2, 3, 4, 2)), train=True))
+
+
+def test_run_names_the_layer_too():
+    class Clumsy(Toy):
+        def bprop_cpu(self, x, dy, dx, beta):
+            raise KeyError("nothing")
+
+    x = np.zeros((2, 3, 4, 2))
+    with pytest.raises(LayerError, match=r"Clumsy .*\n  bprop_cpu raised KeyError"):
+        run([Clumsy()], x, x)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (None, r"params\(\) must return a dict, got None"),
+        ({"w": (3,)}, r"params\(\) must return Params, got \(3,\) for 'w'"),
+        ({3: Param((3,))}, r"params\(\) has the name 3"),
+        ({"items": Param((3,))}, r"params\(\) has the name 'items'"),
+        ({"w": Param((-3,))}, r"params\(\) gives 'w' the shape \(-3,\)"),
+        ({"w": Param(3)}, r"params\(\) gives 'w' the shape 3"),
+        ({"w": Param((3,), bounds=(2, 1))}, r"params\(\) gives 'w' the bounds \(2, 1\)"),
+        ({"w": Param((3,), init="he")}, r"initial w 'he' does not fit \(3,\)"),
+        ({"w": Param((3,), init=np.nan)}, "initial w is not finite"),
+        ({"w": Param((3,), init=[1, 2])}, r"initial w of shape \(2,\) does not fit \(3,\)"),
+    ],
+)
+def test_nonsense_from_params(said, found):
+    odd = type("Odd", (Toy,), {"params": lambda self, in_shape: said})()
+    with pytest.raises(LayerError, match=rf"Odd .*\n  {found}"):
+        Net(odd, (2, 3, 4), 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ([], r"state\(\) must return a dict, got \[\]"),
+        ({"m": 3}, r"state\(\) must return States, got 3 for 'm'"),
+        ({"m": State((2, 1.5))}, r"state\(\) gives 'm' the shape \(2, 1.5\)"),
+        ({"m": State((2,), "uint7")}, r"state\(\) gives 'm' the dtype 'uint7'"),
+        ({"m": State((2,), "object")}, r"state\(\) gives 'm' the dtype 'object'"),
+    ],
+)
+def test_nonsense_from_state(said, found):
+    odd = type("Odd", (Toy,), {"state": lambda self, in_shape, out_shape: said})()
+    with pytest.raises(LayerError, match=rf"Odd .*\n  {found}"):
+        Net(odd, (2, 3, 4), 2)
+
+
+def test_an_array_of_the_nets_cannot_be_replaced():
+    net = Net(PReLU(), (2, 3, 4), 2)
+    layer = net.graph
+    with pytest.raises(TypeError, match=r"'a' is an array of the net's: write into it"):
+        layer.g.a = np.zeros(2)
+    with pytest.raises(TypeError, match="write into it"):
+        net.params["prelu.a"] = np.zeros(2)
+    layer.g.a += 1
+    layer.g["a"] *= 2
+    layer.p.a[...] = 3
+    assert net.grads["prelu.a"].tolist() == [2, 2] and net.params["prelu.a"].tolist() == [3, 3]
+
+
+def test_a_layer_without_settings_takes_none():
+    for make in (lambda: ReLU(0.1), lambda: ReLU(slope=3)):
+        with pytest.raises(
+            LayerError, match=rf"ReLU \(tests/core/{HERE}:\d+\)\n  ReLU takes no settings, got"
+        ):
+            make()
+
+
+@pytest.mark.parametrize("name", ["p", "g", "s", "path", "train", "key"])
+def test_a_setting_that_the_net_would_overwrite(name):
+    layer = Toy()
+    setattr(layer, name, 3)
+    with pytest.raises(LayerError, match=f"self.{name} is for the net to set"):
+        Net(layer, (2, 3, 4), 2)
+
+
+def test_the_kit_says_that_a_class_is_where_it_stands():
+    class Wrong(Toy):
+        def out_shape(self, in_shape):
+            raise self.error("never")
+
+    report = check_layer(Wrong, (2, 3, 4))
+    assert all(f"Wrong (tests/core/{HERE}:{line() - 5})" in check.detail for check in report.failed[:2])
+    assert caller(sys._getframe(), Toy)[1] == line() and defined(int) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("args", "found"),
+    [
+        ((ReLU(), (2, 3, 4)), "make is ReLU"),
+        ((lambda: 5, (2, 3, 4)), r"make\(\) gave 5"),
+        ((ReLU, (3, 4)), r"cannot be checked on \(3, 4\)"),
+        ((ReLU, (3, 4, 0)), r"cannot be checked on \(3, 4, 0\)"),
+    ],
+)
+def test_what_cannot_be_checked(args, found):
+    with pytest.raises(MinetError, match=found):
+        check_layer(*args)
+    with pytest.raises(MinetError, match="batch 0"):
+        check_layer(ReLU, (2, 3, 4), batch=0)
+    with pytest.raises(MinetError, match="there is no backend 'abacus'"):
+        check_layer(ReLU, (2, 3, 4), backend="abacus")
+
+
+def test_a_loss_and_a_solver_must_be_some():
+    from minet import SoftmaxCrossEntropy
+
+    with pytest.raises(MinetError, match=r"loss must be one such as SoftmaxCrossEntropy\(\), got <class"):
+        Net(PReLU(), (2, 1, 1), 2, loss=SoftmaxCrossEntropy)
+    net = Net(PReLU(), (2, 1, 1), 2, loss=SoftmaxCrossEntropy())
+    with pytest.raises(MinetError, match=r"takes a solver such as SGD\(0.01\), got 0.1"):
+        net.train_step(np.zeros((2, 1, 1, 2)), np.zeros(2, int), 0.1)
+
+
+def test_types_may_be_numpys():
+    assert Net(PReLU(), (2, 1, 1), 2, dtype=np.float64).be.dtype == np.float64
+    assert run(PReLU(), np.ones((2, 1, 1, 2)), dtype=np.float32).y.dtype == np.float32

@@ -1,0 +1,301 @@
+"""The layer contract: names, places, declarations, errors, copies."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from zoo import Toy
+
+from minet import Concat, Layer, LayerError, MinetError, Net, Param, Sequential, State, Sum, update
+from minet.core.node import Named
+from minet.layers import Identity
+
+HERE = Path(__file__).name
+
+
+def line() -> int:
+    """The line of the caller."""
+    return inspect.stack()[1].lineno
+
+
+def made_on(layer: Layer) -> int:
+    file, number = layer.made_at
+    assert Path(file).name == HERE
+    return number
+
+
+class Odd(Toy):
+    """Takes an odd H only."""
+
+    def out_shape(self, in_shape):
+        if in_shape[1] % 2 == 0:
+            raise self.error(f"H={in_shape[1]} is even", "crop a row")
+        return in_shape
+
+
+# -- names and places -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("Conv", "conv"), ("GaussianPool", "gaussian_pool"), ("PReLU", "prelu"), ("ReLU", "relu"),
+        ("LRN", "lrn"), ("BatchNorm", "batch_norm"), ("Conv2D", "conv2d"), ("MyOwnThing", "my_own_thing"),
+    ],
+)  # fmt: skip
+def test_stem(name, stem):
+    assert type(name, (Layer,), {}).stem() == stem
+
+
+def test_made_at_is_the_line_that_calls_the_class():
+    assert made_on(Toy()) == line()
+    layers = [
+        Toy(),
+        Toy(),
+    ]
+    assert [made_on(layer) - line() for layer in layers] == [-3, -2]
+
+
+def make_toy():
+    return Toy()
+
+
+class Block(Sequential):
+    def __init__(self, last):
+        super().__init__(Toy(), [Toy(), last])
+
+
+class Swish(Toy):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+
+def test_made_at_in_helpers_and_constructors():
+    assert made_on(make_toy()) == inspect.getsourcelines(make_toy)[1] + 1
+    assert made_on(Swish(2)) == line()
+    block, here = Block(Toy()), line()
+    inside = inspect.getsourcelines(Block.__init__)[1] + 1
+    assert made_on(block) == here
+    first, nested = block.children
+    assert (made_on(first), made_on(nested), made_on(nested.children[0])) == (inside, inside, inside)
+    assert made_on(nested.children[1]) == here
+
+
+def test_made_at_of_what_stands_for_a_list():
+    branch, here = Concat([Toy()], (Toy(),)), line()
+    assert [made_on(child) for child in branch.children] == [here, here]
+    net, here = Net([Toy(), Toy()], (1, 2, 3), 1), line()
+    assert made_on(net.graph) == here
+
+
+def test_made_at_of_a_twin_is_where_it_was_made():
+    first = Toy()
+    second, here = first.twin(), line()
+    assert made_on(second) == here
+    assert made_on(first.clone()) == made_on(first)
+
+
+def test_path_full_path_and_where():
+    layer, here = Toy(), line()
+    assert (layer.path, layer.full_path) == ("", "toy")
+    assert layer.where.startswith("Toy (") and layer.where.endswith(f"{HERE}:{here})")
+    Net(Sequential(Identity(), Concat(Identity(), layer)), (1, 2, 3), 1)
+    assert (layer.path, layer.full_path) == ("1/1", "1/1/toy")
+    assert layer.where.startswith("1/1:Toy (")
+
+
+def test_where_is_relative_to_the_working_directory(monkeypatch):
+    layer, here = Toy(), line()
+    monkeypatch.chdir(Path(__file__).parent)
+    assert layer.where == f"Toy ({HERE}:{here})"
+
+
+def test_where_of_code_without_a_file():
+    scope = {"Toy": Toy}
+    exec(compile("layer = Toy()", "<string>", "exec"), scope)
+    assert scope["layer"].where == "Toy (<string>:1)"
+
+
+def test_repr_is_what_was_typed():
+    assert repr(Swish(2)) == "Swish(2)"
+    assert repr(Swish(scale="a")) == "Swish(scale='a')"
+    assert repr(Swish(scale=np.tanh)) == f"Swish(scale={np.tanh!r})"
+    assert repr(Swish(make_toy)) == "Swish(make_toy)"
+    assert repr(Swish(Toy)) == "Swish(Toy)"
+    assert repr(Swish(np.zeros((2, 3)))) == "Swish(<array (2, 3)>)"
+    assert repr(Sum(Toy(), [Swish(1), Identity()])) == "Sum(Toy(), Sequential(Swish(1), Identity()))"
+
+
+def test_walk_is_parents_first_in_forward_order():
+    a, b, c = Toy(), Toy(), Toy()
+    inner = Concat(b, c)
+    graph = Sequential(a, inner)
+    assert list(graph.walk()) == [graph, a, inner, b, c]
+    assert list(a.walk()) == [a]
+
+
+# -- declarations -----------------------------------------------------------------------------------
+
+
+def test_defaults_of_declarations():
+    assert Param((2, 3)) == Param((2, 3), 0.0, decay=True, lr=1.0, bounds=None)
+    assert State((2,)) == State((2,), None, per_sample=True, persistent=False, scratch=False, init=0.0)
+    assert Layer().params((1, 2, 3)) == {} == Layer().state((1, 2, 3), (1, 2, 3))
+    assert Layer().children == ()
+
+
+def test_what_a_subclass_has_not_written():
+    class Empty(Layer):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Empty does not declare out_shape"):
+        Empty().configure((1, 2, 3))
+    with pytest.raises(NotImplementedError, match=r"Empty has no examples\(\)"):
+        Empty.examples()
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 4), (3, 4, 5, 6), (0, 4, 5), (3, -4, 5), (3, 4.0, 5), (3, True, 5), (3, "4", 5)]
+)
+def test_an_input_shape_that_is_none(shape):
+    with pytest.raises(LayerError, match=r"three whole positive sizes \(C, H, W\)") as caught:
+        Toy().configure(shape)
+    assert f"input {shape}" in str(caught.value)
+
+
+@pytest.mark.parametrize("out", [None, 3, [1, 2, 3], (1, 2), (1, 2, 0), (1, 2, 3.0), (1, 2, -3)])
+def test_an_output_shape_that_is_none(out):
+    layer = Toy()
+    layer.out_shape = lambda in_shape: out
+    message = f"out_shape gave {out!r}, which is not (K, P, Q)"
+    with pytest.raises(LayerError, match=re.escape(message)):
+        layer.configure((1, 2, 3))
+
+
+def test_numpy_integers_are_sizes():
+    assert Toy().configure(tuple(np.array([1, 2, 3]))) == (1, 2, 3)
+
+
+# -- errors -----------------------------------------------------------------------------------------
+
+
+def test_error_tells_path_class_line_input_and_hint(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent)
+    graph, here = Sequential(Toy(), Sum(Toy(), [Toy(), Odd()])), line()
+    with pytest.raises(LayerError) as caught:
+        Net(graph, (3, 4, 5), 2)
+    assert str(caught.value) == (
+        f"1/1/1:Odd ({HERE}:{here}), input (3, 4, 5)\n"  #
+        "  H=4 is even\n"
+        "  hint: crop a row"
+    )
+    assert (caught.value.message, caught.value.hint) == ("H=4 is even", "crop a row")
+    assert caught.value.layer is graph.children[1].children[1].children[1]
+
+
+def test_error_without_hint_or_shape():
+    layer = Toy()
+    assert str(layer.error("is odd")) == f"{layer.where}\n  is odd"
+    assert str(layer.error("is odd", in_shape=(1, 2, 3))) == f"{layer.where}, input (1, 2, 3)\n  is odd"
+    assert str(LayerError("is odd", "so")) == "is odd\n  hint: so"
+
+
+def test_a_bare_layer_error_learns_where_it_was_raised():
+    class Plain(Toy):
+        def out_shape(self, in_shape):
+            raise LayerError("no")
+
+    layer = Plain()
+    with pytest.raises(LayerError) as caught:
+        layer.configure((1, 2, 3))
+    assert str(caught.value) == f"{layer.where}, input (1, 2, 3)\n  no"
+
+
+def test_a_layer_without_maths():
+    class Mute(Layer):
+        def out_shape(self, in_shape):
+            return in_shape
+
+    net = Net(Mute(), (2, 3, 4), 2)
+    with pytest.raises(LayerError, match=r"Mute has no fprop_cpu, and overrides no fprop") as caught:
+        net.fprop(np.zeros((2, 3, 4, 2)))
+    assert "hint: write fprop_cpu(...)" in str(caught.value)
+    net.x = np.zeros((2, 3, 4, 2), "float32")
+    with pytest.raises(LayerError, match=r"Mute has no bprop_cpu, and overrides no bprop"):
+        net.bprop(np.zeros((2, 3, 4, 2)))
+
+
+# -- Named and update -------------------------------------------------------------------------------
+
+
+def test_named_reads_as_attributes():
+    named = Named(mean=1, sigma=2)
+    assert (named["mean"], named.mean, list(named)) == (1, 1, ["mean", "sigma"])
+    with pytest.raises(AttributeError, match=r"no 'bias' here; there is mean, sigma"):
+        named.bias
+    with pytest.raises(AttributeError, match=r"no 'bias' here; there is nothing"):
+        Named().bias
+    assert not hasattr(named, "__deepcopy__")
+
+
+@pytest.mark.parametrize("beta", [0, 0.0, 1, 0.5, -2.0, np.float32(0.25)])
+def test_update(beta):
+    out, value = np.array([1.0, 2.0], "float32"), np.array([10.0, 20.0])
+    update(out, value, beta)
+    np.testing.assert_array_equal(out, [beta * 1 + 10, beta * 2 + 20])
+    np.testing.assert_array_equal(value, [10, 20])
+    assert out.dtype == np.float32
+
+
+def test_update_at_beta_0_reads_nothing():
+    out = np.full(3, np.nan)
+    update(out, np.arange(3.0), 0.0)
+    np.testing.assert_array_equal(out, [0, 1, 2])
+
+
+# -- copies -----------------------------------------------------------------------------------------
+
+
+def test_a_clone_is_unbound_and_keeps_the_settings():
+    layer = Swish(3)
+    Net(layer, (2, 3, 4), 2)
+    other = layer.clone()
+    assert (other.scale, repr(other), type(other)) == (3, "Swish(3)", Swish)
+    assert layer.bound and not other.bound and other.path == ""
+    assert not hasattr(other, "p")
+    Net(other, (2, 3, 4), 2)
+    assert not np.shares_memory(other.p.a, layer.p.a)
+
+
+def test_the_clone_of_a_container_has_clones_inside():
+    graph = Sequential(Toy(), Sum(Toy(), Identity()))
+    other = graph.clone()
+    assert repr(other) == repr(graph)
+    assert not set(graph.walk()) & set(other.walk())
+
+
+def test_twins_inside_stay_twins_in_a_clone():
+    first = Toy()
+    graph = Sequential(first, Sum(Identity(), [first.twin(), Toy()]))
+    other = graph.clone()
+    one, _, _, _, two, three = [layer for layer in other.walk() if layer is not other]
+    assert two.tied is one and one.tied is None and three.tied is None
+    net = Net(other, (2, 3, 4), 1)
+    assert list(net.params) == ["0/toy.a", "1/1/1/toy.a"]
+    assert two.p.a is one.p.a and first.bound is False
+
+
+def test_a_twin_of_a_twin_is_a_twin_of_the_first():
+    first = Toy()
+    assert first.twin().twin().tied is first
+    assert first.twin().clone().tied is None
+
+
+def test_errors_of_minet_have_one_root():
+    assert issubclass(LayerError, MinetError)
+    assert str(MinetError("a")) == "a" and str(MinetError("a", "b")) == "a\n  hint: b"

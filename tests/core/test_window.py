@@ -1,0 +1,109 @@
+"""The geometry of sliding windows: settings, output sizes, and what does not fit."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from zoo import Toy
+
+from minet import LayerError
+from minet.core.window import MARCHING, Window, bands, pair
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(3, (3, 3)), ((3, 5), (3, 5)), ([3, 5], (3, 5)), (np.int64(4), (4, 4)), ((2.0, np.int8(3)), (2, 3)),
+     (np.array([1, 2]), (1, 2))],
+)  # fmt: skip
+def test_a_setting_is_one_number_or_two(value, expected):
+    found = pair(Toy(), "stride", value)
+    assert found == expected and [type(size) for size in found] == [int, int]
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, (3, 0), (1, 2, 3), (3,), 2.5, (1, 2.5), "3", "35", None, True, (3, None), float("inf"),
+              (float("inf"), 1), (float("nan"), 1)],
+)  # fmt: skip
+def test_other_settings_are_refused(value):
+    message = f"stride must be one or two whole numbers of at least 1, got {value!r}"
+    with pytest.raises(LayerError, match=re.escape(message)) as caught:
+        pair(Toy(), "stride", value)
+    assert "hint: give stride=3 or stride=(3, 5)" in str(caught.value)
+
+
+def test_zero_is_a_pad():
+    assert pair(Toy(), "pad", 0, 0) == (0, 0)
+    with pytest.raises(
+        LayerError, match=r"pad must be .* at least 0, got -1\n  hint: give pad=0 or pad=\(1, 2\)"
+    ):
+        pair(Toy(), "pad", -1, 0)
+
+
+def test_pool():
+    assert Window.pool(Toy(), (3, 5), None, 0) == ((3, 5), (3, 5), (0, 0), (1, 1))
+    assert Window.pool(Toy(), 3, (1, 2), (2, 1)) == ((3, 3), (1, 2), (2, 1), (1, 1))
+    for pad in (3, (3, 0), (0, 4)):
+        with pytest.raises(LayerError, match=r"pad \(\d, \d\) must be smaller than the window \(3, 3\)"):
+            Window.pool(Toy(), 3, None, pad)
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3, 7])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_out_hw_counts_the_windows_that_fit(size, window, stride, dilation):
+    for pad in range(4):
+        starts = range(-pad, size + pad, stride)
+        count = sum(start + dilation * (window - 1) < size + pad for start in starts)
+        geometry = Window((1, window), (1, stride), (0, pad), (1, dilation))
+        if count:
+            assert geometry.out_hw(Toy(), (3, 4, size)) == (4, count)
+        else:
+            with pytest.raises(LayerError, match=rf"does not fit W={size} with pad {pad}"):
+                geometry.out_hw(Toy(), (3, 4, size))
+
+
+def test_every_pooling_window_meets_the_image():
+    for size in range(1, 9):
+        for pad in range(3):
+            window = Window.pool(Toy(), 3, 2, pad)
+            try:
+                out, _ = window.out_hw(Toy(), (1, size, 9))
+            except LayerError:
+                continue
+            starts = [2 * p - pad for p in range(out)]
+            assert all(start + 3 > 0 and start < size for start in starts)
+
+
+def test_what_does_not_fit_is_told_with_sizes():
+    with pytest.raises(LayerError) as caught:
+        Window((9, 9), (1, 1), (0, 0)).out_hw(Toy(), (64, 4, 12))
+    assert caught.value.message == "window 9x9 does not fit H=4 with pad 0"
+    assert caught.value.hint == "raise pad or shrink window"
+    with pytest.raises(LayerError, match=r"window 3x3 spread by dilation 4 does not fit W=5 with pad 1"):
+        Window((3, 3), (1, 1), (1, 1), (1, 4)).out_hw(Toy(), (1, 5, 5))
+
+
+def test_what_begins_and_what_overlaps():
+    window = Window((5, 3), (2, 3), (2, 1))
+    assert window.reach == (3, 1)  # windows that hold a row, a column
+    # Windows begin at rows -2, 0, 2, at columns -1, 2, 5: groups are -2 -1, 0 1, 2 3, and -1 0 1, 2 3 4.
+    assert [window.beginning(size, axis=0) for size in (1, 2, 3, 5)] == [2, 2, 3, 4]
+    assert [window.beginning(size) for size in (1, 2, 3, 5, 6)] == [1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("threads", "rows", "reach", "expected"),
+    [
+        (MARCHING, 100, 1, 1),  # enough without
+        (MARCHING // 4, 100, 2, 4),
+        (MARCHING // 4, 100, 21, 2),  # none less than twice as high as what they share
+        (1, 7, 4, 1),
+        (0, 7, 1, 7),
+        (1, 10**6, 1, 1 << 15),  # what a grid takes
+    ],
+)
+def test_a_march_is_cut_into_bands(threads, rows, reach, expected):
+    assert bands(threads, rows, reach) == expected

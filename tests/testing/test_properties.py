@@ -1,0 +1,104 @@
+"""Random graphs of all layers keep the contract, however they are nested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+from hypothesis import assume, given, note, settings
+from hypothesis import strategies as st
+
+from minet import Concat, Layer, LayerError, Net, Sequential, Sum
+from minet.core.layer import Shape
+from minet.layers import all_layers
+from minet.testing import run_check
+
+CHECKS = (
+    "untouched", "poison", "beta_y", "beta_dx", "slices", "bprop_reads_y", "accumulate", "gradient",
+    "need_dx", "determinism", "evaluation", "batch_sizes", "save_load",
+)  # fmt: skip
+SHAPES = [(2, 7, 6), (3, 4, 5), (1, 6, 1), (4, 1, 1)]
+DEPTH = 3
+EXAMPLES = 120
+
+Made = tuple[Callable[[], Layer], Shape]  # a maker of a graph, and its output shape
+
+
+@cache
+def fitting(in_shape: Shape) -> dict[type[Layer], list[Made]]:
+    """Each class's examples that can take this input."""
+    found: dict[type[Layer], list[Made]] = {}
+    for cls in all_layers():
+        for make, _ in cls.examples():
+            try:
+                net = Net(make(), in_shape, 1)
+            except LayerError:
+                continue
+            found.setdefault(cls, []).append((make, net.output_shape))
+    return found
+
+
+@st.composite
+def leaves(draw: st.DrawFn, in_shape: Shape) -> Made:
+    found = fitting(in_shape)
+    cls = draw(st.sampled_from(list(found)))
+    return draw(st.sampled_from(found[cls]))
+
+
+@st.composite
+def graphs(draw: st.DrawFn, in_shape: Shape, depth: int) -> Made:
+    """A leaf, or a container of graphs; branches that disagree with the first give way to leaves."""
+    if depth < DEPTH and (not depth or draw(st.booleans())):
+        return draw(leaves(in_shape))
+    kind, count = draw(st.sampled_from([Sequential, Concat, Sum])), draw(st.sampled_from([2, 3, 1]))
+    if kind is Sequential:
+        makers, shape = [], in_shape
+        for _ in range(count):
+            make, shape = draw(graphs(shape, depth - 1))
+            makers.append(make)
+        return lambda: Sequential(*(make() for make in makers)), shape
+    parts = [draw(graphs(in_shape, depth - 1))]
+    first = parts[0][1]
+    same = (lambda shape: shape[1:] == first[1:]) if kind is Concat else (lambda shape: shape == first)
+    instead = [made for several in fitting(in_shape).values() for made in several if same(made[1])]
+    for _ in range(count - 1):
+        part = draw(graphs(in_shape, depth - 1))
+        parts.append(part if same(part[1]) else draw(st.sampled_from(instead or parts)))
+    channels = sum(shape[0] for _, shape in parts) if kind is Concat else first[0]
+    return lambda: kind(*(make() for make, _ in parts)), (channels, *first[1:])
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Callable[[], Layer], Shape]:
+    in_shape = draw(st.sampled_from(SHAPES))
+    make, out_shape = draw(graphs(in_shape, DEPTH))
+    assume(out_shape[0] <= 24)
+    return make, in_shape
+
+
+def test_random_graphs_keep_the_contract() -> None:
+    seen: set[type[Layer]] = set()
+    done: set[str] = set()
+
+    @settings(max_examples=EXAMPLES)
+    @given(cases(), st.integers(1, 4))
+    def holds(case: tuple[Callable[[], Layer], Shape], batch: int) -> None:
+        make, in_shape = case
+        text = f"{make()!r} on {in_shape}, batch {batch}"
+        if text in done:  # hypothesis likes to come back
+            return
+        note(text)
+        seen.update(type(layer) for layer in make().walk())
+        for name in CHECKS:
+            check = run_check(name, make, in_shape, batch=batch)
+            assert check.status == "PASS", f"{name}: {check.detail}"
+        done.add(text)
+
+    holds()
+    assert {Sequential, Concat, Sum, *all_layers()} <= seen
+
+
+@pytest.mark.parametrize("in_shape", SHAPES)
+def test_every_class_fits_somewhere(in_shape: Shape) -> None:
+    assert len(fitting(in_shape)) > len(all_layers()) / 2

@@ -1,0 +1,419 @@
+"""The conformance kit itself: it passes what is right, and catches each broken layer of the zoo by name."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+import zoo
+import zoo_cuda
+from zoo import BROKEN, RIGHT, Centre, Noise, Tallest, Toy
+
+from minet import Concat, Layer, MinetError, Param, Sequential, State, Sum, backends
+from minet.backends.host_fallback import HostWarning
+from minet.layers import BatchNorm, Conv, Identity
+from minet.testing import CHECKS, Check, Report, check_layer, layer_checks, run, run_check
+from minet.testing.layerfile import all_examples, classes
+from minet.testing.rig import CheckFailed, expect, values
+
+PARITY = {"thread_order", "parity_emu", "parity_cuda"}  # skipped where there is no kernel, no g++, no GPU
+needs_gxx = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
+
+
+def example(cls):
+    return next(iter(cls.examples()))
+
+
+def numbers(*shape):
+    return np.sin(np.arange(1.0, 1 + np.prod(shape))).reshape(shape)
+
+
+# -- the zoo ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
+def test_a_broken_layer_is_caught_by_name(cls):
+    report = check_layer(*example(cls))
+    assert not report.ok
+    assert {check.name for check in report.failed} == {cls.breaks, *cls.also}, str(report)
+
+
+@pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
+def test_a_failure_explains_itself(cls):
+    for check in check_layer(*example(cls)).failed:
+        found, _, why = check.detail.partition("\n")
+        assert why.startswith(("likely cause: ", "the promise: ")) and len(why) > 20
+        told = r"expected .+, got .+|was not written|was written|not finite|\w+ at .*zoo.py:\d+: .+"
+        assert re.search(told, found), check.detail
+
+
+@needs_gxx
+@pytest.mark.parametrize("cls", zoo_cuda.BROKEN, ids=lambda cls: cls.__name__)
+def test_a_broken_kernel_is_caught_by_name(cls):
+    report = check_layer(*example(cls), backend=cls.on)
+    (failed,) = report.failed
+    assert failed.name == cls.breaks, str(report)
+    said = r"[\w.]+(\[.*\])?: expected .+, got .+\nlikely cause: .{20}"
+    assert re.match(said, failed.detail), failed.detail
+
+
+@needs_gxx
+@pytest.mark.parametrize("cls", zoo_cuda.RIGHT, ids=lambda cls: cls.__name__)
+def test_a_right_kernel_passes_everything(cls):
+    report = check_layer(*example(cls), backend="emu")
+    assert report.ok, str(report)
+    skipped = {check.name for check in report.checks if check.status == "SKIP"}
+    assert skipped == {"gradient", "gradient_eval", "float32", "parity_cuda"} - _on_this_machine()
+    assert check_layer(*example(cls), backend=backends.get("emu", order="reversed")).ok
+
+
+def _on_this_machine():
+    return set() if backends.missing("cuda") else {"parity_cuda"}
+
+
+@needs_gxx
+def test_a_layer_without_a_kernel_is_checked_on_the_host_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = check_layer(*example(Centre), backend="emu")
+    assert report.ok, str(report)
+    why = {check.name: check.detail for check in report.checks if check.status == "SKIP"}
+    assert why["thread_order"] == why["parity_emu"] == "Centre has no kernel: it computes on the host"
+    with pytest.warns(HostWarning, match=r"^Centre .* has no kernel: it computes on the host"):
+        run(Centre(), numbers(2, 3, 4, 5), backend="emu", dtype="float32")
+
+
+@pytest.mark.parametrize("name", sorted(set(CHECKS) - {"parity_cuda"}))  # parity_emu on another device
+def test_every_check_has_its_broken_layer(name):
+    assert any(cls.breaks == name for cls in [*BROKEN, *zoo_cuda.BROKEN])
+
+
+def test_the_zoo_breaks_what_it_says():
+    for cls in [*BROKEN, *zoo_cuda.BROKEN]:
+        assert {cls.breaks, *cls.also} <= set(CHECKS) and cls.breaks not in cls.also
+    assert len(BROKEN) > len(CHECKS)
+    assert all(cls.__doc__ for cls in [*BROKEN, *zoo_cuda.BROKEN])
+
+
+def test_the_zoo_is_a_file_to_check_on_the_command_line():
+    found = [cls.__name__ for cls in classes(zoo.__file__)]
+    assert sorted(found) == sorted(cls.__name__ for cls in (*RIGHT, *BROKEN))
+    [(make, in_shape)] = all_examples(f"{zoo.__file__}:BetaIgnored")
+    assert [check.name for check in check_layer(make, in_shape).failed] == ["beta_y"]
+
+
+@pytest.mark.parametrize("cls", RIGHT, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_right_layer_passes_everything(cls, batch):
+    report = check_layer(*example(cls), batch=batch)
+    assert report.ok, str(report)
+    skipped = {check.name for check in report.checks if check.status == "SKIP"}
+    assert skipped <= PARITY and [check.name for check in report.checks] == list(CHECKS)
+
+
+def test_only_what_is_broken_is_blamed_in_a_graph():
+    report = check_layer(lambda: Sequential(Toy(), Sum(Identity(), zoo.BetaIgnored())), (2, 3, 4))
+    assert "beta_y" in {check.name for check in report.failed}
+    assert check_layer(lambda: Sequential(zoo.BetaIgnored(), Concat(Toy(), Toy())), (2, 3, 4)).ok
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "detail"),
+    [
+        (
+            zoo.BetaIgnored,
+            "beta_y",
+            r"y\[\d, \d, \d, \d\]: expected 0\.\d+, got 0\.\d+\n"
+            r"likely cause: at beta 0.5, train=True, fprop must write beta\*y \+ f\(x\)",
+        ),
+        (zoo.EdgeUnwritten, "shape", r"y\[0, 5, 0, 0\] was not written\nlikely cause: .* loops' ends"),
+        (zoo.InPlace, "untouched", r"x after fprop\[.*\]: expected .*\nlikely cause: .* in place"),
+        (zoo.ErrorScaled, "untouched", r"dy after bprop\[.*\]: expected .*\nlikely cause: .* dy in place"),
+        (zoo.ParameterForgotten, "gradient", r"parameter_forgotten\.a\[\d, 0, 0, 0\]: expected"),
+        (zoo.ByteArgmax, "gradient", r"dx along a random direction: expected .*\n.*not probed one by one"),
+        (zoo.CountsOnDx, "need_dx", r"TypeError at .*zoo\.py:\d+: 'NoneType' .*\nthe promise: Without a dx"),
+        (zoo.HalvesAnything, "bad_shapes", r"input \(1, 1, 1\): expected numbers, got ValueError: cannot"),
+        (zoo.WrongError, "bad_shapes", r"input \(1, 1, 1\): expected a LayerError or a net, got Assertion"),
+        (zoo.BeyondItsSlice, "slices", r"memory beside y was written\nlikely cause: loops run past"),
+        (zoo.OthersMean, "batch_sizes", r"y is not finite at N = 1\nlikely cause: a statistic over N - 1"),
+        (zoo.BatchInEval, "batch_sizes", r"sample 0 alone: y\[.*\n.*samples are mixed in evaluation"),
+    ],
+)
+def test_what_is_said(cls, name, detail):
+    check = run_check(name, *example(cls))
+    assert check.status == "FAIL" and re.match(detail, check.detail), check.detail
+
+
+def test_a_loop_that_writes_nothing_is_told_from_one_that_stops_early():
+    class Lazy(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            pass
+
+    assert run_check("shape", Lazy, (2, 3, 4)).detail.startswith("all of y is as it was before")
+
+
+def test_what_is_never_finite_fails_although_nan_equals_nan():
+    class Log(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            y[...] = np.nan
+
+    check = run_check("poison", Log, (2, 3, 4))
+    assert check.detail.startswith("y is not finite, although x and dy are")
+
+
+def test_an_exception_is_placed_in_the_layer_not_in_numpy():
+    class Stacks(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            np.stack([x, x[:, :1]])
+
+    check = run_check("shape", Stacks, (2, 3, 4))
+    assert re.match(r"ValueError at .*test_testing\.py:\d+: all input arrays must have", check.detail)
+
+
+def test_make_must_make():
+    layer = Toy()
+    check = run_check("determinism", lambda: layer, (2, 3, 4))
+    assert check.detail.startswith("make() gave the same object again")
+    assert "it must make a new layer at each call" in check.detail
+
+
+def test_frozen_parameters_need_no_gradient():
+    class Frozen(Toy):
+        def params(self, in_shape):
+            return {"a": Param((in_shape[0], 1, 1, 1), 0.7, lr=0.0)}
+
+        def bprop_cpu(self, x, dy, dx, beta):
+            kept = self.g.a.copy()
+            super().bprop_cpu(x, dy, dx, beta)
+            self.g.a[...] = kept
+
+    report = check_layer(Frozen, (2, 3, 4))
+    assert report.ok, str(report)
+
+
+def test_parameters_move_within_their_bounds():
+    class Bounded(Toy):
+        def params(self, in_shape):
+            return {"a": Param((50, 1, 1, 1), 0.7, bounds=self.bounds)}
+
+        def fprop_cpu(self, x, y, beta, train):
+            low, high = self.bounds or (None, None)
+            assert low is None or self.p.a.min() >= low
+            assert high is None or self.p.a.max() <= high
+            super().fprop_cpu(x, y, beta, train)
+
+    for bounds in (None, (0.69, None), (None, 0.71), (0.69, 0.71), (None, None)):
+        Bounded.bounds = bounds
+        assert run_check("shape", Bounded, (50, 2, 1)).status == "PASS"
+
+
+def test_state_of_any_type_is_poisoned():
+    class Typed(Toy):
+        def state(self, in_shape, out_shape):
+            types = ("bool", "uint8", "int8", "int64", "float16", "float32", "complex64")
+            return {name: State((1,), name) for name in types} | {
+                "fixed": State((1,), per_sample=False, init=5)
+            }
+
+        def fprop_cpu(self, x, y, beta, train):
+            s = self.s
+            assert s.bool.all() and (s.uint8 == 255).all() and (s.int8 == 127).all()
+            assert (s.int64 == 2**63 - 1).all() and (s.fixed == 5).all()
+            assert all(np.isnan(a).all() for a in (s.float16, s.float32, s.complex64))
+            super().fprop_cpu(x, y, beta, train)
+
+    assert run_check("slices", Typed, (2, 3, 4)).status == "PASS"
+
+
+def test_a_gradient_that_must_vanish_is_no_failure():
+    # The bias before BatchNorm, or all of a net before a layer that ignores it, has no slope but rounding's.
+    report = check_layer(lambda: Sequential(Conv(4, 3), BatchNorm(), Toy()), (2, 5, 6), batch=8)
+    assert report.ok, str(report)
+
+
+# -- reports ----------------------------------------------------------------------------------------
+
+
+def test_a_report_lists_every_check():
+    report = check_layer(zoo.NoDxNoGradient, (4, 6, 5), batch=2)
+    lines = str(report).splitlines()
+    assert lines[0] == report.title == "NoDxNoGradient() on (4, 6, 5), batch 2, cpu"
+    assert [line.split()[1] for line in lines if line.startswith("  PASS") or line.startswith("  FAIL")] == [
+        check.name for check in report.checks if check.status != "SKIP"
+    ]
+    (failed,) = report.failed
+    assert failed.name == "need_dx" and not report.ok
+    at = next(i for i, line in enumerate(lines) if "FAIL" in line)
+    assert lines[at].startswith("  FAIL  need_dx        no_dx_no_gradient.a[")
+    assert lines[at + 1].strip().startswith("likely cause:") and lines[at + 1].startswith(" " * 20)
+
+
+def test_ok_is_no_failure():
+    checks = [Check("a", "PASS"), Check("b", "SKIP", "why")]
+    assert Report("t", checks).ok and str(Report("t", checks)) == "t\n  PASS  a\n  SKIP  b  why"
+    assert not Report("t", [*checks, Check("c", "FAIL")]).ok
+
+
+def test_layer_checks_are_pytest_cases():
+    test = layer_checks(Toy)
+    (mark,) = test.pytestmark
+    ids = [case.id for case in mark.args[1]]
+    assert len(ids) == len(CHECKS) == len(set(ids))
+    assert ids[0] == "shape-Toy()(4,6,5)"
+    for case in mark.args[1]:
+        if case.values[2] not in PARITY:
+            test(*case.values)
+
+
+def test_layer_checks_fail_and_skip_as_pytest_does():
+    test = layer_checks(zoo.BetaIgnored)
+    with pytest.raises(pytest.fail.Exception, match=r"^BetaIgnored\(\) on \(4, 6, 5\): beta_y: y\[.*"):
+        test(*example(zoo.BetaIgnored), "beta_y")
+    test(*example(zoo.BetaIgnored), "beta_dx")
+    with pytest.raises(pytest.skip.Exception, match="differences want float64"):
+        layer_checks(Toy, backend="emu")(Toy, (4, 6, 5), "gradient")
+
+
+def test_layer_checks_want_examples():
+    class Without(Toy):
+        @classmethod
+        def examples(cls):
+            return []
+
+    with pytest.raises(NotImplementedError, match=r"Without\.examples\(\) gives nothing to check"):
+        layer_checks(Without)
+    with pytest.raises(NotImplementedError, match=r"Layer has no examples\(\)"):
+        layer_checks(Layer)
+
+
+# -- run --------------------------------------------------------------------------------------------
+
+
+def test_run_by_hand():
+    x, dy = numbers(2, 3, 4, 5), numbers(2, 3, 4, 5) * 2
+    out = run(Toy(), x, dy, params={"a": np.full((2, 1, 1, 1), 3.0)})
+    np.testing.assert_allclose(out.y, 3 * np.tanh(x), rtol=1e-12)
+    np.testing.assert_allclose(out.dx, 3 * dy * (1 - np.tanh(x) ** 2), rtol=1e-12)
+    np.testing.assert_allclose(out.grads.a.ravel(), (dy * np.tanh(x)).sum(axis=(1, 2, 3)), rtol=1e-12)
+    assert out.y.dtype == np.float64 and out.state == {}
+
+
+def test_run_with_betas():
+    x, dy, y0, dx0 = (numbers(2, 3, 4, 5) + k for k in range(4))
+    plain = run(Toy(), x, dy)
+    out = run(Toy(), x, dy, beta_y=0.5, y0=y0, beta_dx=-2.0, dx0=dx0)
+    np.testing.assert_allclose(out.y, 0.5 * y0 + plain.y)
+    np.testing.assert_allclose(out.dx, -2.0 * dx0 + plain.dx)
+    assert np.isnan(run(Toy(), x, beta_y=0.5).y).all()
+
+
+def test_run_without_a_dy():
+    out = run(Toy(), numbers(2, 3, 4, 5))
+    assert out.dx is None and out.grads == {}
+
+
+def test_run_takes_its_type_from_x():
+    x = numbers(2, 3, 4, 5)
+    assert run(Toy(), x.astype("float32"), x).dx.dtype == np.float32
+    assert run(Toy(), np.ones((1, 2, 3, 1), int)).y.dtype == np.float32
+    assert run(Toy(), x, dtype="float32").y.dtype == np.float32
+
+
+def test_run_leaves_its_arguments_alone():
+    layer, x, dy = Toy(), numbers(2, 3, 4, 5), numbers(2, 3, 4, 5)
+    kept_x, kept_dy, dx0 = x.copy(), dy.copy(), np.ones_like(x)
+    before = vars(layer).copy()
+    one = run(layer, x, dy, beta_dx=1.0, dx0=dx0)
+    assert vars(layer) == before and not layer.bound
+    assert (x == kept_x).all() and (dy == kept_dy).all() and (dx0 == 1).all()
+    two = run(layer, x, dy, beta_dx=1.0, dx0=dx0)
+    assert (one.dx == two.dx).all() and one.dx is not two.dx
+
+
+def test_run_takes_arrays_of_any_layout():
+    x = numbers(5, 2, 3, 4).transpose(1, 2, 3, 0)
+    assert not x.flags.c_contiguous
+    np.testing.assert_array_equal(run(Toy(), x, x).dx, run(Toy(), x.copy(order="C"), x.copy(order="C")).dx)
+
+
+def test_run_modes_seeds_and_steps():
+    x = numbers(2, 3, 4, 5)
+    y = run(Noise(), x).y
+    np.testing.assert_array_equal(run(Noise(), x).y, y)
+    assert (run(Noise(), x, seed=1).y != y).any() and (run(Noise(), x, step=1).y != y).any()
+    np.testing.assert_array_equal(run(Noise(), x, train=False).y, x)
+
+
+def test_run_gives_state_and_paths():
+    x = numbers(2, 3, 4, 5)
+    out = run(Tallest(), x)
+    np.testing.assert_array_equal(out.state.row[:, 0], x.argmax(axis=1))
+    np.testing.assert_allclose(run(Centre(), x).state.mean.ravel(), 0.1 * x.mean(axis=(1, 2, 3)))
+    graph = Sequential(Toy(), Sum(Identity(), Centre()))
+    out = run(graph, x, x, params={"0/toy.a": np.ones((2, 1, 1, 1))})
+    assert set(out.grads) == {"0/toy.a"} and set(out.state) == {"sequential.y0", "1/1/centre.mean"}
+    np.testing.assert_allclose(out.state["sequential.y0"], np.tanh(x))
+
+
+def test_run_keeps_twins():
+    toy = Toy()
+    x = numbers(2, 3, 4, 5)
+    out = run(Sequential(toy, toy.twin()), x, x, params={"0/toy.a": np.full((2, 1, 1, 1), 3.0)})
+    np.testing.assert_allclose(out.y, 3 * np.tanh(3 * np.tanh(x)))
+    assert list(out.grads) == ["0/toy.a"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x": np.zeros((2, 3, 4))}, r"x must be \(C, H, W, N\), got shape \(2, 3, 4\)"),
+        ({"dy": np.zeros((2, 3, 4, 1))}, r"dy must have y's shape \(2, 3, 4, 5\), got \(2, 3, 4, 1\)"),
+        ({"y0": np.zeros((2, 3, 4))}, r"y0 must have shape \(2, 3, 4, 5\), got \(2, 3, 4\)"),
+        ({"dx0": 0.0}, r"dx0 must have shape \(2, 3, 4, 5\), got \(\)"),
+        ({"params": {"b": 1}}, r"there is no parameter 'b'\n  hint: the parameters are: a"),
+        ({"params": {"a": [1.0, 2.0]}}, r"a has shape \(2, 1, 1, 1\), got \(2,\)"),
+    ],
+)
+def test_run_refuses(options, message):
+    with pytest.raises(MinetError, match=message):
+        run(Toy(), **({"x": numbers(2, 3, 4, 5), "dy": numbers(2, 3, 4, 5)} | options))
+
+
+# -- the rig's tools --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (7,), (3, 5, 3, 1), (4, 6)])
+def test_values_are_apart_from_one_another_and_from_the_kink_at_0(shape):
+    found = values(shape, "x")
+    assert found.shape == shape
+    np.testing.assert_array_equal(values(shape, "x"), found)
+    ordered = np.sort(np.append(found.ravel(), 0))
+    assert np.diff(ordered).min() >= 0.5 / found.size
+    assert abs(ordered).max() <= 1 and abs(found.mean()) > 0.01  # a sum of 0 would hide mistakes
+    if found.size > 2:
+        assert (values(shape, "dy") != found).any()
+
+
+def test_expect_names_the_worst_element():
+    expected = np.array([[1.0, 2.0], [3.0, 4.0]])
+    expect(expected * (1 + 1e-12), expected, "y", "")
+    with pytest.raises(CheckFailed, match=r"^y\[1, 0\]: expected 3, got 3.5\nlikely cause: why$"):
+        expect(expected + np.array([[0.1, 0], [0.5, 0.2]]), expected, "y", "why")
+    with pytest.raises(CheckFailed, match=r"^y\[0, 1\]: expected 2, got nan"):
+        expect(np.array([[1.0, np.nan], [3.0, 5.0]]), expected, "y", "")
+    with pytest.raises(CheckFailed, match=r"y: expected shape \(2, 2\), got \(2,\)"):
+        expect(expected[0], expected, "y", "")
+    with pytest.raises(CheckFailed):
+        expect(np.nextafter(expected, 9), expected, "y", "", 0.0)
+
+
+def test_expect_takes_equal_for_equal():
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0])
+    expect(odd, odd.copy(), "y", "")
+    expect(np.zeros((0, 3)), np.zeros((0, 3)), "y", "")
+    with pytest.raises(CheckFailed):
+        expect(np.array([np.inf]), np.array([-np.inf]), "y", "")
+    with pytest.raises(CheckFailed, match="expected 0, got 1e-20"):
+        expect(np.full(3, 1e-20), np.zeros(3), "y", "")

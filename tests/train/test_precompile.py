@@ -1,0 +1,207 @@
+"""Compilation ahead of the first step: nothing of the net changes but where and when its kernels compile."""
+
+import importlib.util
+import io
+import os
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from minet import Layer, Net
+from minet.core.loss import SoftmaxCrossEntropy
+from minet.data import Dataset
+from minet.layers import BatchNorm, Linear
+from minet.train import modelfile
+from minet.train.optim import SGD
+from minet.train.precompile import called, compiling, precompile
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="compiles in forked processes: there is no fork"
+)
+
+KERNELS = """
+from numba import njit
+
+@njit(cache=True)
+def triple(x, y):
+    for i in range(x.size):
+        y[i] = 3 * x[i]
+
+@njit(cache=True)
+def untriple(dy, dx):
+    for i in range(dy.size):
+        dx[i] = dy[i] * 3.0
+
+@njit(cache=True)
+def total(x):
+    return x.sum()
+
+@njit(cache=True)
+def wrong(x):
+    return x.no_such_thing
+
+@njit(cache=True)
+def gather(images, order, moves, mean, std, x):
+    x[:] = 0
+
+@njit
+def kept_nowhere(x):
+    return x + 1
+"""
+
+
+@pytest.fixture
+def kernels(tmp_path):
+    """A function that gives the kernels above as a process does that has not called them yet."""
+    file = tmp_path / "kernels.py"
+    file.write_text(KERNELS)
+    step(net_of())  # minet's own are compiled
+
+    def load():
+        spec = importlib.util.spec_from_file_location("kernels", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def net_of(*layers):
+    return Net([Linear(3), *layers], (2, 1, 1), 4, loss=SoftmaxCrossEntropy())
+
+
+def step(net):
+    x = np.arange(8, dtype=np.float32).reshape(2, 1, 1, 4)
+    return net.train_step(x, np.array([0, 1, 2, 0]), SGD(0.1))
+
+
+class Triple(Layer):
+    """y = 3 x, by kernels that are given to it."""
+
+    def __init__(self, kernels, before=lambda kernels, x: None):
+        super().__init__()
+        self.kernels, self.before = kernels, before
+
+    def out_shape(self, in_shape):
+        return in_shape
+
+    def fprop_cpu(self, x, y, beta, train):
+        self.before(self.kernels, x)
+        self.kernels.triple(x.reshape(-1), y.reshape(-1))
+
+    def bprop_cpu(self, x, dy, dx, beta):
+        if dx is not None:
+            self.kernels.untriple(dy.reshape(-1), dx.reshape(-1))
+
+
+def names(found):
+    return [dispatcher.py_func.__name__ for dispatcher, _ in found]
+
+
+def test_what_a_step_calls_is_compiled_by_other_processes_and_found_in_the_cache(kernels):
+    module, output = kernels(), io.StringIO()
+    assert precompile(net_of(Triple(module)), console=Console(file=output)) == 2
+    assert output.getvalue() == "  compiling kernels, once on this machine\n"
+    assert not module.triple.signatures and not module.untriple.signatures  # not in this one
+    loss = step(net_of(Triple(module)))
+    assert [sum(kernel.stats.cache_hits.values()) for kernel in (module.triple, module.untriple)] == [1, 1]
+
+    again = kernels()
+    assert precompile(net_of(Triple(again)), console=Console(file=output)) == 0
+    assert again.triple.signatures and again.untriple.signatures  # loaded, as the step would
+    assert output.getvalue().count("\n") == 1
+    assert step(net_of(Triple(again))) == loss
+
+
+def test_on_a_terminal_a_bar_tells_which(kernels):
+    output = io.StringIO()
+    assert precompile(net_of(Triple(kernels())), console=Console(file=output, force_terminal=True, width=100))
+    assert "2/2" in output.getvalue() and "triple" in output.getvalue()
+
+
+def test_the_net_is_as_it_was(kernels):
+    nets = [net_of(Triple(kernels()), BatchNorm()) for _ in range(2)]
+    precompile(nets[0])
+    assert nets[0].clock.step == 0
+    losses = [[step(net) for _ in range(3)] for net in nets]
+    assert losses[0] == losses[1]
+    for before, after in ((nets[0].params, nets[1].params), (nets[0].persistent, nets[1].persistent)):
+        assert before.keys() == after.keys()
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_running_statistics_are_put_back():
+    net = net_of(BatchNorm())
+    for array in net.persistent.values():
+        array += 5
+    before = {name: array.copy() for name, array in net.persistent.items()}
+    called(net, train=True)
+    assert before and all(np.array_equal(array, net.persistent[name]) for name, array in before.items())
+
+
+def test_evaluation_needs_no_bprop(kernels):
+    module = kernels()
+    assert names(called(net_of(Triple(module)), train=False)) == ["triple"]
+    assert names(called(net_of(Triple(module)), train=True)) == ["triple", "untriple"]
+
+
+def test_a_batch_of_the_data_needs_one_too(kernels, monkeypatch):
+    module = kernels()
+    monkeypatch.setattr("minet.loops.gather.gather", module.gather)
+    data = Dataset(np.zeros((4, 2, 1, 1), np.uint8), [0, 1, 2, 0])
+    assert names(called(net_of(Triple(module)), data)) == ["gather", "triple", "untriple"]
+
+
+def test_a_function_whose_result_is_needed_ends_the_search_but_no_run(kernels):
+    module = kernels()
+    net = net_of(Triple(module, lambda kernels, x: kernels.total(x) + 1))
+    assert names(called(net, train=True))[-1] == "total"
+    assert np.isfinite(step(net))
+
+
+def test_a_function_that_goes_through_no_cache_runs(kernels):
+    module, seen = kernels(), []
+    net = net_of(Triple(module, lambda kernels, x: seen.append(kernels.kept_nowhere(1))))
+    assert "triple" in names(called(net, train=True))
+    assert set(seen) == {2}
+
+
+def test_what_does_not_compile_is_told_by_the_step(kernels):
+    net = net_of(Triple(kernels(), lambda kernels, x: kernels.wrong(x)))
+    assert precompile(net) == 2
+    with pytest.raises(Exception, match="no_such_thing"):
+        step(net)
+
+
+def test_where_no_process_can_be_made_the_step_compiles(kernels, monkeypatch):
+    def fork():
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    net = net_of(Triple(kernels()))
+    assert precompile(net) == 0
+    assert np.isfinite(step(net))
+
+
+def test_an_interrupt_leaves_no_process_behind(kernels, monkeypatch):
+    found, children, fork = called(net_of(Triple(kernels())), train=True), [], os.fork
+
+    def noted():
+        children.append(fork())
+        return children[-1]
+
+    monkeypatch.setattr(os, "fork", noted)
+    with pytest.raises(KeyboardInterrupt), compiling(found, 2):
+        raise KeyboardInterrupt
+    assert len(children) == 2
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+def test_other_backends_compile_for_themselves():
+    model = modelfile.load("digits")
+    net = Net(model.net(), model.input_shape, 4, backend="cpu")
+    net.be.name = "other"
+    assert precompile(net) == 0
