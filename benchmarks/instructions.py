@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.registers import Noting, step
-from minet import Net
+from minet import Layer, Net
 from minet.backends import cuda_source, kernel_cache
 from minet.backends.nvidia import nvcc, wheel
 from minet.backends.toolkit import OPTIONS
@@ -43,7 +43,7 @@ def nvdisasm() -> str:
     return next(filter(None, (shutil.which("nvdisasm", path=place) for place in places)), "")
 
 
-def listing(layer: object) -> tuple[str, dict[str, int]]:
+def listing(layer: Layer) -> tuple[str, dict[str, int]]:
     """The machine code of a layer's kernels, for a batch of four, and the constants that went into it."""
     be = Noting()
     step(Net(layer, (2, 32, 32), 4, backend=be))
@@ -80,7 +80,7 @@ def loop(lines: list[str], labels: dict[str, int]) -> int:
     return found[max(found)]
 
 
-def counted(layer: object) -> dict[str, float]:
+def counted(layer: Layer) -> dict[str, float]:
     """Instructions for each x, by phase."""
     text, constants = listing(layer)
     lanes, rows, columns = (constants[name] for name in ("LANES", "SY", "SX"))

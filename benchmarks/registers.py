@@ -53,7 +53,7 @@ class Noting(HostMemory, GPU):
     def load(self, code: Source, constants: dict[str, Any]) -> None:
         self.noted[Build(code.path, tuple(sorted(constants.items())))] = code
 
-    def start(self, *args: Any) -> None:
+    def start(self, *args: Any, **options: Any) -> None:
         pass
 
     def address(self, array: Any) -> int:
@@ -198,7 +198,7 @@ def table(rows: Iterable[Row]) -> str:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.registers", description=__doc__.partition("\n")[0]
+        prog="python -m benchmarks.registers", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("word", nargs="*", help="show rows that contain one of these")
     words = parser.parse_args(arguments).word

@@ -77,7 +77,7 @@ def exponents(points: list[tuple[float, float]]) -> tuple[float, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scaling", description=__doc__.partition("\n")[0]
+        prog="python -m benchmarks.scaling", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("layers", nargs="*", metavar="LAYER", help=f"some of {', '.join(SETTINGS)}")
     parser.add_argument("--plot", type=Path, help="draw the curves as a PNG")

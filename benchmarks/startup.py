@@ -50,7 +50,7 @@ def seconds(model: str, cache: str = "") -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.startup", description=__doc__.partition("\n")[0]
+        prog="python -m benchmarks.startup", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("model", nargs="?", default="digits")
     parser.add_argument("--cold", action="store_true", help="also with an empty cache")

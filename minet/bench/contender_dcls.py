@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 from minet.bench.cases import Case, inputs
 from minet.bench.contender_minet import net_of
@@ -27,7 +27,7 @@ def applies(case: Case) -> bool:
 def build(case: Case, variant: str, backend: str) -> Built:
     """The case in the memory format `variant`."""
     logging.disable(logging.WARNING)  # it says at length that it found no CUDA
-    from DCLS.construct.modules import Dcls2d
+    from DCLS.construct.modules import Dcls2d  # pyright: ignore[reportMissingImports]
 
     watch = HostWatch()
     net, _ = net_of(case)

@@ -6,8 +6,8 @@ import importlib
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+import torch  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 
 from minet.bench.cases import Case, inputs
 from minet.bench.contender_minet import DRAWS, net_of

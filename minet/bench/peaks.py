@@ -78,7 +78,7 @@ def product(name: str, side: int) -> float:
     """Operations per second of NumPy's or PyTorch's product of square matrices."""
     watch = HostWatch()
     if name == "torch":
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         a, b, out = (torch.ones(side, side) for _ in range(3))
         seconds = fastest(watch, lambda: torch.mm(a, b, out=out))

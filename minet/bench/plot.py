@@ -95,7 +95,8 @@ def _ratios(axes: Any, rows: list[dict[str, Any]], at: np.ndarray, backend: str)
                 "mew": 1.1,
             }
             axes.plot(ratio, y, ls="", ms=6 if first else 4.5, zorder=3 if first else 2, **look)
-            known[name] = Line2D([], [], ls="", ms=5, label=name, **(look | {"mfc": color}))
+            look["mfc"] = color
+            known[name] = Line2D([], [], ls="", ms=5, label=name, **look)
         if wanted := ratio_wanted(backend, Case.from_dict(row["case"]), row["phase"]):
             axes.plot([wanted, wanted], [y - 0.36, y + 0.36], color=INK, lw=1.4, zorder=4)
             known["target"] = Line2D([], [], marker="|", color=INK, ls="", ms=8, mew=1.4, label="target")

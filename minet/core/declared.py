@@ -73,6 +73,6 @@ def _check_named(layer: Layer, method: str, found: Any, kind: type[Param] | type
             raise layer.error(f"{method}() must return {kind.__name__}s, got {item!r} for {name!r}", hint)
         if not isinstance(name, str) or not name.isidentifier() or hasattr(dict, name):
             raise layer.error(f"{method}() has the name {name!r}", "one that reads as an attribute: self.p.w")
-        sizes = item.shape if isinstance(item.shape, tuple) else (None,)
-        if not all(is_whole(size) and size >= 0 for size in sizes):
+        whole = isinstance(item.shape, tuple) and all(map(is_whole, item.shape))
+        if not whole or min(item.shape, default=0) < 0:
             raise layer.error(f"{method}() gives {name!r} the shape {item.shape!r}", "a tuple of whole sizes")

@@ -79,6 +79,7 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
 
 
 def _read(path: Path) -> bytes:
+    raw = b""
     try:
         raw = path.read_bytes()
         # By content, not by name: some browsers unpack what they download and keep the name.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads, njit
+from numba import extending, get_num_threads, njit
 
 from minet.core.memory import LINE, aligned
 
@@ -25,6 +25,7 @@ MATH = {"contract", "reassoc", "nsz", "arcp"}
 
 kernel: Any = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath=MATH)
 parallel_kernel: Any = partial(kernel, parallel=True)
+intrinsic: Any = extending.intrinsic  # whose functions are called without their first parameter
 
 
 @kernel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +60,8 @@ class Progress(Callback):
         self._print("".join(f"{name:>{width}}" for name, width in COLUMNS.items()), style="bold")
         self.bar.start()
 
-        class Compiling(event.Listener):
-            """Hears of every function that Numba compiles; those inside another one are parts of it."""
-
-            inside = 0
-
-            def on_start(listener, event: Any) -> None:
-                if not listener.inside:
-                    self._compiling(event.data["dispatcher"].py_func.__name__)
-                listener.inside += 1
-
-            def on_end(listener, event: Any) -> None:
-                listener.inside -= 1
-
-        self.watching.enter_context(event.install_listener("numba:compile", Compiling()))
+        listener = compile_listener(self._compiling)
+        self.watching.enter_context(event.install_listener("numba:compile", listener))
 
     def _compiling(self, kernel: str) -> None:
         self.bar.update(self.task, loss=f"compiling {kernel}", refresh=True)
@@ -108,6 +97,24 @@ class Progress(Callback):
 
     def _print(self, line: str, style: str | None = None) -> None:
         self.console.print(line, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
+def compile_listener(notify: Callable[[str], None]) -> Any:
+    """Calls `notify` with the name of each function that Numba compiles, but of those inside another one."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        inside = 0
+
+        def on_start(self, event: Any) -> None:
+            if not self.inside:
+                notify(event.data["dispatcher"].py_func.__name__)
+            self.inside += 1
+
+        def on_end(self, event: Any) -> None:
+            self.inside -= 1
+
+    return Listener()
 
 
 class JsonLog(Callback):

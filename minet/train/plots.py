@@ -44,7 +44,7 @@ class Kernels:
 
 def kernels(net: Net) -> list[Kernels]:
     """The Gaussian kernels of a net as they are now."""
-    from minet.layers import GaussianPool
+    from minet.layers.gaussian_pool import GaussianPool
 
     return [
         Kernels(

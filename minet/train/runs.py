@@ -166,6 +166,7 @@ def _as_before(
         raise MinetError(f"{weights}: is not the checkpoint of a run")
     before = {**facts["settings"], "batch": facts["batch"], "seed": facts["seed"], "model": facts["model"]}
     now = {"model": modelfile.find(file_or_name).stem, "seed": facts["seed"] if seed is None else seed}
+    model = None
     if now["model"] == before["model"]:
         model = modelfile.load(file_or_name, **{**facts["settings"], **settings})
         now |= {"batch": model.batch} | {name: model.settings[name] for name in settings}
@@ -176,6 +177,7 @@ def _as_before(
             raise MinetError(
                 f"{weights.parent}: cannot go on with {name}={value}, it has {name}={before[name]}", hint
             )
+    assert model is not None  # or else the names differ, which the loop reports
     return model, facts["seed"]
 
 

@@ -175,8 +175,7 @@ def check_data(data: Dataset, net: Net) -> None:
     if not isinstance(data, Dataset):
         raise DataError(f"{data!r:.60} is not a Dataset", "data.Dataset(images, labels)")
     if data.image_shape != net.input_shape:
-        channels, height, width = net.input_shape
-        last = data.image_shape == (height, width, channels)
+        last = data.image_shape == (*net.input_shape[1:], net.input_shape[0])
         raise DataError(
             f"{data.name}: its images are {data.image_shape}, the net takes {net.input_shape}",
             "channels come before height and width: images.transpose(0, 3, 1, 2)"

@@ -13,6 +13,7 @@ from minet import Net, backends, layers
 from minet.core.containers import Container
 from minet.data import Batches
 from minet.testing import check_layer, run, run_check
+from minet.testing.examples import examples
 from minet.train import modelfile
 from minet.train.optim import SGD
 
@@ -20,7 +21,7 @@ CONTAINERS = [cls for cls in Container.__subclasses__() if cls.__module__.starts
 EXAMPLES = [
     pytest.param(make, in_shape, id=f"{make()!r}{in_shape}".replace(" ", ""))
     for cls in [*layers.all_layers(), *CONTAINERS]
-    for make, in_shape in cls.examples()
+    for make, in_shape in examples(cls)
 ]
 BACKENDS = ["emu", pytest.param("cuda", marks=pytest.mark.gpu)]
 

@@ -43,7 +43,9 @@ def multiply(w, b, x, see, y, geometry, beta):
     if pays_in_pairs(w, y, geometry):
         multiply_pairs(w, b, image(x), see, *image(y), beta)
     else:
-        multiply_panels(w.reshape(-1), w[0].size, 1, b, image(x), see, *image(y), *w.shape[:2], beta)
+        out, pitch = image(y)
+        M, C = w.shape[:2]
+        multiply_panels(w.reshape(-1), w[0].size, 1, b, image(x), see, out, pitch, M, C, beta)
 
 
 def pays_in_pairs(w, y, geometry):
@@ -91,4 +93,5 @@ def conv_dw(x, dy, dw, geometry, beta):
     if pays_in_pairs(dw, dy, geometry):
         multiply_pair_dots(image(dy), image(x), see, dw, dw.dtype.type(beta))
         return
-    multiply_dots(*image(dy), image(x), see, *image(dw), *dw.shape[:2], dw.dtype.type(beta))
+    (a, row), (out, pitch), (M, C) = image(dy), image(dw), dw.shape[:2]
+    multiply_dots(a, row, image(x), see, out, pitch, M, C, dw.dtype.type(beta))

@@ -10,8 +10,9 @@ Source: as ``tile.py``.
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
+from minet.loops import intrinsic
 from minet.loops.simd.tile import bits, load, multiply_add, row, save, spread, vector
 
 
@@ -88,7 +89,8 @@ def put_some(typing, lanes, place, part):
     """Write the first `part` elements of a vector to an address, or all, if None."""
 
     def code(context, builder, sig, args):
-        write(builder, *args[:2], some(sig.args[2], args[2]))
+        lanes, place, part = args
+        write(builder, lanes, place, some(sig.args[2], part))
         return context.get_dummy_value()
 
     return types.void(lanes, place, part), code

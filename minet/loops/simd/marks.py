@@ -7,8 +7,9 @@ import math
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
+from minet.loops import intrinsic
 from minet.loops.simd.lanes import along, read, some, write
 from minet.loops.simd.tile import bits, multiply_add, spread, vector
 

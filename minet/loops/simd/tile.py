@@ -9,7 +9,9 @@ Source: Goto, van de Geijn, "Anatomy of high-performance matrix multiplication",
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
+
+from minet.loops import intrinsic
 
 # Vectors of 64 bytes, whatever the CPU: where registers are shorter, LLVM takes several for one.
 BYTES = 64
