@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-gpu cuda bench lint types clean
+.PHONY: help demo test test-all test-gpu cuda bench lint types clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -10,7 +10,10 @@ help: ## this list
 demo: .venv/ready ## train a small net on handwritten digits, in seconds
 	$(BIN)/minet train digits
 
-test: .venv/ready ## run all tests
+test: .venv/ready ## run the tests, but those marked slow
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/ready ## run all tests
 	$(BIN)/python -m pytest
 
 test-gpu: cuda ## run the tests that need a GPU
@@ -25,8 +28,9 @@ lint: .venv/ready ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/ready ## check types
+types: .venv/ready ## check types, by mypy and by Pyright
 	$(BIN)/mypy
+	$(BIN)/pyright
 
 clean: ## remove the environment, caches, builds and runs
 	rm -rf .venv build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

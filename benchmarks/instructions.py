@@ -20,8 +20,8 @@ from pathlib import Path
 from benchmarks.registers import Noting, step
 from minet import Layer, Net
 from minet.backends import cuda_source, kernel_cache
+from minet.backends.cuda_toolkit import OPTIONS
 from minet.backends.nvidia import nvcc, wheel
-from minet.backends.toolkit import OPTIONS
 from minet.layers import AvgPool, GaussianPool, MaxPool, StochasticPool
 
 PER_SECOND = 132 * 128 * 1.98e9  # an H100 SXM's multiprocessors, threads of each, cycles

@@ -27,9 +27,9 @@ from minet import Net, layers
 from minet.backends import cuda_source, kernel_cache
 from minet.backends.cpu import HostMemory
 from minet.backends.cuda_source import Source
+from minet.backends.cuda_toolkit import OPTIONS
 from minet.backends.gpu import GPU
 from minet.backends.nvidia import nvcc
-from minet.backends.toolkit import OPTIONS
 from minet.bench.cases import DEFAULT
 from minet.core.files import shipped
 from minet.layers import GaussianPool, all_layers
@@ -156,7 +156,7 @@ def compiled_rows(build: Build, architectures: Iterable[int], code: Source) -> l
     """What nvcc says of a build's kernels."""
     targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in architectures]
     options = ["-fatbin", *targets, *OPTIONS, *TELL, *cuda_source.defines(dict(build.constants))]
-    said = kernel_cache.said(kernel_cache.build(nvcc(), options, code.text, ".cu", ".fatbin"))
+    said = kernel_cache.compiler_output(kernel_cache.build(nvcc(), options, code.text, ".cu", ".fatbin"))
     return parsed(build, said)
 
 

@@ -21,9 +21,9 @@ def missing(name: str) -> str:
 
         return emulator.missing()
     if name == "cuda":
-        from minet.backends import toolkit
+        from minet.backends import cuda_toolkit
 
-        return toolkit.missing()
+        return cuda_toolkit.missing()
     return "" if name in NAMES else f"there is no backend {name!r}"
 
 

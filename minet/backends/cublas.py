@@ -36,7 +36,7 @@ NAMES = {  # of libraries, the newest first
     "cudart": ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so"),
     "cuda": ("libcuda.so.1",),
 }
-LACKING = {
+PACKAGES = {
     "cublas": "pip install nvidia-cublas, for a driver of CUDA 12: nvidia-cublas-cu12",
     "cudart": "pip install nvidia-cuda-runtime, for a driver of CUDA 12: nvidia-cuda-runtime-cu12",
 }
@@ -58,7 +58,7 @@ class Blas:
 
     def __init__(self, tf32: bool = False) -> None:
         self._cublas = load()
-        with self._telling("does not start"):
+        with self._reporting("does not start"):
             self._handle = self._cublas.cublasCreate()
             if tf32:
                 self._cublas.cublasCheckStatus(
@@ -84,14 +84,14 @@ class Blas:
         if not out.size:
             return
         # To cuBLAS, which goes down columns, each matrix is its own transpose: out^T = op(b)^T op(a)^T.
-        with self._telling("refuses a product"):
+        with self._reporting("refuses a product"):
             self._cublas.cublasSgemm(
                 self._handle, trans[1], trans[0], n, m, k, alpha, b.gpudata, _step(b), a.gpudata, _step(a),
                 beta, out.gpudata, _step(out),
             )  # fmt: skip
 
     @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
+    def _reporting(self, what: str) -> Iterator[None]:
         try:
             yield
         except self._cublas.cublasError as error:
@@ -123,18 +123,18 @@ def _step(matrix: Array) -> int:
 
 def missing() -> str:
     """Why there is no cuBLAS here, in a sentence with the command that mends it; empty if there is one."""
-    return ": ".join(_lacking())
+    return ": ".join(_missing())
 
 
-def _lacking() -> tuple[str, ...]:
+def _missing() -> tuple[str, ...]:
     """What is missing, and the command that mends it; nothing if nothing is."""
     if find_spec("skcuda") is None:
         return "scikit-cuda, which calls cuBLAS, is not installed", "pip install scikit-cuda"
-    for name, mend in LACKING.items():
+    for name, fix in PACKAGES.items():
         try:
             library(name)
         except OSError:
-            return f"there is no lib{name}, neither of a CUDA toolkit nor of a wheel", mend
+            return f"there is no lib{name}, neither of a CUDA toolkit nor of a wheel", fix
     return ()
 
 
@@ -147,10 +147,10 @@ def load() -> Any:
     MinetError
         If it cannot be imported.
     """
-    if why := _lacking():
+    if why := _missing():
         raise MinetError(*why)
     try:
-        with _mended():
+        with _patched():
             utils: Any = importlib.import_module("skcuda.utils")
             kept = utils.find_lib_path, utils.get_soname
             try:
@@ -203,7 +203,7 @@ def library(name: str) -> ctypes.CDLL:
 
 
 @contextmanager
-def _mended() -> Iterator[None]:
+def _patched() -> Iterator[None]:
     """Give what scikit-cuda looks for when it is imported."""
     resources: Any = ModuleType("pkg_resources")
     resources.declare_namespace = lambda name: None

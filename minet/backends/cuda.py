@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from minet.backends.cuda_source import Kernel, Source
+from minet.backends.cuda_toolkit import cubin, usable, with_context
 from minet.backends.gpu import GPU
-from minet.backends.toolkit import cubin, usable, with_context
-from minet.core.blame import at_work
+from minet.core.blame import running_node
 from minet.core.errors import MinetError
 from minet.core.layer import Array, Shape
 from minet.core.naming import mib
@@ -91,7 +91,7 @@ class CUDA(GPU):
             free, total = self.drv.mem_get_info()
             found = f"out of device memory: {mib(size)} asked for, {mib(free)} of {mib(total)} free"
             hint = "a smaller batch; nvidia-smi shows who else uses the memory"
-            raise _blamed(f"{found} on {self.device_name}", hint) from error
+            raise _error(f"{found} on {self.device_name}", hint) from error
         except self.drv.Error as error:
             raise self._failed("an allocation", error) from error
 
@@ -137,7 +137,7 @@ class CUDA(GPU):
         found = self._native(array)
         if found is None:
             return np.asarray(array)
-        with self._telling("reading an array"):
+        with self._reporting("reading an array"):
             return found.get()
 
     def copy(self, src: Any, dst: Array) -> None:
@@ -148,7 +148,7 @@ class CUDA(GPU):
             host = src if found is None else self.get(found)
             found = np.empty(dst.shape, dst.dtype)
             np.copyto(found, host)
-        with self._telling("copying an array"):
+        with self._reporting("copying an array"):
             dst[...] = found
 
     def fill(self, array: Array, value: float) -> None:
@@ -157,7 +157,7 @@ class CUDA(GPU):
         if not array.flags.c_contiguous:
             raise MinetError(f"fill takes a C-contiguous array, got strides {array.strides}")
         item, at = np.full(1, value, array.dtype).tobytes(), self.address(array)
-        with self._telling("filling an array"):
+        with self._reporting("filling an array"):
             if len(set(item)) == 1:
                 self.drv.memset_d8(at, item[0], array.nbytes)
             elif len(item) == 2:
@@ -170,7 +170,7 @@ class CUDA(GPU):
 
     def free_memory(self) -> int:
         self._shelf.clear()
-        with self._telling("asking for the free memory"):
+        with self._reporting("asking for the free memory"):
             free, total = self.drv.mem_get_info()
         return max(0, free - total // RESERVE)
 
@@ -187,7 +187,7 @@ class CUDA(GPU):
         MinetError
             If a kernel failed.
         """
-        with self._telling(what):
+        with self._reporting(what):
             self.drv.Context.synchronize()
 
     # -- computation ----------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class CUDA(GPU):
 
     def load(self, code: Source, constants: dict[str, Any]) -> Module:
         path = cubin(code, constants, self.capability)
-        with self._telling(f"loading {code.path.name}"):
+        with self._reporting(f"loading {code.path.name}"):
             return module(self.context, path, path.stat().st_mtime_ns)
 
     def start(
@@ -228,13 +228,13 @@ class CUDA(GPU):
         arrays: Any,
         shared: int = 0,
     ) -> None:
-        with self._telling(kernel.name):
+        with self._reporting(kernel.name):
             module.function(kernel.name)._launch_kernel(grid, block, args, shared, None)
             if self.sync:
                 self.drv.Context.synchronize()
 
     @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
+    def _reporting(self, what: str) -> Iterator[None]:
         """Turn what the driver says into a MinetError about the call, or about a kernel before it."""
         try:
             yield
@@ -249,11 +249,11 @@ class CUDA(GPU):
             if not self.sync:
                 found = f"a kernel launched earlier failed on {self.device_name}: {said}; {what} only met it"
                 return MinetError(found, "--sync waits for each kernel, and shows which one fails")
-            return _blamed(f"{what} failed on {self.device_name}: {said}", EMULATE)
+            return _error(f"{what} failed on {self.device_name}: {said}", EMULATE)
         hint = (
             "fewer threads in a block, or fewer registers: __launch_bounds__" if "resources" in said else ""
         )
-        return _blamed(f"{what} failed on {self.device_name}: {said}", hint)
+        return _error(f"{what} failed on {self.device_name}: {said}", hint)
 
 
 class Lent:
@@ -293,6 +293,6 @@ def module(context: int, path: Path, changed: int) -> Module:
     return Module(importlib.import_module("pycuda.driver").module_from_buffer(path.read_bytes()))
 
 
-def _blamed(message: str, hint: str) -> MinetError:
-    layer = at_work()
+def _error(message: str, hint: str) -> MinetError:
+    layer = running_node()
     return layer.error(message, hint) if layer else MinetError(message, hint)

@@ -88,7 +88,7 @@ class Emulator(HostMemory, GPU):
         for pattern, what in ABSENT.items():
             if found := re.search(pattern, bare):
                 raise MinetError(
-                    f"{_place(bare, found.start())}: the emulator does not model {what}: {found[0]!r}",
+                    f"{_line_at(bare, found.start())}: the emulator does not model {what}: {found[0]!r}",
                     "test such a kernel on a GPU: --backend cuda",
                 )
         text = re.sub(CUDA_HEADERS, "", code.text)
@@ -120,7 +120,7 @@ class Emulator(HostMemory, GPU):
             array=emulator_faults.spans(arrays), interrupted=SIGNALS,
         )  # fmt: skip
         if getattr(module, f"emu_{kernel.name}")(ctypes.byref(launch)):
-            raise emulator_faults.told(launch, kernel, module._name)
+            raise emulator_faults.fault_error(launch, kernel, module._name)
 
 
 # Faults need the lines of debug information; of DWARF 5 some versions of addr2line make wrong file names.
@@ -166,7 +166,7 @@ def _module(text: str, options: tuple[str, ...], folder: Path) -> ctypes.PyDLL:
     return ctypes.PyDLL(str(kernel_cache.build("g++", options, text, ".cpp", ".so")))
 
 
-def _place(text: str, at: int) -> str:
+def _line_at(text: str, at: int) -> str:
     """File and line, by the #line marks before a position in a source."""
     file, number = "", 0
     for line in text[:at].split("\n"):

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from minet.backends.cuda_source import SCALARS, Kernel
-from minet.core.blame import at_work
+from minet.core.blame import running_node
 from minet.core.errors import MinetError
 
 ENDED = 1  # instead of an address of the code
 OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED = range(1, 11)
-SAID = {  # what was found, and how it is mended
+MESSAGES = {  # what was found, and how it is mended
     OUTSIDE: (
         "{access} outside shared memory and the arrays that it was given{near}",
         "the loop's end, or the index's arithmetic; the array may be a slice of a larger one",
@@ -82,9 +82,9 @@ def spans(arrays: list[np.ndarray]) -> Any:
     return out
 
 
-def told(launch: Launch, kernel: Kernel, module: str) -> MinetError:
+def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
     """The error for what a launch found."""
-    what, hint = SAID[launch.fault]
+    what, hint = MESSAGES[launch.fault]
     near = ""
     if launch.fault in (OUTSIDE, RACE, MISALIGNED):
         near = _near(launch, kernel)
@@ -92,17 +92,17 @@ def told(launch: Launch, kernel: Kernel, module: str) -> MinetError:
     why = (launch.what or b"").decode()
     why = f"assert({why})" if launch.fault == STOPPED and not why.startswith("__trap") else why
     what = what.format(access=access, near=near, bytes=launch.bytes, what=why)
-    said = [f"{kernel.name} on the emulator: {what}"]
+    lines = [f"{kernel.name} on the emulator: {what}"]
     for who in launch.who:
         at = f"block {_xyz(who.block, launch.grid)}, thread {_xyz(who.thread, launch.block)}"
         if who.code == ENDED:
-            said.append(f"  ended before it: {at}")
+            lines.append(f"  ended before it: {at}")
         elif who.code:
-            said.append(f"  {line(module, who.code)}, {at}")
-    layer = at_work()
+            lines.append(f"  {line(module, who.code)}, {at}")
+    layer = running_node()
     if layer:
-        return layer.error("\n  ".join(said), hint)
-    return MinetError("\n".join(said), hint)
+        return layer.error("\n  ".join(lines), hint)
+    return MinetError("\n".join(lines), hint)
 
 
 def _near(launch: Launch, kernel: Kernel) -> str:

@@ -72,7 +72,7 @@ def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, s
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CompileError(
-                f"{Path(compiler).name} cannot compile a kernel:\n{_told(done.stderr, source)}"
+                f"{Path(compiler).name} cannot compile a kernel:\n{_shortened(done.stderr, source)}"
             )
         # The sum first: a file that lacks it, or differs from it, is built again.
         (work / "sum").write_text(f"{_sum(made)}\n{done.stdout}{done.stderr}")
@@ -85,25 +85,25 @@ def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, s
 
 def _whole(path: Path) -> bool:
     with contextlib.suppress(OSError):
-        return _noted(path)[0] == _sum(path)
+        return _recorded(path)[0] == _sum(path)
     return False
 
 
-def said(path: Path) -> str:
+def compiler_output(path: Path) -> str:
     """What the compiler said as it made a file of `build`: warnings, and what options ask it to tell."""
-    return _noted(path)[1]
+    return _recorded(path)[1]
 
 
-def _noted(path: Path) -> tuple[str, str]:
-    total, _, told = path.with_suffix(path.suffix + ".sum").read_text().partition("\n")
-    return total, told
+def _recorded(path: Path) -> tuple[str, str]:
+    total, _, output = path.with_suffix(path.suffix + ".sum").read_text().partition("\n")
+    return total, output
 
 
 def _sum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _told(message: str, source: Path) -> str:
+def _shortened(message: str, source: Path) -> str:
     """A compiler's message, without the name of a file that nobody knows, and not without end."""
     lines = message.replace(str(source), "generated code").strip().splitlines()
     rest = [f"... and {len(lines) - 30} lines more"] if len(lines) > 30 else []

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 LIBRARY = "libcuda.so.1"
 USUAL = "/usr/local/cuda"  # where a toolkit lies
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
-MENDS = {  # by CUresult
+FIXES = {  # by CUresult
     34: "ldconfig -p | grep libcuda  # it is the toolkit's stub: the driver's own library must come first",
     100: "unset CUDA_VISIBLE_DEVICES; nvidia-smi -L",
     803: "reboot  # the kernel still runs the module of another version of the driver",
@@ -27,9 +27,9 @@ class NoDriver(Exception):
 class DriverFails(Exception):
     """There is one, and it does not work."""
 
-    def __init__(self, message: str, mend: str = "nvidia-smi  # says what is wrong with the driver") -> None:
+    def __init__(self, message: str, fix: str = "nvidia-smi  # says what is wrong with the driver") -> None:
         super().__init__(message)
-        self.mend = mend
+        self.fix = fix
 
 
 class Device(NamedTuple):
@@ -72,7 +72,7 @@ def driver() -> tuple[tuple[int, int], list[Device]]:
         _call(library, "cuDeviceGetCount", ctypes.byref(count))
         devices = [_device(library, number) for number in range(count.value)]
     except AttributeError as error:
-        raise DriverFails(f"{LIBRARY} is not the driver's: {error}", MENDS[34]) from error
+        raise DriverFails(f"{LIBRARY} is not the driver's: {error}", FIXES[34]) from error
     return (version.value // 1000, version.value % 1000 // 10), devices
 
 
@@ -92,7 +92,7 @@ def _call(library: Any, name: str, *args: Any) -> None:
         said = ctypes.c_char_p()
         library.cuGetErrorString(code, ctypes.byref(said))
         text = said.value.decode() if said.value else "an error that it has no words for"
-        raise DriverFails(f"{name} fails: {text} ({code})", *([MENDS[code]] if code in MENDS else []))
+        raise DriverFails(f"{name} fails: {text} ({code})", *([FIXES[code]] if code in FIXES else []))
 
 
 def release(said: str) -> tuple[int, int]:
@@ -114,7 +114,7 @@ def card() -> bool:
     return any(vendor.read_text().strip() == "0x10de" for vendor in vendors)
 
 
-def no_driver_mend() -> str:
+def no_driver_fix() -> str:
     """The command that brings a driver; where there is no card, the one that does without."""
     if not card():
         return "minet check FILE --backend emu  # runs CUDA kernels without a card, to test them"

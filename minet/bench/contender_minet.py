@@ -9,11 +9,11 @@ import numba  # noqa: F401 - before memory is counted
 import numpy as np
 
 import minet.layers
-from minet import Net
 from minet.bench.cases import Case, inputs
+from minet.bench.copy_loop import copy
 from minet.bench.counts import bytes_moved, operations
-from minet.bench.loops import copy
 from minet.bench.watches import Built, HostWatch, pycuda_watch
+from minet.core.net import Net
 from minet.train import modelfile
 
 DRAWS = ("StochasticPool", "Dropout")  # layers whose training mode is random

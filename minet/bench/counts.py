@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from minet import Net
 from minet.core.layer import Layer
+from minet.core.net import Net
 
 WITHOUT_X = ("MaxPool", "AvgPool", "StochasticPool", "Dropout", "Identity")  # bprop does not need x
 

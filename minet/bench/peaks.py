@@ -46,7 +46,7 @@ def copy_ladder(
 
 def host_copies(size: int) -> list[Callable[[], Any]]:
     """Ways to copy size/2 bytes with all threads: NumPy's copy of parts, and a loop of Numba's."""
-    from minet.bench.loops import copy
+    from minet.bench.copy_loop import copy
 
     src, dst = np.ones(size // 8, np.float32), np.zeros(size // 8, np.float32)
     parts = [slice(i * len(src) // threads(), (i + 1) * len(src) // threads()) for i in range(threads())]

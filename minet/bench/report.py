@@ -77,9 +77,9 @@ def closing(backend: str, rows: list[dict[str, Any]]) -> str:
         if row["failed"] and phase == Case.from_dict(row["case"]).phases_on(backend)[0]:
             lines.append(f"no figures for {name}: {row['failed']}")
     for name in sorted({name for row in rows for name in row["notes"]}):
-        told = [row for row in rows if name in row["notes"]]
+        noted = [row for row in rows if name in row["notes"]]
         lines.append(
-            f"{name} was not timed on: {', '.join(dict.fromkeys(row['case']['name'] for row in told))}"
+            f"{name} was not timed on: {', '.join(dict.fromkeys(row['case']['name'] for row in noted))}"
         )
     return "\n".join(lines)
 

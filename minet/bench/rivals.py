@@ -9,7 +9,7 @@ from typing import NamedTuple
 from minet.bench.cases import Case
 from minet.core.errors import MinetError
 
-INSTALL = 'pip install "minet[bench]"; in a checkout: pip install -e ".[bench]"'
+INSTALL = 'pip install "minet-layers[bench]"; in a checkout: pip install -e ".[bench]"'
 
 
 class Rival(NamedTuple):

@@ -39,12 +39,12 @@ class Found(NamedTuple):
 
     sign: str
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def look() -> dict[str, Found]:
     """What every probe finds, by the probe's name."""
-    return {name: _safe(probe, mend) for name, (probe, mend) in probes().items()}
+    return {name: _safe(probe, fix) for name, (probe, fix) in probes().items()}
 
 
 def verdicts(found: dict[str, Found]) -> dict[str, str]:
@@ -53,13 +53,13 @@ def verdicts(found: dict[str, Found]) -> dict[str, str]:
 
 
 def report(found: dict[str, Found], whys: dict[str, str]) -> str:
-    """The findings and the verdicts as lines of text, each mend below what it mends."""
+    """The findings and the verdicts as lines of text, each fix below what it mends."""
     wide = max(map(len, found))
     lines = []
-    for name, (sign, text, mend) in found.items():
+    for name, (sign, text, fix) in found.items():
         said = [f"{sign}  {name:{wide}}  {line}" if not i else " " * (wide + 6) + line
                 for i, line in enumerate(text.splitlines() or [""])]  # fmt: skip
-        lines += [*said, *([f"{'':{wide + 6}}$ {mend}"] if mend else [])]
+        lines += [*said, *([f"{'':{wide + 6}}$ {fix}"] if fix else [])]
     lines.append("")
     for name, why in whys.items():
         sign = BROKEN if why and name == "cpu" else ABSENT if why else WORKS
@@ -173,15 +173,15 @@ def data_folder() -> Found:
     return Found(WORKS, f"MINET_DATA={folder}, {sum(1 for _ in folder.iterdir())} entries")
 
 
-def _folder(folder: Path, kinds: Iterable[str], mend: str) -> Found:
+def _folder(folder: Path, kinds: Iterable[str], fix: str) -> Found:
     """A cache folder: whether it can be written to, and what is in it."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        return Found(BROKEN, f"{folder}: {there} is not a folder", mend)
+        return Found(BROKEN, f"{folder}: {there} is not a folder", fix)
     if not os.access(there, os.W_OK | os.X_OK):
-        return Found(BROKEN, f"{folder}: cannot be written to", mend)
+        return Found(BROKEN, f"{folder}: cannot be written to", fix)
     files = [path for kind in kinds for path in folder.glob(kind)]
     size = sum(path.stat().st_size for path in files)
     return Found(WORKS, f"{folder}: {len(files)} kernels, {size / 2**20:.1f} MiB")
@@ -196,11 +196,11 @@ def driver() -> Found:
         cuda, devices = nvidia.driver()
     except nvidia.NoDriver as error:
         card = "though there is an NVIDIA card" if nvidia.card() else "nor an NVIDIA card"
-        return Found(ABSENT, f"none, {card}: {error}", nvidia.no_driver_mend())
+        return Found(ABSENT, f"none, {card}: {error}", nvidia.no_driver_fix())
     except nvidia.DriverFails as error:
-        return Found(BROKEN, str(error), error.mend)
+        return Found(BROKEN, str(error), error.fix)
     if not devices:
-        return Found(BROKEN, "shows no device", nvidia.MENDS[100])
+        return Found(BROKEN, "shows no device", nvidia.FIXES[100])
     return Found(WORKS, "\n".join([f"for CUDA {cuda[0]}.{cuda[1]}", *map(str, devices)]))
 
 
@@ -218,8 +218,8 @@ def nvcc() -> Found:
     known = nvidia.architectures(_output(path, "--list-gpu-code"))
     for device in devices:
         if unknown := device.unknown_to(known):
-            mend = install if unknown == "too old" else "apt install cuda-toolkit-12-9  # from NVIDIA"
-            return Found(BROKEN, f"{said} is {unknown} for {device}", mend)
+            fix = install if unknown == "too old" else "apt install cuda-toolkit-12-9  # from NVIDIA"
+            return Found(BROKEN, f"{said} is {unknown} for {device}", fix)
     if cuda[0] < release[0]:
         what = f"{said} is newer than the driver, which is for CUDA {cuda[0]}.{cuda[1]}"
         return Found(BROKEN, what, f"apt install cuda-toolkit-{cuda[0]}-{cuda[1]}  # or a newer driver")
@@ -257,8 +257,8 @@ def cublas() -> Found:
     try:
         cublas.load()
     except MinetError as error:
-        mend = f"{pip_install()} scikit-cuda==0.5.3 nvidia-cublas"
-        return _needs_driver(error.message) or Found(BROKEN, error.message, mend)
+        fix = f"{pip_install()} scikit-cuda==0.5.3 nvidia-cublas"
+        return _needs_driver(error.message) or Found(BROKEN, error.message, fix)
     return Found(WORKS, "{}.{}, through scikit-cuda {}".format(*cublas.version(), version("scikit-cuda")))
 
 
@@ -272,11 +272,11 @@ def _needs_driver(said: str) -> Found | None:
 # -- what they share --------------------------------------------------------------------------------------
 
 
-def _safe(probe: Callable[[], Found], mend: str) -> Found:
+def _safe(probe: Callable[[], Found], fix: str) -> Found:
     try:
         return probe()
     except Exception as error:  # whatever it meets: a doctor tells it, and goes on
-        return Found(BROKEN, f"{type(error).__name__}: {error}", mend)
+        return Found(BROKEN, f"{type(error).__name__}: {error}", fix)
 
 
 def _verdict(name: str, found: dict[str, Found]) -> str:

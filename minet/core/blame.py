@@ -22,7 +22,7 @@ def blaming() -> Iterator[None]:
     except (MinetError, MemoryError):
         raise
     except Exception as error:
-        node, method = guilty(error.__traceback__)
+        node, method = node_at_fault(error.__traceback__)
         if node is None:
             raise
         message = f"{method} raised {type(error).__name__} at {line_of(error)}: {error}"
@@ -30,7 +30,7 @@ def blaming() -> Iterator[None]:
         raise LayerError(message, hint, layer=node) from error
 
 
-def guilty(trace: TracebackType | None) -> tuple[Node | None, str]:
+def node_at_fault(trace: TracebackType | None) -> tuple[Node | None, str]:
     """The innermost layer, or loss, that was at work, and its method."""
     found: tuple[Node | None, str] = (None, "")
     while trace is not None:
@@ -41,7 +41,7 @@ def guilty(trace: TracebackType | None) -> tuple[Node | None, str]:
     return found
 
 
-def at_work() -> Node | None:
+def running_node() -> Node | None:
     """The innermost layer, or loss, whose method is running."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -56,7 +56,7 @@ def at_work() -> Node | None:
 def line_of(error: Exception) -> str:
     """File and line of the mistake: where a layer's own file was left last, or else where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    node, _ = guilty(error.__traceback__)
+    node, _ = node_at_fault(error.__traceback__)
     own = inspect.getsourcefile(type(node)) if node is not None else None
     frame = ([frame for frame in frames if frame.filename == own] or frames)[-1]
     return f"{relative(frame.filename)}:{frame.lineno}"

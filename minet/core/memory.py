@@ -76,13 +76,13 @@ class Memory:
             for name, param in declared_params(layer, self.shapes[layer][0]).items()
         ]
         itemsize = self.be.dtype.itemsize
-        size = sum(room(param.shape, self.be.dtype) for *_, param in declared) // itemsize
+        size = sum(padded_nbytes(param.shape, self.be.dtype) for *_, param in declared) // itemsize
         self.flat_params, self.flat_grads = self.be.zeros((size,)), self.be.zeros((size,))
         self.slots: list[Slot] = []
         start = 0
         for layer, name, param in declared:
             path, part = f"{layer.full_path}.{name}", slice(start, start + math.prod(param.shape))
-            start += room(param.shape, self.be.dtype) // itemsize
+            start += padded_nbytes(param.shape, self.be.dtype) // itemsize
             value, grad = (flat[part].reshape(param.shape) for flat in (self.flat_params, self.flat_grads))
             self.be.copy(first_value(layer, name, param, rng.generator(seed, path)), value)
             layer.p[name], layer.g[name] = value, grad
@@ -94,7 +94,7 @@ class Memory:
     def _place_persistent(self) -> None:
         """Allocate persistent state, and as much again for `restore` to go back to."""
         kept = [found for found in all_states(self.graph, self.shapes) if found[2].persistent]
-        size = sum(room(*concrete(state, 0, self.be.dtype)) for *_, state in kept)
+        size = sum(padded_nbytes(*concrete(state, 0, self.be.dtype)) for *_, state in kept)
         self._state, self._kept = self.be.zeros((size,), "uint8"), self.be.zeros((size,), "uint8")
         self.persistent: dict[str, Array] = {}
         start = 0
@@ -138,7 +138,9 @@ class Memory:
         sizes: dict[int, int] = {}
         for depth, layer in with_depth(self.graph):
             states = declared_states(layer, *self.shapes[layer]).values()
-            need = sum(room(*concrete(state, batch, self.be.dtype)) for state in states if state.scratch)
+            need = sum(
+                padded_nbytes(*concrete(state, batch, self.be.dtype)) for state in states if state.scratch
+            )
             sizes[depth] = max(sizes.get(depth, 0), need)
         return [sizes[depth] for depth in sorted(sizes)]
 
@@ -185,7 +187,7 @@ class Memory:
         return sum(array.nbytes for array in lasting) + self.nbytes_of_batch
 
 
-def room(shape: Shape, dtype: np.dtype) -> int:
+def padded_nbytes(shape: Shape, dtype: np.dtype) -> int:
     """Bytes that an array takes up in a buffer, to the end of its last cache line."""
     return -(-math.prod(shape) * dtype.itemsize // LINE) * LINE
 
@@ -193,7 +195,7 @@ def room(shape: Shape, dtype: np.dtype) -> int:
 def carve(buffer: Array, start: int, shape: Shape, dtype: np.dtype) -> tuple[Array, int]:
     """An array in a buffer of bytes from `start` on, and where the next one starts."""
     end = start + math.prod(shape) * dtype.itemsize
-    return buffer[start:end].view(dtype).reshape(shape), start + room(shape, dtype)
+    return buffer[start:end].view(dtype).reshape(shape), start + padded_nbytes(shape, dtype)
 
 
 def aligned(shape: Shape, dtype: np.dtype) -> np.ndarray:

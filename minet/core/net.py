@@ -11,6 +11,7 @@ import numpy as np
 from minet import backends
 from minet.core import rng
 from minet.core.blame import blaming
+from minet.core.capacity import check_capacity
 from minet.core.containers import Sequential
 from minet.core.errors import MinetError
 from minet.core.finite import NotFiniteError, first_not_finite
@@ -20,7 +21,6 @@ from minet.core.loss import Loss
 from minet.core.memory import Memory
 from minet.core.naming import mib
 from minet.core.node import LayerError, Named
-from minet.core.room import check_room
 from minet.core.settings import checked_batch
 from minet.core.summary import table
 
@@ -92,7 +92,7 @@ class Net:
                 layer.be, layer.clock, layer.key = self.be, self.clock, rng.layer_key(seed, layer.full_path)
                 layer.bound_shapes = self.shapes[layer]
                 layer.p, layer.g, layer.s = Named(), Named(), Named()
-            check_room(self.be, self.graph, self.shapes, batch, copies=3 if loss else 2)
+            check_capacity(self.be, self.graph, self.shapes, batch, copies=3 if loss else 2)
             self.memory = Memory(self.be, self.graph, self.shapes, self.seed)
         self.slots, self.flat_grads = self.memory.slots, self.memory.flat_grads
         self.params = Named({slot.path: slot.value for slot in self.slots})
@@ -105,7 +105,7 @@ class Net:
     def resize(self, batch: int) -> None:
         """Bind to another batch size: new activations, the same parameters and running statistics."""
         batch = checked_batch(batch)
-        check_room(self.be, self.graph, self.shapes, batch, held=self.memory.nbytes_of_batch)
+        check_capacity(self.be, self.graph, self.shapes, batch, held=self.memory.nbytes_of_batch)
         self.batch, self.x, self.y, self.dy = batch, None, None, None  # freed before there are new ones
         self.memory.resize(batch)
         self.y, self.dy = self.memory.y, self.memory.dy

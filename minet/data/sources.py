@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from minet.core.settings import is_whole
 from minet.data.dataset import DataError, Dataset
-from minet.data.files import Bytes, read_cifar10, read_idx_pair
+from minet.data.formats import Bytes, read_cifar10, read_idx_pair
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST_FILES = {  # images and labels of each split, with the MD5 sums of the gzipped files

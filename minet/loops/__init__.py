@@ -62,7 +62,7 @@ SHARED = (
     "conv/winograd.py",
     "philox.py",
     "simd/lanes.py",
-    "simd/marks.py",
+    "simd/select.py",
     "simd/rows.py",
     "simd/tile.py",
     "window.py",

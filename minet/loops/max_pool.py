@@ -15,8 +15,8 @@ from numba import prange
 
 from minet.loops import kernel, parallel_kernel
 from minet.loops.simd.lanes import address, ahead, get_some, put_some, scaled
-from minet.loops.simd.marks import add_marked, larger, marked, put_marks
 from minet.loops.simd.rows import clear_if_none
+from minet.loops.simd.select import add_marked, larger, marked, put_marks
 from minet.loops.simd.tile import BYTES
 from minet.loops.window import covering, span
 

@@ -27,8 +27,8 @@ from minet.loops import kernel, parallel_kernel
 from minet.loops.max_pool import max_pool_bprop as stochastic_pool_bprop  # noqa: F401
 from minet.loops.philox import uniform, words
 from minet.loops.simd.lanes import address, ahead, get_some, no_lanes, put_some, scaled
-from minet.loops.simd.marks import draw, marked, positive_lanes, put_marks, threshold
 from minet.loops.simd.rows import add_rows
+from minet.loops.simd.select import draw, marked, positive_lanes, put_marks, threshold
 from minet.loops.simd.tile import BYTES
 from minet.loops.window import span
 

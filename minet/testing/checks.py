@@ -53,12 +53,12 @@ class Report:
         return Counter(check.status for check in self.checks)
 
     def __str__(self) -> str:
-        lines, told = [self.title], dict[str, str]()
+        lines, first = [self.title], dict[str, str]()
         width = max(len(check.name) for check in self.checks)
         for check in self.checks:
             found, _, rest = check.detail.partition("\n")
             if found and check.status == "FAIL":
-                before = told.setdefault(found, check.name)
+                before = first.setdefault(found, check.name)
                 if before != check.name:
                     found, rest = f"the same as in {before}", rest.rpartition("\n")[2]
             detail = "\n".join(filter(None, (found, rest))).replace("\n", "\n" + " " * (width + 9))

@@ -12,8 +12,8 @@ from minet.core.files import FileError, write_whole
 from minet.core.finite import NotFiniteError
 from minet.core.net import Net
 from minet.train import checkpoint, plots
+from minet.train.format import loss_text, percent_text
 from minet.train.precompile import NOTICE
-from minet.train.report import loss_text, percent_text
 from minet.train.trainer import Callback, Result, Trainer
 
 WEIGHTS, LOG, CURVES, KERNELS = "weights.safetensors", "log.jsonl", "curves.png", "kernels.png"

@@ -32,9 +32,9 @@ from minet.train.callbacks import (
     JsonLog,
     Progress,
 )
+from minet.train.format import loss_text, percent_text
 from minet.train.modelfile import Model
 from minet.train.precompile import precompile
-from minet.train.report import loss_text, percent_text
 from minet.train.trainer import Result, Trainer, check_data
 from minet.train.trainer import evaluate as test
 

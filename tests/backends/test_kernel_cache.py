@@ -58,7 +58,7 @@ def test_what_was_built_is_not_built_again(compiler):
     assert path.read_text() == "TEXT" and path.parent == kernel_cache.folder()
     assert build(compiler) == path and calls(compiler) == 1
     assert listing(path.parent) == [path.name, f"{path.name}.sum"]
-    assert kernel_cache.said(path) == "what I tell\n"
+    assert kernel_cache.compiler_output(path) == "what I tell\n"
 
 
 def test_the_key_is_all_that_goes_into_it(compiler, tmp_path):

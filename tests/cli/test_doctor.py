@@ -22,8 +22,8 @@ H100 = nvidia.Device("NVIDIA H100", 9, 0, 80 * 2**30)
 REPAIRS = "apt|unset|export|mkdir|minet|docker|nvidia-smi|reboot|ldconfig|make|conda"
 
 
-def names_a_command(mend):
-    return re.match(rf"({REPAIRS}) |\S*python\S* -m |nvidia-smi$", mend)
+def names_a_command(fix):
+    return re.match(rf"({REPAIRS}) |\S*python\S* -m |nvidia-smi$", fix)
 
 
 def minet(*args):
@@ -153,7 +153,7 @@ def test_whatever_a_probe_meets_is_told(error, monkeypatch):
         monkeypatch.setattr(module, name, fails)
     monkeypatch.setenv("MINET_DATA", "")
     found = probes.look()
-    assert all(what.sign == BROKEN and names_a_command(what.mend) for what in found.values())
+    assert all(what.sign == BROKEN and names_a_command(what.fix) for what in found.values())
     assert found["Python"].text == f"{type(error).__name__}: {error}"
     whys = probes.verdicts(found)
     assert all(whys.values())
@@ -238,7 +238,7 @@ def test_python_is_told_and_an_old_one_is_broken(monkeypatch):
     found = probes.python()
     assert found.sign == BROKEN
     assert "3.11" in found.text
-    assert names_a_command(found.mend)
+    assert names_a_command(found.fix)
 
 
 def test_numba_tells_threads_and_vectors(monkeypatch):
@@ -284,7 +284,7 @@ def test_a_package_that_does_not_import_is_told_with_the_command_that_mends_it(n
     found = probes.look()[{"numpy": "NumPy", "numba": "Numba"}[name]]
     assert found.sign == BROKEN
     assert found.text == "ImportError: Numba needs NumPy 2.9 or less"
-    assert found.mend.endswith(f"-m pip install --force-reinstall {name}")
+    assert found.fix.endswith(f"-m pip install --force-reinstall {name}")
 
 
 # -- the emulator, caches and data --------------------------------------------------------------------------
@@ -313,14 +313,14 @@ def test_gcc_without_a_sanitizer_works_and_tells_how_to_get_it(tools):
 
 def test_no_gcc_no_addr2line_and_a_gcc_that_fails(tools):
     found = probes.look()["g++"]
-    assert (found.sign, found.mend) == (ABSENT, "apt install g++")
+    assert (found.sign, found.fix) == (ABSENT, "apt install g++")
     tools("g++", GCC.format(asan="libasan.so"))
     found = probes.look()["g++"]
-    assert (found.sign, found.mend) == (BROKEN, "apt install binutils")
+    assert (found.sign, found.fix) == (BROKEN, "apt install binutils")
     tools("g++", "exit 1")
     found = probes.look()["g++"]
     assert found.sign == BROKEN
-    assert names_a_command(found.mend)
+    assert names_a_command(found.fix)
 
 
 def test_the_kernel_cache_is_counted_and_not_made(tmp_path, monkeypatch):
@@ -340,12 +340,12 @@ def test_a_kernel_cache_that_cannot_be_written_to_is_told(tmp_path, monkeypatch)
     found = probes.compiled_kernels()
     assert found.sign == BROKEN
     assert found.text == f"{tmp_path}/file/x: {tmp_path}/file is not a folder"
-    assert names_a_command(found.mend)
+    assert names_a_command(found.fix)
     monkeypatch.setenv("MINET_CACHE", str(tmp_path))
     monkeypatch.setattr(probes.os, "access", lambda *args: False)
     found = probes.compiled_kernels()
     assert (found.sign, found.text) == (BROKEN, f"{tmp_path}: cannot be written to")
-    assert names_a_command(found.mend)
+    assert names_a_command(found.fix)
 
 
 def test_the_data_folder_is_told_if_it_is_set(tmp_path, monkeypatch):
@@ -357,7 +357,7 @@ def test_the_data_folder_is_told_if_it_is_set(tmp_path, monkeypatch):
     monkeypatch.setenv("MINET_DATA", str(tmp_path / "none"))
     found = probes.look()["data folder"]
     assert found.sign == BROKEN
-    assert found.mend == f"mkdir -p '{tmp_path}/none'"
+    assert found.fix == f"mkdir -p '{tmp_path}/none'"
 
 
 # -- the GPU ------------------------------------------------------------------------------------------------
@@ -373,21 +373,21 @@ def test_driver_and_devices(libcuda):
 
 
 @pytest.mark.parametrize(
-    ("card", "marks", "said", "mend"),
+    ("card", "marks", "said", "fix"),
     [
         (False, (), "none, nor an NVIDIA card: libcuda.so.1: cannot", "minet check FILE --backend emu"),
         (True, (), "none, though there is an NVIDIA card: libcuda", "apt install nvidia-driver"),
         (True, ("/.dockerenv",), "none, though there is an NVIDIA card: libcuda", "docker run --gpus all"),
     ],
 )
-def test_no_driver(card, marks, said, mend, libcuda, monkeypatch):
+def test_no_driver(card, marks, said, fix, libcuda, monkeypatch):
     libcuda(NO_DRIVER)
     monkeypatch.setattr(nvidia, "card", lambda: card)
     monkeypatch.setattr(nvidia, "Path", lambda path: SimpleNamespace(exists=lambda: path in marks))
     found = probes.driver()
     assert found.sign == ABSENT
     assert found.text.startswith(said)
-    assert found.mend.startswith(mend)
+    assert found.fix.startswith(fix)
 
 
 def test_a_card_is_known_by_its_vendor(tmp_path, monkeypatch):
@@ -400,7 +400,7 @@ def test_a_card_is_known_by_its_vendor(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("library", "said", "mend"),
+    ("library", "said", "fix"),
     [
         (Library(cuInit=999), "cuInit fails: no words (999)", "nvidia-smi"),
         (Library(cuInit=803), "cuInit fails: an error that it has no words for (803)", "reboot"),
@@ -414,13 +414,13 @@ def test_a_card_is_known_by_its_vendor(tmp_path, monkeypatch):
         (Library(devices=()), "shows no device", "unset CUDA_VISIBLE_DEVICES; nvidia-smi -L"),
     ],
 )
-def test_a_driver_that_does_not_work(library, said, mend, libcuda):
+def test_a_driver_that_does_not_work(library, said, fix, libcuda):
     libcuda(library)
     found = probes.driver()
     assert found.sign == BROKEN
     assert said in found.text
-    assert found.mend.startswith(mend)
-    assert names_a_command(found.mend)
+    assert found.fix.startswith(fix)
+    assert names_a_command(found.fix)
 
 
 NVCC = """case "$1" in
@@ -455,12 +455,12 @@ def test_nvcc_is_held_against_driver_and_device(library, sign, said, tools, libc
     found = probes.nvcc()
     assert found.sign == sign
     assert found.text.startswith(f"13.0 ({tmp_path}/bin/nvcc){said}")
-    assert found.mend == "" if sign == WORKS else names_a_command(found.mend)
+    assert found.fix == "" if sign == WORKS else names_a_command(found.fix)
 
 
 def test_nvcc_of_cuda_root_comes_before_path(tools, tmp_path, monkeypatch):
     assert probes.nvcc().sign == ABSENT
-    assert names_a_command(probes.nvcc().mend)
+    assert names_a_command(probes.nvcc().fix)
     tools("nvcc", "")
     assert nvidia.nvcc() == f"{tmp_path}/bin/nvcc"
     other = tmp_path / "other" / "bin" / "nvcc"
@@ -476,7 +476,7 @@ def test_an_nvcc_that_fails_or_says_nothing_is_told(tools):
         tools("nvcc", script)
         found = probes.look()["nvcc"]
         assert found.sign == BROKEN
-        assert names_a_command(found.mend)
+        assert names_a_command(found.fix)
 
 
 @pytest.fixture
@@ -503,7 +503,7 @@ def test_pycuda_installed_and_not(pycuda, libcuda):
     assert pycuda() == Found(WORKS, "2026.1")
     found = pycuda(installed=False)
     assert (found.sign, found.text) == (ABSENT, "not installed")
-    assert "-m pip install pycuda scikit-cuda" in found.mend
+    assert "-m pip install pycuda scikit-cuda" in found.fix
 
 
 def test_pycuda_that_does_not_load(pycuda, libcuda):
@@ -511,14 +511,14 @@ def test_pycuda_that_does_not_load(pycuda, libcuda):
     found = pycuda(ImportError("libcuda.so.1: cannot open shared object file"))
     assert found.sign == ABSENT
     assert found.text.endswith("(it needs the driver)")
-    assert found.mend.startswith("minet doctor")
+    assert found.fix.startswith("minet doctor")
     found = pycuda(ImportError("libcurand.so.10: cannot open shared object file"))
     assert found.sign == BROKEN
-    assert found.mend.startswith("export LD_LIBRARY_PATH=")
+    assert found.fix.startswith("export LD_LIBRARY_PATH=")
     libcuda(Library())
     found = pycuda(ImportError("/x/y/_driver.so: undefined symbol: cuLaunch"))
     assert (found.sign, found.text) == (BROKEN, "2026.1 does not load: undefined symbol: cuLaunch")
-    assert "-m pip install --force-reinstall --no-cache-dir pycuda" in found.mend
+    assert "-m pip install --force-reinstall --no-cache-dir pycuda" in found.fix
     found = pycuda(RuntimeError("odd"))
     assert (found.sign, found.text) == (BROKEN, "RuntimeError: odd")
 
@@ -536,18 +536,18 @@ def test_cublas(monkeypatch, libcuda):
     monkeypatch.setattr(cublas, "load", fails)
     libcuda(NO_DRIVER)
     found = probes.cublas()
-    assert (found.sign, found.mend) == (ABSENT, "minet doctor  # once the driver works")
+    assert (found.sign, found.fix) == (ABSENT, "minet doctor  # once the driver works")
     libcuda(Library())
     found = probes.cublas()
     assert (found.sign, found.text) == (BROKEN, "skcuda.cublas does not load: no handle")
-    assert names_a_command(found.mend)
+    assert names_a_command(found.fix)
 
 
 def test_what_cublas_lacks_is_told_in_its_own_words(monkeypatch):
     monkeypatch.setattr(cublas, "find_spec", lambda name: None)
     found = probes.cublas()
     assert found.sign == ABSENT
-    assert found.mend.endswith("-m pip install scikit-cuda")
+    assert found.fix.endswith("-m pip install scikit-cuda")
     monkeypatch.setattr(cublas, "find_spec", lambda name: object())
 
     def library(name):
@@ -556,5 +556,5 @@ def test_what_cublas_lacks_is_told_in_its_own_words(monkeypatch):
     monkeypatch.setattr(cublas, "library", library)
     found = probes.cublas()
     assert found.sign == ABSENT
-    assert "-m pip install nvidia-cublas" in found.mend
-    assert names_a_command(found.mend)
+    assert "-m pip install nvidia-cublas" in found.fix
+    assert names_a_command(found.fix)

@@ -27,8 +27,8 @@ from minet.train.callbacks import (
     Progress,
 )
 from minet.train.checkpoint import CheckpointError
+from minet.train.format import loss_text, percent_text
 from minet.train.optim import SGD, Step
-from minet.train.report import loss_text, percent_text
 from minet.train.trainer import Trainer, evaluate
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"

@@ -423,7 +423,7 @@ def driver_without_calls() -> None:
 
 def no_pycuda() -> None:
     toolkit.find_spec = lambda name: None  # type: ignore[assignment]
-    _unusable("PyCUDA is not installed", "pip install 'minet[cuda]'")
+    _unusable("PyCUDA is not installed", "pip install 'minet-layers[cuda]'")
 
 
 def no_nvcc() -> None:

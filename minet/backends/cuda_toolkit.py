@@ -25,18 +25,18 @@ def usable() -> None:
     Raises
     ------
     MinetError
-        What is missing, and how to mend it. PyCUDA is imported only where there are a driver and a device.
+        What is missing, and how to fix it. PyCUDA is imported only where there are a driver and a device.
     """
     try:
         version, devices = nvidia.driver()
     except nvidia.NoDriver as error:
-        raise MinetError(f"there is no NVIDIA driver here: {error}", nvidia.no_driver_mend()) from error
+        raise MinetError(f"there is no NVIDIA driver here: {error}", nvidia.no_driver_fix()) from error
     except nvidia.DriverFails as error:
-        raise MinetError(f"the NVIDIA driver does not work: {error}", error.mend) from error
+        raise MinetError(f"the NVIDIA driver does not work: {error}", error.fix) from error
     if not devices:
-        raise MinetError("the NVIDIA driver shows no device", nvidia.MENDS[100])
+        raise MinetError("the NVIDIA driver shows no device", nvidia.FIXES[100])
     if find_spec("pycuda") is None:
-        raise MinetError("PyCUDA is not installed", "pip install 'minet[cuda]'")
+        raise MinetError("PyCUDA is not installed", "pip install 'minet-layers[cuda]'")
     driver = "{}.{}".format(*version)
     try:
         with warnings.catch_warnings():

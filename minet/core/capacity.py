@@ -12,11 +12,13 @@ import numpy as np
 from minet.core.declared import all_states, declared_states
 from minet.core.graph import with_depth
 from minet.core.layer import Layer
-from minet.core.memory import Shapes, concrete, room
+from minet.core.memory import Shapes, concrete, padded_nbytes
 from minet.core.naming import mib
 
 
-def check_room(be: Any, graph: Layer, shapes: Shapes, batch: int, *, held: int = 0, copies: int = 0) -> None:
+def check_capacity(
+    be: Any, graph: Layer, shapes: Shapes, batch: int, *, held: int = 0, copies: int = 0
+) -> None:
     """Raise before anything is allocated if a net does not fit into the device's memory.
 
     Parameters
@@ -57,8 +59,8 @@ def _lasting(be: Any, graph: Layer, shapes: Shapes, copies: int) -> int:
     """Bytes that do not depend on the batch: so many copies of the parameters, two of persistent state."""
     params = (p for layer in graph.walk() if not layer.tied for p in layer.params(shapes[layer][0]).values())
     states = (state for *_, state in all_states(graph, shapes) if state.persistent)
-    return copies * sum(room(param.shape, be.dtype) for param in params) + 2 * sum(
-        room(*concrete(state, 0, be.dtype)) for state in states
+    return copies * sum(padded_nbytes(param.shape, be.dtype) for param in params) + 2 * sum(
+        padded_nbytes(*concrete(state, 0, be.dtype)) for state in states
     )
 
 
@@ -71,9 +73,9 @@ def _demands(graph: Layer, shapes: Shapes, batch: int, default: np.dtype) -> Ite
     scratch: dict[int, tuple[int, Layer, str]] = {}
     for depth, layer in with_depth(graph):
         states = [s for s in declared_states(layer, *shapes[layer]).values() if not s.persistent]
-        need = sum(room(*concrete(s, batch, default)) for s in states if s.scratch)
+        need = sum(padded_nbytes(*concrete(s, batch, default)) for s in states if s.scratch)
         if need > scratch.get(depth, (0,))[0]:
             scratch[depth] = need, layer, "working memory"
-        if own := sum(room(*concrete(s, batch, default)) for s in states if not s.scratch):
+        if own := sum(padded_nbytes(*concrete(s, batch, default)) for s in states if not s.scratch):
             yield own, layer, "state"
     yield from scratch.values()
