@@ -1,1 +1,1 @@
-"""Measurements for developers of minet: registers, instructions, growth, overhead, start-up, loading."""
+"""Measurements for minet's developers: registers, instructions, growth, overhead, start-up, loading."""

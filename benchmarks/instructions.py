@@ -1,11 +1,11 @@
-"""How many instructions a pooling kernel takes for an element of x: `python -m benchmarks.instructions`.
+"""Instructions of a pooling kernel for each element of x: `python -m benchmarks.instructions`.
 
-Bytes alone do not say what a GPU can reach: in a cycle a multiprocessor starts an instruction for 128
-threads, and a kernel may take more cycles for its instructions than memory for its bytes. nvcc compiles the
-kernels of docs/gpu.md's table, nvdisasm lists them, and the instructions are counted in the loop that reads
-and writes images; what comes before it is not. Shown are the instructions for each x, and the time that an
-H100 SXM takes at least to start those for all x's of the table, by its published clock and number of
-multiprocessors. No GPU is needed.
+Bytes alone do not determine what a GPU can reach. In a cycle, a multiprocessor starts an instruction for 128
+threads, and a kernel may take more cycles for its instructions than memory takes for its bytes. nvcc compiles
+the kernels of the table in docs/gpu.md, nvdisasm lists them, and this module counts the instructions of the
+loop that reads and writes images, without what comes before it. It prints the instructions for each x, and
+the least time in which an H100 SXM can start those for every x of the table, by its published clock and
+number of multiprocessors. It needs no GPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minet.backends.nvidia import nvcc, wheel
 from minet.layers import AvgPool, GaussianPool, MaxPool, StochasticPool
 
 PER_SECOND = 132 * 128 * 1.98e9  # an H100 SXM's multiprocessors, threads of each, cycles
-PIXELS = 64 * 32 * 32 * 128  # x of the table
+PIXELS = 64 * 32 * 32 * 128  # elements of x in the table
 LAYERS = {
     "gaussian_pool 3x3 s2 k1": GaussianPool(3, 2, 1),
     "gaussian_pool 11x11 s2 k1": GaussianPool(11, 2, 5),
@@ -38,13 +38,13 @@ LAYERS = {
 
 
 def nvdisasm() -> str:
-    """Where nvdisasm is: beside nvcc, on PATH, or in its wheel; empty if it is nowhere."""
+    """Return the path of nvdisasm: next to nvcc, on PATH, or in its wheel; empty if not found."""
     places = (str(Path(nvcc()).parent), None, str(Path(wheel(), "bin")))
     return next(filter(None, (shutil.which("nvdisasm", path=place) for place in places)), "")
 
 
 def listing(layer: Layer) -> tuple[str, dict[str, int]]:
-    """The machine code of a layer's kernels, for a batch of four, and the constants that went into it."""
+    """Return the machine code of a layer's kernels for a batch of four, and the constants compiled in."""
     be = Noting()
     step(Net(layer, (2, 32, 32), 4, backend=be))
     build, code = next((b, code) for b, code in be.noted.items() if b.path.stem == layer.stem())
@@ -55,7 +55,7 @@ def listing(layer: Layer) -> tuple[str, dict[str, int]]:
 
 
 def kernels(text: str) -> Iterator[tuple[str, list[str], dict[str, int]]]:
-    """Each kernel of a listing: its name, its instructions, and where its labels are among them."""
+    """Yield each kernel of a listing: its name, its instructions, and the positions of its labels."""
     for part in re.split(r"(?m)^\.text\.", text)[1:]:
         lines: list[str] = []
         labels = {}
@@ -68,7 +68,7 @@ def kernels(text: str) -> Iterator[tuple[str, list[str], dict[str, int]]]:
 
 
 def loop(lines: list[str], labels: dict[str, int]) -> int:
-    """Instructions of the innermost loop that reads most and writes."""
+    """Count the instructions of the innermost loop that writes, the one with most reads."""
     jumps = [(i, re.search(r"BRA.*`\((\.L_x_\d+)\)", line)) for i, line in enumerate(lines)]
     loops = [(labels[f[1]], i + 1) for i, f in jumps if f and f[1] in labels and labels[f[1]] <= i]
     inner = [a for a in loops if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
@@ -81,10 +81,10 @@ def loop(lines: list[str], labels: dict[str, int]) -> int:
 
 
 def counted(layer: Layer) -> dict[str, float]:
-    """Instructions for each x, by phase."""
+    """Return the instructions for each element of x, by phase."""
     text, constants = listing(layer)
     lanes, rows, columns = (constants[name] for name in ("LANES", "SY", "SX"))
-    # A turn of their bprop is SY rows of x, of the others' SX columns.
+    # One iteration of bprop covers SY rows of x in these two, SX columns in the others.
     marches = layer.stem() in ("gaussian_pool", "avg_pool")
     pixels = {"fprop": lanes * rows * columns, "bprop": lanes * (rows if marches else columns)}
     found = {name: (lines, labels) for name, lines, labels in kernels(text)}

@@ -1,17 +1,18 @@
-"""Whether data keeps up: `python -m benchmarks.loader [MODEL ...]`.
+"""Whether the data loader keeps up: `python -m benchmarks.loader [MODEL ...]`.
 
-Milliseconds that the loader's one thread needs for a batch, shuffled, cropped and mirrored, beside those of a
-training step. The two run at once, each waits for the other, so the loader should take half as long at most.
+Prints the milliseconds of the loader's one thread for a batch, shuffled, cropped and mirrored, and those of a
+training step. The two run at once and wait for each other, so the loader should take at most half as long.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import numpy as np
 
 from minet import MinetError, Net
-from minet.bench.watches import HostWatch, measure
+from minet.bench.timers import HostWatch, measure
 from minet.data import Batches, Dataset
 from minet.train import modelfile
 
@@ -21,7 +22,7 @@ BATCHES = 40  # in an epoch
 
 
 def both(name: str, least: float = 1.0) -> tuple[float, float]:
-    """Milliseconds of a batch and of a step of that model."""
+    """Return the milliseconds of a batch and of a training step of that model."""
     model = modelfile.load(name)
     draw = np.random.Generator(np.random.Philox(key=2015))
     images = draw.integers(0, 256, (BATCHES * model.batch, *model.input_shape), np.uint8)
@@ -45,7 +46,10 @@ def both(name: str, least: float = 1.0) -> tuple[float, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    names = (sys.argv[1:] if arguments is None else arguments) or MODELS
+    about = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=about)
+    parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL")
+    names = parser.parse_args(arguments).models
     try:
         for name in names:
             batch, step = both(name)

@@ -1,7 +1,7 @@
-"""What the framework itself costs: `python -m benchmarks.overhead`.
+"""The cost of the framework itself: `python -m benchmarks.overhead`.
 
-Microseconds of Python for each layer and training step, from nets of few and of many layers that do nothing:
-the slope of time in their number. With a parameter, a layer also has its update by the solver.
+Microseconds of Python for each layer and training step: how much time each layer adds, from nets with few and
+with many layers that do nothing. With a parameter, a layer also has its update by the solver.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from minet import SGD, Layer, Net, Param, Sequential, SoftmaxCrossEntropy
-from minet.bench.watches import HostWatch, measure
+from minet.bench.timers import HostWatch, measure
 
 FEW, MANY = 10, 210
 TARGET = 10.0  # microseconds for a layer and step
 
 
 class Empty(Layer):
-    """Does nothing, with what it is given."""
+    """A layer that does nothing."""
 
     def out_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
         return in_shape
@@ -36,23 +36,23 @@ class Empty(Layer):
 
 
 class EmptyWithParam(Empty):
-    """Does nothing, and has something to learn."""
+    """A layer that does nothing, but has a parameter."""
 
     def params(self, in_shape: tuple[int, ...]) -> dict[str, Param]:
         return {"a": Param((1,))}
 
 
 def per_layer(cls: type[Layer], few: int = FEW, many: int = MANY, least: float = 0.5) -> float:
-    """Microseconds that one more layer adds to a training step."""
+    """Return the microseconds that one more layer adds to a training step."""
     return (step_of(cls, many, least) - step_of(cls, few, least)) / (many - few) * 1e6
 
 
 def step_of(cls: type[Layer], count: int, least: float) -> float:
-    """Seconds of a training step through so many of these layers."""
+    """Return the seconds of a training step through `count` of these layers."""
     net = Net(Sequential(*(cls() for _ in range(count))), (2, 1, 1), 1, SoftmaxCrossEntropy())
     for layer in net.graph.walk():
         for state in layer.s.values():
-            state.fill(0)  # nobody writes there
+            state.fill(0)  # these layers never write it
     x, labels, solver = np.zeros((2, 1, 1, 1), np.float32), np.zeros(1, int), SGD(0.1)
     return measure(HostWatch(), lambda: net.train_step(x, labels, solver), False, least)
 

@@ -1,11 +1,11 @@
 """Registers and memory of every CUDA kernel: `python -m benchmarks.registers [WORD ...]`.
 
-Which kernels are compiled with which constants is not listed anywhere: the layers' examples, GaussianPool's
-standard windows, the layers that `minet bench` times, and a training step of every model run on a backend
-that computes nothing and notes what it is asked for. nvcc then compiles each geometry for one architecture, a
-file's largest for all of them, and its smallest with 64-bit indices too: everything for all would take
-several times as long. A WORD selects rows that contain it. No GPU is needed. Exit status 1: some kernel
-spills registers, keeps arrays in local memory, or draws a warning.
+There is no list of kernels and the constants they are compiled with. Instead, the layers' examples,
+GaussianPool's standard windows, the layers that `minet bench` times, and a training step of every model run
+on a backend that computes nothing and records what it is asked for. nvcc then compiles each geometry for one
+architecture, a file's largest for all of them, and its smallest with 64-bit indices too: everything for all
+would take several times as long. A WORD selects rows that contain it. It needs no GPU. The exit status is 1
+if any kernel spills registers, keeps arrays in local memory, or causes a warning.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from minet.layers import GaussianPool, all_layers
 from minet.train import modelfile
 
 ARCHITECTURES = (75, 80, 90, 100)
-ONE = 90  # for which every geometry is compiled
+ONE = 90  # every geometry is compiled for it
 WINDOWS, STRIDES, KERNELS = (3, 5, 7, 11, 15), (1, 2), (1, 3)  # of GaussianPool
-TELL = ("--resource-usage", "-Xptxas", "-warn-spills,-warn-lmem-usage")
+VERBOSE = ("--resource-usage", "-Xptxas", "-warn-spills,-warn-lmem-usage")
 
 
 class Noting(HostMemory, GPU):
-    """Launches nothing, and notes each source with the constants that it would be compiled with."""
+    """Records each source with the constants it would be compiled with, and launches nothing."""
 
     name = "noting"
 
@@ -60,7 +60,7 @@ class Noting(HostMemory, GPU):
         return 0
 
     def empty(self, shape: Any, dtype: Any = None) -> np.ndarray:
-        return np.zeros(shape, dtype or self.dtype)  # what no kernel writes must not stop a training step
+        return np.zeros(shape, dtype or self.dtype)  # no NaN, which would stop a training step
 
     def gemm(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -68,24 +68,24 @@ class Noting(HostMemory, GPU):
 
 @dataclass(frozen=True)
 class Build:
-    """A .cu file and the constants that it is compiled with."""
+    """A .cu file and the constants it is compiled with."""
 
     path: Path
     constants: tuple[tuple[str, Any], ...]
 
     @property
     def size(self) -> int:
-        """To choose a file's largest by."""
+        """A measure of size, to find the largest and smallest build of a file."""
         return sum(int(value) for _, value in self.constants if isinstance(value, (int, np.integer)))
 
     def __str__(self) -> str:
-        said = " ".join(f"{name}={int(v) if isinstance(v, bool) else v}" for name, v in self.constants)
-        return f"{self.path.name} {said}".rstrip()
+        constants = " ".join(f"{name}={int(v) if isinstance(v, bool) else v}" for name, v in self.constants)
+        return f"{self.path.name} {constants}".rstrip()
 
 
 @dataclass
 class Row:
-    """One kernel of a build: registers by architecture, bytes of shared and of local memory, warnings."""
+    """One kernel of a build: registers by architecture, bytes of shared and local memory, warnings."""
 
     build: Build
     kernel: str
@@ -105,11 +105,11 @@ class Row:
 
 
 def collected() -> dict[Build, Source]:
-    """All that layers, models and the backend compile; the rest of the files without constants."""
+    """Return the builds that layers, models and the backend need; other files get no constants."""
     be = Noting()
     for cls in all_layers():
         for make, in_shape in cls.examples():
-            for batch in (1, 4):  # of four, threads take several samples at once
+            for batch in (1, 4):  # with four, threads take several samples at once
                 step(Net(make(), in_shape, batch, backend=be))
     for window in WINDOWS:
         for stride in STRIDES:
@@ -133,14 +133,14 @@ def collected() -> dict[Build, Source]:
 
 
 def step(net: Net) -> None:
-    """Forward and backward, in training and in evaluation."""
+    """Run fprop and bprop, in training and in evaluation."""
     for train in (True, False):
         net.fprop(net.be.zeros((*net.input_shape, net.batch)), train=train)
         net.bprop(net.dy, net.be.zeros((*net.input_shape, net.batch)))
 
 
 def measured(builds: dict[Build, Source]) -> list[Row]:
-    """Compile them, each for one architecture; of each file one for all, and one with 64-bit indices."""
+    """Compile each build for one architecture, and for each file one for all and one with 64-bit indices."""
     ordered = sorted(builds, key=lambda build: (build.size, str(build)))
     largest = {build.path: build for build in ordered}
     smallest = {build.path: build for build in reversed(ordered)}
@@ -153,18 +153,18 @@ def measured(builds: dict[Build, Source]) -> list[Row]:
 
 
 def compiled_rows(build: Build, architectures: Iterable[int], code: Source) -> list[Row]:
-    """What nvcc says of a build's kernels."""
+    """Compile a build; return a row for each of its kernels, from nvcc's report."""
     targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in architectures]
-    options = ["-fatbin", *targets, *OPTIONS, *TELL, *cuda_source.defines(dict(build.constants))]
-    said = kernel_cache.compiler_output(kernel_cache.build(nvcc(), options, code.text, ".cu", ".fatbin"))
-    return parsed(build, said)
+    options = ["-fatbin", *targets, *OPTIONS, *VERBOSE, *cuda_source.defines(dict(build.constants))]
+    output = kernel_cache.compiler_output(kernel_cache.build(nvcc(), options, code.text, ".cu", ".fatbin"))
+    return parsed(build, output)
 
 
-def parsed(build: Build, said: str) -> list[Row]:
-    """The rows in the words of ptxas; a warning that names no kernel goes to the first."""
+def parsed(build: Build, output: str) -> list[Row]:
+    """Parse the output of ptxas into rows; a warning that names no kernel goes to the first."""
     rows: dict[str, Row] = {}
     row, arch, warnings = Row(build, ""), 0, []
-    for line in said.splitlines():
+    for line in output.splitlines():
         if found := re.search(r"Compiling entry function '(\w+)' for 'sm_(\d+)", line):
             row, arch = rows.setdefault(found[1], Row(build, found[1])), int(found[2])
         elif "warning" in line:
@@ -183,7 +183,7 @@ def parsed(build: Build, said: str) -> list[Row]:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Registers by compute capability, bytes of shared memory, and what is wrong, under each build."""
+    """Format registers by compute capability, bytes of shared memory and problems, grouped by build."""
     lines, above = (
         ["".join(f"{arch // 10}.{arch % 10}".rjust(5) for arch in ARCHITECTURES) + "  shared"],
         None,
@@ -203,7 +203,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("word", nargs="*", help="show rows that contain one of these")
     words = parser.parse_args(arguments).word
     if not nvcc():
-        print("there is no nvcc: it comes with CUDA's toolkit", file=sys.stderr)
+        print("no nvcc found; it comes with the CUDA toolkit", file=sys.stderr)
         return 2
     start = time.perf_counter()
     rows = measured(collected())

@@ -1,8 +1,8 @@
-"""How long it takes to get going: `python -m benchmarks.startup [MODEL] [--cold]`.
+"""The time to start training: `python -m benchmarks.startup [MODEL] [--cold]`.
 
 Seconds from the command `minet train MODEL` to the end of its first training step: interpreter, imports,
-data, net, kernels. The caches are warm: the first of the runs is not counted. With --cold also once with an
-empty cache of Numba's, so that every kernel is compiled.
+data, net, kernels. The caches are warm: a first run is not counted. With --cold, one more run has an empty
+Numba cache, so that every kernel is compiled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ main()
 
 
 def seconds(model: str, cache: str = "") -> float:
-    """From the start of a process to the end of its first training step."""
+    """Return the seconds from the start of a process to the end of its first training step."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-P", "-c", CODE, model, os.path.join(folder, "run")]
         env = {**environment(), **({"NUMBA_CACHE_DIR": cache} if cache else {})}
@@ -43,8 +43,8 @@ def seconds(model: str, cache: str = "") -> float:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         spent = time.perf_counter() - start
     if "first step" not in done.stdout:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[0]
-        raise MinetError(f"minet train {model} came to no first step: {last}")
+        last = (done.stderr.strip().splitlines() or ["no error output"])[0]
+        raise MinetError(f"minet train {model} did not finish its first step: {last}")
     return spent
 
 

@@ -1,9 +1,9 @@
 // Swish: y = x*s with s = sigmoid(b*x); dx = dy*(s + b*x*s*(1-s)); db = sum of dy*x*x*s*(1-s).
 //
 // Order:   rows x[c,h] of M = W*N elements in fprop, x[c] of M = H*W*N in bprop; each c has its own b.
-// Threads: one for each element, a row of blocks for each row. In bprop a block strides through its row and sums
-//          its share of db into sums[c][block]; a second launch, sum_rows, adds the shares in a fixed order.
-// Bytes:   8 an element forward, 12 backward, and 4 more at a beta other than 0.
+// Threads: one per element, a row of blocks per row. In bprop a block strides through its row and sums its share
+//          of db into sums[c][block]; a second launch, sum_rows, adds up the shares in a fixed order.
+// Bytes:   8 per element forward, 12 backward, and 4 more if beta is not 0.
 // Source:  Ramachandran, Zoph, Le, "Searching for activation functions", 2017, arXiv 1710.05941.
 #include "minet.cuh"
 

@@ -1,7 +1,7 @@
-"""A layer of one's own in NumPy: f(x) = x * sigmoid(b * x) with a learnable b for each channel.
+"""A layer of your own in NumPy: f(x) = x * sigmoid(b * x) with a learnable b for each channel.
 
 Ramachandran, Zoph, Le: "Searching for activation functions", 2017, arXiv 1710.05941.
-Hold it to the contract with `minet check examples/swish.py`, and the CUDA kernels in swish.cu with
+Test it against the contract with `minet check examples/swish.py`, and the CUDA kernels in swish.cu with
 `minet check examples/swish.py --backend emu`.
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from minet import Layer, Param, State, update
 
-BLOCKS = 32  # of threads for a channel, each with a sum of its own
+BLOCKS = 32  # blocks of threads per channel, one partial sum each
 
 
 class Swish(Layer):
@@ -29,12 +29,12 @@ class Swish(Layer):
         if dx is not None:
             update(dx, dy * (s + self.b * slope), beta)
 
-    def state(self, in_shape, out_shape):  # for bprop_gpu
+    def state_gpu(self, in_shape, out_shape):
         return {"sums": State((in_shape[0], BLOCKS), per_sample=False, scratch=True)}
 
-    def bprop_gpu(self, x, dy, dx, beta):  # two launches; fprop's one needs no word here
+    def bprop_gpu(self, x, dy, dx, beta):  # two launches; fprop needs no method for its one
         grid, block = (BLOCKS, len(x), 1), (256, 1, 1)
-        self.be.launch(self, "swish_bprop", x.size, grid=grid, block=block, x=x, dy=dy, dx=dx, beta=beta)
+        self.be.launch(self, "swish_bprop", grid=grid, block=block, x=x, dy=dy, dx=dx, beta=beta)
         self.be.sum_rows(self.s.sums, self.g.b, beta=1.0)
 
     def sigmoid(self, x):

@@ -1,14 +1,14 @@
-// What layers ask of a backend beside their own kernels and matrix products, which are cuBLAS's.
+// What layers need from a backend besides their own kernels and matrix products, which are cuBLAS's.
 //
-//   axpby      y         <- alpha*x + beta*y, which with alpha 1 is all that Identity does
+//   axpby      y         <- alpha*x + beta*y; with alpha 1 this is all of Identity
 //   sum_rows   out[i, b] <- beta*out + sum over block b's share of a[i, :]
 //   add_bias   y[i, j]   += b[i]
 //
-// Order:   axpby flat; the others over matrices of `length` columns, rows `step` apart.
-// Threads: axpby and add_bias: one for each element. sum_rows: a block for each share of a row, shares of equal
-//          size; its threads stride through it and add up in a fixed tree. Called twice, shares first, it sums any
-//          row in an order that depends on the sizes alone.
-// Bytes:   axpby 8 an element, 12 at a beta other than 0; sum_rows 4; add_bias 8.
+// Order:   axpby flat; the others over matrices of `length` columns, with rows `step` apart.
+// Threads: axpby and add_bias: one per element. sum_rows: a block per share of a row, in shares of equal
+//          size; its threads stride through the share and add up in a fixed tree. Called twice, shares first,
+//          it sums any row in an order that depends on the sizes alone.
+// Bytes:   axpby 8 per element, 12 if beta is not 0; sum_rows 4; add_bias 8.
 #include "minet.cuh"
 
 extern "C" __global__ void axpby(const float *x, float *y, float alpha, float beta, index_t size) {

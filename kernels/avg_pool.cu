@@ -1,11 +1,11 @@
 // Average pooling: y[c,p,q,n] = mean of x[c,h,w,n] over the part of the window of (p, q) inside the image.
 //
-// Order:   a row of the window from left to right, then the rows from above; in bprop windows (p, q) likewise.
-// Threads: one for LANES neighbours along n of a column of outputs (fprop) or inputs (bprop); it marches down a
-//          band of rows, a row of blocks for each (c, band). What a row adds to all windows that hold it is summed
-//          once, and held in registers for those under way: S*SY + R additions for an output in the place of S*R.
-// Bytes:   3x3 stride 2, for each x: 4 read and 1 written in fprop, the reverse in bprop; what columns share
-//          comes from cache.
+// Order:   rows of the window from left to right, then from the top down; in bprop windows (p, q) alike.
+// Threads: one per LANES neighbours along n of a column of outputs (fprop) or inputs (bprop). It marches down
+//          a band of rows; each (c, band) has a row of blocks. What a row adds to all windows that hold it is
+//          summed once, and kept in registers meanwhile: S*SY + R additions per output instead of S*R.
+// Bytes:   3x3 stride 2, per x: 4 read and 1 written in fprop, the reverse in bprop; what columns share comes
+//          from cache.
 // Limits:  any window; up to 16 rows of windows at one place stay in registers.
 // Source:  textbook; padding is left out of the mean (count_include_pad=False elsewhere).
 #include "minet.cuh"
@@ -22,8 +22,8 @@ extern "C" __global__ void avg_pool_fprop(const float *x, float *y, int bands, i
         FOR_EACH(i, (count_t)Q * groups) {
             int q = i / groups, n = i % groups * LANES;
             Range w = span(q, S, SX, PX, W);
-            Samples sums[DEEP] = {}; // of the windows p - k, where p begins here
-            // From where rows are in the image.
+            Samples sums[DEEP] = {}; // for the windows p - k, where p begins here
+            // From the first p with rows inside the image.
             for (int p = max(begin, (PY + SY - min(R, SY)) / SY); p < end + DEEP - 1; p++) {
 #pragma unroll ROWS_AT_ONCE
                 for (int d = 0; d < min(R, SY); d++) {
@@ -52,19 +52,19 @@ extern "C" __global__ void avg_pool_fprop(const float *x, float *y, int bands, i
 
 extern "C" __global__ void avg_pool_bprop(const float *dy, float *dx, int bands, int C, int H, int W, int P, int Q,
                                           int N, float beta) {
-    int groups = N / LANES, steps = (H - 1 + PY) / SY + 1; // of SY rows, those that the same windows begin with
+    int groups = N / LANES, steps = (H - 1 + PY) / SY + 1; // of SY rows, in which the same windows begin
     FOR_ROWS(row, (count_t)C * bands) {
         int c = row / bands, begin = part(row % bands, bands, steps), end = part(row % bands + 1, bands, steps);
         FOR_EACH(i, (count_t)W * groups) {
             int w = i / groups, n = i % groups * LANES, last = (w + PX) / SX, lowest = (w + PX) % SX;
-            float share[BROAD]; // of a window q = last - j, for each of its columns
+            float share[BROAD]; // of window q = last - j, per column
 #pragma unroll
             for (int j = 0; j < BROAD; j++) {
                 Range columns = span(last - j, S, SX, PX, W);
                 bool holds = lowest + j * SX < S && j <= last && last - j < Q;
                 share[j] = holds ? 1.0f / (columns.end - columns.first) : 0.0f;
             }
-            Samples rows[DEEP] = {}; // what windows p - k give to each of their rows
+            Samples rows[DEEP] = {}; // what window p - k gives to each of its rows
             for (int p = begin - (DEEP - 1); p < end; p++) {
                 Samples across = {};
                 Range h = span(p, R, SY, PY, H);

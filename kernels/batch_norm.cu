@@ -1,14 +1,15 @@
 // Batch normalisation: xhat = (x - mean) * inv_std for each channel; y = gamma*xhat + shift.
 //
-// In training mean and variance are the batch's, over the M = H*W*N elements of a channel, and
+// In training, mean and variance are the batch's, over the M = H*W*N elements of a channel, and
 // dx = gamma*inv_std * (dy - sum(dy)/M - xhat * sum(dy*xhat)/M); otherwise they are constants and
 // dx = gamma*inv_std * dy. Either way dgamma = sum(dy*xhat), dshift = sum(dy).
 //
-// Order:   rows x[c] of M elements. The mean first; then, of what is left, the squares, and the sum, which is 0
-//          but for the mean's rounding: it corrects both. So a mean far from 0 costs float32 no digits.
-// Threads: a row of blocks for each c. For a sum each block strides through the row and writes one share,
-//          sums[which][c][block]; whoever needs the sum adds the shares, in a fixed tree.
-// Bytes:   16 an element forward (8 in evaluation), 20 backward, and 4 more at a beta other than 0.
+// Order:   rows x[c] of M elements. The mean comes first; then, of the differences from it, the squares and
+//          the sum, which is 0 except for the mean's rounding and corrects both. So a mean far from 0 costs
+//          float32 no digits.
+// Threads: a row of blocks per c. For a sum, each block strides through the row and writes one share,
+//          sums[which][c][block]; a kernel that needs the sum adds up the shares in a fixed tree.
+// Bytes:   16 per element forward (8 in evaluation), 20 backward, and 4 more if beta is not 0.
 // Source:  Ioffe & Szegedy, "Batch normalization", ICML 2015, arXiv 1502.03167, algorithms 1 and 2; the
 //          corrected variance from Chan, Golub, LeVeque, "Algorithms for computing the sample variance", 1983.
 #include "minet.cuh"
@@ -21,7 +22,7 @@ __device__ __forceinline__ float sum_of(const float *share, int shares) {
     value = block_sum(value);
     if (threadIdx.x == 0) total = value;
     __syncthreads();
-    return total; // block_sum begins with a barrier: nobody writes before all have read
+    return total; // block_sum begins with a barrier: no thread writes before all have read
 }
 
 extern "C" __global__ void batch_norm_sums(const float *x, float *sums, int C, int H, int W, int N) {
@@ -51,8 +52,8 @@ extern "C" __global__ void batch_norm_squares(const float *x, float *sums, int C
     }
 }
 
-// mean and inv_std of each channel, by a block for each: of the batch, which is gathered into the running ones
-// where it is finite, or the running ones.
+// mean and inv_std of each channel, with a block per channel: in training the batch's, which also update the
+// running ones if they are finite; otherwise the running ones.
 extern "C" __global__ void batch_norm_statistics(const float *sums, int shares, float *mean, float *inv_std,
                                                  float *running_mean, float *running_var, float momentum,
                                                  float eps, int train, int C, int H, int W, int N) {
@@ -63,7 +64,7 @@ extern "C" __global__ void batch_norm_statistics(const float *sums, int shares, 
             float first = sum_of(sums + c * shares, shares) / M;
             float rest = sum_of(sums + (C + c) * shares, shares);
             float squares = sum_of(sums + (2 * C + c) * shares, shares) - rest * (rest / M);
-            squares = squares < 0 ? 0 : squares; // by rounding
+            squares = squares < 0 ? 0 : squares; // negative by rounding
             float unbiased = squares / max(M - 1, (count_t)1);
             if (threadIdx.x == 0 && is_finite(unbiased)) {
                 running_mean[c] = momentum * centre + (1 - momentum) * (first + rest / M);
@@ -103,7 +104,7 @@ extern "C" __global__ void batch_norm_slopes(const float *x, const float *dy, fl
     }
 }
 
-// The first block of a row adds to the row's dgamma and dshift; without a dx it is the only one.
+// The first block of a row adds to the row's dgamma and dshift; without dx it is the only block.
 extern "C" __global__ void batch_norm_bprop(const float *x, const float *dy, float *dx, const float *sums,
                                             int shares, const float *gamma, float *dgamma, float *dshift,
                                             const float *mean, const float *inv_std, int train, int C, int H,

@@ -1,9 +1,9 @@
 // Dropout: mask = word >= threshold; y = x * mask / (1 - rate); dx = dy * mask / (1 - rate).
 //
 // Order:   flat; element i of (C, H, W, N) takes word i % 4 of Philox block i / 4 at the training step.
-// Threads: fprop one for each block of four elements, bprop one for each element.
-// Bytes:   9 an element forward, 9 backward, and 4 more at a beta other than 0.
-// Bits:    the mask is decided by comparing integers: the same on every backend.
+// Threads: fprop one per block of four elements, bprop one per element.
+// Bytes:   9 per element forward, 9 backward, and 4 more if beta is not 0.
+// Bits:    the mask comes from comparing integers, so it is the same on every backend.
 // Source:  Srivastava et al., "Dropout", JMLR 15, 2014, scaled in training ("inverted").
 #include "minet.cuh"
 #include "philox.cuh"

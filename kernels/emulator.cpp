@@ -1,23 +1,23 @@
-// The emulator's runtime: blocks one after another, a block's threads as fibers in a chosen order.
+// The emulator's runtime: blocks run one after another, a block's threads as fibers in a chosen order.
 //
-// A fiber runs until its thread ends or meets a barrier; one that ends goes on with the next thread that has
-// not begun, so that a kernel without barriers runs on one fiber. Before each block shared memory is filled
-// with 0xff: NaN as float. Kernels compiled with -fsanitize=thread call the hooks below at each access to
-// memory, and with some of -fsanitize=undefined where arithmetic goes wrong (not the libraries of those names:
-// the hooks are ours). They find
-//   outside     an address in none of the launch's arrays, nor in shared memory, on the stack or in the module,
-//   misaligned  an address that is no multiple of the size of what is read there,
+// A fiber runs until its thread ends or meets a barrier. After a thread ends, its fiber continues with the
+// next thread that has not begun, so a kernel without barriers runs on one fiber. Before each block shared
+// memory is filled with 0xff: NaN as float. Kernels compiled with -fsanitize=thread call the hooks below at
+// each memory access, and with parts of -fsanitize=undefined where arithmetic goes wrong. (The libraries of
+// those names are not linked: the hooks are ours.) They find
+//   outside     an address outside the launch's arrays, shared memory, the stack and the module,
+//   misaligned  an address that is not a multiple of the size of the access,
 //   unwritten   shared memory that is read before the block has written it,
-//   race        two threads at one place, one of them writing, with no barrier in between,
-//   undefined   a division by zero, an overflow, a shift too far, an index beyond an array of known size,
+//   race        two threads at the same place, one of them writing, with no barrier in between,
+//   undefined   a division by zero, an overflow, a shift too far, an index outside an array of known size,
 // and emu_sync_* find a barrier that not all threads reach. The first fault ends the launch; the caller gets
-// its kind and the addresses of the code, for addr2line.
+// its kind and the code addresses, for addr2line.
 //
-// What happens before what: a barrier of the block ends an epoch, in which all of it is ordered before all that
-// follows. Inside an epoch a warp's own barriers order its lanes: they are numbered, and each lane knows of
-// each other the last one that it has, directly or through others, behind it in common (`clock`). Of a place in
-// memory the last write is known, and who has read it since. Blocks are ordered with nothing but an atomic
-// operation in the later one, if the earlier one called __threadfence().
+// What happens before what: a barrier of the block ends an epoch, and everything before it is ordered before
+// everything after it. Inside an epoch a warp's own barriers order its lanes. They are numbered, and each
+// lane knows for every other lane the last barrier that both have passed, directly or through others
+// (`clock`). For a place in memory the last write is known, and the reads since. Blocks are ordered only by
+// an atomic operation in the later one, if the earlier one called __threadfence().
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -32,22 +32,22 @@
 
 struct uint3 { unsigned x, y, z; };
 struct EmuThread { uint3 thread, block; };
-extern "C" { // constants for the kernels: of one thread they never change
+extern "C" { // constants for the kernels: within a thread they never change
 __attribute__((visibility("hidden"))) EmuThread emu_now;
 __attribute__((visibility("hidden"))) uint3 emu_grid, emu_block;
 }
 
 namespace {
 
-struct Array { // of the launch; as in minet/backends/emulator.py
+struct Array { // of the launch; as in minet/backends/emulator_faults.py
     char *start;
-    uint64_t bytes, unit; // the size of an element: races are told apart by elements
+    uint64_t bytes, unit; // the size of an element: races are found per element
 };
 struct Who { // one side of a fault
     uint32_t thread, block;
-    uint64_t code; // 0: there is no other side; 1: ended before it
+    uint64_t code; // 0: there is no other side; 1: it had already ended
 };
-struct Launch { // as in minet/backends/emulator.py
+struct Launch { // as in minet/backends/emulator_faults.py
     uint32_t grid[3], block[3], dynamic_shared, order, arrays, args_size;
     const char *args;
     const Array *array;
@@ -57,37 +57,37 @@ struct Launch { // as in minet/backends/emulator.py
     Who who[2];
     const char *what;
 };
-enum Fault { // as in minet/backends/faults.py
+enum Fault { // as in minet/backends/emulator_faults.py
     NONE, OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED
 };
 enum Status { FRESH, RUNNING, AT_BLOCK, AT_WARP, DONE };
 enum Kind { READ, WRITE, ATOMIC };
 
 constexpr std::size_t STACK_SIZE = 1 << 20, MARGIN = 64 << 10; // a GPU gives a thread up to 512 KiB
-constexpr uint32_t PATIENCE = 1 << 22;                         // accesses, before one looks for a Ctrl-C
+constexpr uint32_t PATIENCE = 1 << 22;                         // accesses between checks for a Ctrl-C
 
 struct Fiber {
-    ucontext_t context; // to begin with
-    void *there[5];     // to go on
+    ucontext_t context; // to begin
+    void *there[5];     // to resume
     bool begun;
     char *stack;
-    void *fake; // AddressSanitizer's
+    void *fake; // AddressSanitizer's fake stack
 };
 struct Thread {
     unsigned number;
     uint3 index;
     Status status;
     Fiber *fiber;
-    unsigned mask, group, op, line; // at a barrier: lanes waited for, and those that came; which barrier
-    uint64_t value, code, brought;  // what it brings, and where that is; what it brought to the last one
+    unsigned mask, group, op, line; // at a barrier: lanes waited for, lanes that came, which barrier
+    uint64_t value, code, brought;  // the value it brings, and from where; the last one's value
     uint32_t clock[32];
 };
-struct Place { // what is known of an element of an array, or of a byte of shared memory
-    uint32_t write_run, write_epoch, write_stamp, write_code; // run: of which block
+struct Place { // what is known about an array element, or a byte of shared memory
+    uint32_t write_run, write_epoch, write_stamp, write_code; // run: which block
     uint32_t read_run, read_epoch, read_stamp, read_code;
-    uint32_t lanes; // of the reader's warp, that have read since they were last ordered
+    uint32_t lanes; // of the reader's warp that have read since they were last ordered
     uint32_t other_run, other_code;
-    uint16_t writer, reader, other; // other: a reader of another warp, or block
+    uint16_t writer, reader, other; // other: a reader in another warp or block
     bool atomic, warps, runs;       // last written by an atomic; read by several warps; in several blocks
 };
 struct Memory { // an array, or shared memory
@@ -101,20 +101,20 @@ struct Memory { // an array, or shared memory
 Launch *launch;
 void (*body)(const char *);
 std::vector<Thread> threads;
-std::vector<uint32_t> events; // of each warp: its barriers so far
+std::vector<uint32_t> events; // barriers so far, per warp
 std::vector<unsigned> sequence;
 std::vector<Fiber *> idle, all_fibers;
 std::vector<Memory> memories;
 std::size_t used, last; // memories of this launch, and where the last access was
 std::vector<char> dynamic_memory;
 std::vector<std::pair<char *, char *>> module;
-std::vector<bool> fenced; // runs, from first_run, that called __threadfence()
+std::vector<bool> fenced; // whether a run, counted from first_run, called __threadfence()
 void *scheduler_there[5];
 void *scheduler_fake;
 const void *scheduler_stack;
 std::size_t scheduler_size;
 Thread *self;
-uint32_t run, first_run, epoch, patience; // run: blocks that have run, of all launches
+uint32_t run, first_run, epoch, patience; // run: blocks run so far, over all launches
 unsigned begun;
 uint64_t blocks, stride, votes;
 bool pausing, acquired;
@@ -123,21 +123,22 @@ unsigned number_of(const Thread *t) { return t->number; }
 uint32_t short_code(uint64_t code) { return (uint32_t)(code - (uint64_t)module[0].first); }
 uint64_t long_code(uint32_t code) { return (uint64_t)module[0].first + code; }
 
-uint32_t block_of(uint32_t a_run) { // blocks in their order: shuffled ones by a stride
+uint32_t block_of(uint32_t a_run) { // blocks in their order; the shuffled order goes by a stride
     uint64_t i = a_run - first_run;
     return (uint32_t)(launch->order == 1 ? blocks - 1 - i : i * stride % blocks);
 }
 
 // -- fibers ----------------------------------------------------------------------------------------------
 
-// AddressSanitizer is told of each change of stacks; elsewhere these do nothing.
+// These report each stack switch to AddressSanitizer; without it they do nothing.
 #ifndef EMU_ASAN
 void __sanitizer_start_switch_fiber(void **, const void *, std::size_t) {}
 void __sanitizer_finish_switch_fiber(void *, const void **, std::size_t *) {}
 #endif
 
-// By jumps, which unlike swapcontext do not ask the system; the compiler's own, which no sanitizer intercepts.
-// They are apart, and opaque: a compiler that sees both makes too much of it.
+// Fibers switch by jumps, which unlike swapcontext make no system calls; the compiler's own, which no
+// sanitizer intercepts. The functions are separate and opaque: a compiler that sees both sides optimises too
+// much.
 __attribute__((noipa)) void jump(void **to) { __builtin_longjmp(to, 1); }
 __attribute__((noipa)) void go_on(Fiber *fiber) {
     if (fiber->begun) jump(fiber->there);
@@ -161,10 +162,10 @@ void found(Fault fault, uint32_t a, uint64_t code, Who other = {}) {
     launch->who[1] = other;
 }
 
-[[noreturn]] void fail(Fault fault, uint64_t code, Who other = {}) { // by the thread that runs
+[[noreturn]] void fail(Fault fault, uint64_t code, Who other = {}) { // in the running thread
     found(fault, number_of(self), code, other);
     to_scheduler();
-    abort(); // a fiber that failed is never gone back to
+    abort(); // a failed fiber is never resumed
 }
 
 void begin(Thread *t) {
@@ -179,7 +180,7 @@ Thread *next_fresh() {
     return nullptr;
 }
 
-void work() { // what a fiber does, forever: threads that have not begun, one after another
+void work() { // a fiber's endless loop over threads that have not begun
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
     for (;;) {
         Fiber *fiber = self->fiber;
@@ -201,7 +202,7 @@ Fiber *new_fiber() {
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (fiber->stack == MAP_FAILED) abort();
 #ifdef EMU_ASAN
-    __asan_unpoison_memory_region(fiber->stack, STACK_SIZE); // what was there before may have left its marks
+    __asan_unpoison_memory_region(fiber->stack, STACK_SIZE); // it may be poisoned from earlier use
 #endif
     mprotect(fiber->stack, 4096, PROT_NONE);
     getcontext(&fiber->context);
@@ -230,7 +231,7 @@ void resume(Thread *t) {
 
 // -- barriers --------------------------------------------------------------------------------------------
 
-bool release_warps() { // lanes that wait for one another, and are all there
+bool release_warps() { // lanes that wait for one another and have all arrived
     bool any = false;
     for (unsigned w = 0; w < events.size() && !launch->fault; w++) {
         unsigned count = (unsigned)threads.size() - 32 * w, waiting = 0, there = 0;
@@ -238,7 +239,7 @@ bool release_warps() { // lanes that wait for one another, and are all there
         count = count < 32 ? count : 32;
         for (unsigned lane = 0; lane < count; lane++) {
             waiting |= (unsigned)(warp[lane].status == AT_WARP) << lane;
-            there |= (unsigned)(warp[lane].status != DONE) << lane; // who has ended is not waited for
+            there |= (unsigned)(warp[lane].status != DONE) << lane; // ended lanes are not waited for
         }
         while (waiting && !launch->fault) {
             Thread *one = warp + __builtin_ctz(waiting);
@@ -291,7 +292,7 @@ void run_block() {
             if (t.status == AT_WARP) in_warp = in_warp ? in_warp : &t;
             if (t.status != AT_BLOCK) continue;
             waiting++, first = first ? first : &t;
-            // One barrier may stand at several places of the code, if the compiler made it so.
+            // One barrier may be at several places in the code, if the compiler copied it.
             if (first->code != t.code && first->line != t.line)
                 return found(DIVERGENT, number_of(first), first->code, {number_of(&t), block_of(run), t.code});
         }
@@ -303,7 +304,7 @@ void run_block() {
             for (Thread &t : threads) votes += t.value, t.status = RUNNING;
             continue;
         }
-        // Somebody waits for what will not come.
+        // Some thread waits for what will not come.
         Thread *stuck = first ? first : in_warp, *other = first && in_warp ? in_warp : ended;
         if (!other)
             for (Thread &t : threads)
@@ -325,14 +326,14 @@ void order_threads() {
     }
 }
 
-// Not memset: under AddressSanitizer there are guards between the arrays.
+// Not memset: AddressSanitizer has guards between the arrays.
 __attribute__((no_sanitize("address"))) void poison(char *from, std::size_t bytes) {
     for (volatile char *at = from; at < from + bytes; at++) *at = (char)0xff;
 }
 
 // -- what the hooks do with an access ----------------------------------------------------------------
 
-// Whether nothing orders what a thread did before what `self` does now.
+// Whether nothing orders a thread's earlier access before what `self` does now.
 bool unordered(uint32_t a_run, uint32_t when, uint32_t stamp, uint32_t who) {
     if (a_run != run) return !(acquired && a_run - first_run < fenced.size() && fenced[a_run - first_run]);
     uint32_t me = number_of(self);
@@ -354,7 +355,7 @@ void note_read(Place &p, uint32_t since, uint64_t code) {
     else if (p.reader / 32 != me / 32) {
         p.warps = true;
         if (!p.runs) p.other = p.reader, p.other_run = run, p.other_code = p.read_code;
-    } else if (p.read_stamp != now) // lanes that are ordered before this read are so before what follows it
+    } else if (p.read_stamp != now) // lanes ordered before this read are also before what follows it
         for (unsigned lane = 0; lane < 32; lane++)
             if (p.lanes >> lane & 1 && self->clock[lane] > p.read_stamp) p.lanes &= ~(1u << lane);
     p.lanes |= 1u << me % 32;
@@ -362,7 +363,7 @@ void note_read(Place &p, uint32_t since, uint64_t code) {
     p.read_code = short_code(code);
 }
 
-void touch(Place &p, uint32_t since, Kind kind, uint64_t code) { // what is older than `since` does not count
+void touch(Place &p, uint32_t since, Kind kind, uint64_t code) { // whatever is older than `since` is ignored
     bool counts = p.write_run >= since && !(kind == ATOMIC && p.atomic);
     if (counts && unordered(p.write_run, p.write_epoch, p.write_stamp, p.writer))
         race(code, p.writer, p.write_run, p.write_code);
@@ -379,7 +380,7 @@ void touch(Place &p, uint32_t since, Kind kind, uint64_t code) { // what is olde
                 if (p.lanes >> lane & 1 && lane != me % 32 && self->clock[lane] <= p.read_stamp)
                     race(code, me / 32 * 32 + lane, run, p.read_code);
         }
-        p.read_run = 0; // what comes after this write comes after those reads
+        p.read_run = 0; // whatever is ordered after this write is also after those reads
     }
     p.writer = (uint16_t)me, p.write_run = run, p.write_epoch = epoch, p.write_stamp = events[me / 32];
     p.write_code = short_code(code), p.atomic = kind == ATOMIC;
@@ -404,7 +405,7 @@ void access(char *at, unsigned bytes, Kind kind, uint64_t code, bool reads) {
             if (at >= start && at + bytes <= end) return;
         fail(OUTSIDE, code);
     }
-    if (kind == ATOMIC && (uint64_t)at % bytes) fail(MISALIGNED, code); // the compiler looks at others
+    if (kind == ATOMIC && (uint64_t)at % bytes) fail(MISALIGNED, code); // the compiler checks other accesses
     last = m;
     Memory &memory = memories[m];
     uint64_t begin = (at - memory.start) / memory.unit, end = (at - memory.start + bytes - 1) / memory.unit;
@@ -459,7 +460,7 @@ void emu_sync_block(unsigned long long vote, unsigned long long *sum, unsigned l
     if (sum) *sum = votes;
 }
 
-// Waits for the lanes of the mask; gives those that came: it has no others than those that ended too early.
+// Waits for the lanes of the mask; returns those that came: all except those that ended too early.
 unsigned emu_sync_warp(unsigned op, unsigned mask, unsigned long long value) {
     self->status = AT_WARP, self->value = value, self->mask = mask, self->op = op, self->code = HERE;
     if (!(mask >> number_of(self) % 32 & 1)) fail(WARP, HERE);
@@ -493,14 +494,14 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
     emu_grid = {gx, gy, gz}, emu_block = {bx, by, bz}, blocks = (uint64_t)gx * gy * gz;
     std::pair<char *, uint64_t> fixed = {start, stop - start};
     dl_iterate_phdr(look, &fixed);
-    if (run > 1u << 30) { // long before it begins anew
+    if (run > 1u << 30) { // long before it wraps around
         for (Memory &m : memories) free(m.places);
         memories.clear(), run = 0;
     }
     first_run = run + 1, used = last = 0;
     for (unsigned i = 0; i < launch->arrays; i++)
         remember(launch->array[i].start, launch->array[i].bytes, launch->array[i].unit, false);
-    dynamic_memory = std::vector<char>(launch->dynamic_shared); // no larger, for AddressSanitizer's sake
+    dynamic_memory = std::vector<char>(launch->dynamic_shared); // exactly this size, for AddressSanitizer
     remember(fixed.first, fixed.second, 1, true);
     remember(dynamic_memory.data(), launch->dynamic_shared, 1, true);
     threads.resize((std::size_t)bx * by * bz), events.resize((threads.size() + 31) / 32);
@@ -510,7 +511,7 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
     for (stride = launch->order == 2 ? blocks * 5 / 8 | 1 : 1; stride > 1; stride -= 2) {
         uint64_t a = stride, b = blocks;
         while (b) a %= b, std::swap(a, b);
-        if (a == 1) break; // each block once
+        if (a == 1) break; // so that each block comes once
     }
     for (uint64_t b = 0; b < blocks && !launch->fault; b++) {
         run++;
@@ -518,11 +519,11 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
         poison(fixed.first, fixed.second), poison(dynamic_memory.data(), launch->dynamic_shared);
         run_block();
     }
-    if (launch->fault) { // fibers in the middle of something are given up
+    if (launch->fault) { // fibers that were stopped midway are discarded
         for (Fiber *fiber : all_fibers) munmap(fiber->stack, STACK_SIZE), delete fiber;
         all_fibers.clear(), idle.clear();
     }
-    for (Memory &m : memories) // what is large is not kept
+    for (Memory &m : memories) // large tables are not kept
         if (m.room > 1u << 20) free(m.places), m.places = nullptr, m.room = 0;
     int fault = (int)launch->fault;
     launch = nullptr;
@@ -548,7 +549,7 @@ void __tsan_func_entry(void *) {
 }
 void __tsan_func_exit() {}
 
-struct Pointed { // what the compiler says of a pointer's use
+struct Pointed { // the compiler's description of a pointer's use
     void *file;
     unsigned line, column;
     void *type;
@@ -568,7 +569,7 @@ UNDEFINED_HOOK(sub_overflow, "a difference that overflows its type")
 UNDEFINED_HOOK(mul_overflow, "a product that overflows its type")
 UNDEFINED_HOOK(negate_overflow, "a negation that overflows its type")
 UNDEFINED_HOOK(divrem_overflow, "a division by zero, or one that overflows its type")
-UNDEFINED_HOOK(shift_out_of_bounds, "a shift by more bits than there are, or fewer than none")
-UNDEFINED_HOOK(out_of_bounds, "an index beyond its array's end")
+UNDEFINED_HOOK(shift_out_of_bounds, "a shift by more bits than the type has, or by a negative number")
+UNDEFINED_HOOK(out_of_bounds, "an index outside its array")
 #endif
 }

@@ -1,6 +1,6 @@
-// The CUDA that kernels are written in, for a host compiler: minet compiles a .cu file after this header when
-// there is no GPU, to test kernels, never to train. emulator.cpp runs the threads; minet/backends/emulator.py
-// compiles and launches. A thread of a block is a fiber, which gives way to the others at barriers only.
+// The CUDA that kernels are written in, for a host compiler: without a GPU minet compiles .cu files after
+// this header, to test kernels, never to train. emulator.cpp runs the threads; minet/backends/emulator.py
+// compiles and launches. Each thread of a block is a fiber, which yields to the others only at barriers.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -8,15 +8,15 @@
 #include <tuple>
 
 #define __global__
-#define __device__ __attribute__((visibility("hidden"))) // not static, which a member could not be
+#define __device__ __attribute__((visibility("hidden"))) // not static: members could not be
 #define __host__
 #define __constant__ static
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-// All shared memory lies together, so that the runtime can find it: thread_local, of one thread of the host;
-// under AddressSanitizer, which leaves such variables unguarded, in a section.
+// All shared memory is in one place, so that the runtime can find it: in thread_local variables of one host
+// thread; under AddressSanitizer, which does not guard those, in a section.
 #ifdef EMU_ASAN
 #define __shared__ static __attribute__((section("emu_shared")))
 #else
@@ -38,12 +38,12 @@ EMU_VECTORS(int, int, 4)
 EMU_VECTORS(unsigned char, uchar, 1)
 EMU_VECTORS(signed char, char, 1)
 
-// -- what the runtime gives ----------------------------------------------------------------------------
+// -- what the runtime provides -------------------------------------------------------------------------
 
 struct EmuThread { uint3 thread, block; };
 #define EMU_OURS __attribute__((visibility("hidden")))
 extern "C" {
-EMU_OURS extern const EmuThread emu_now; // const: of one thread they never change
+EMU_OURS extern const EmuThread emu_now; // const: within a thread they never change
 EMU_OURS extern const dim3 emu_grid, emu_block;
 void emu_sync_block(unsigned long long vote, unsigned long long *sum, unsigned line);
 unsigned emu_sync_warp(unsigned op, unsigned mask, unsigned long long value);
@@ -90,7 +90,7 @@ EMU_INLINE int emu_count(int vote, unsigned line) {
 
 enum { EMU_SYNC, EMU_SHFL, EMU_DOWN, EMU_UP, EMU_XOR, EMU_VOTE };
 EMU_INLINE void __syncwarp(unsigned mask = 0xffffffffu) { emu_sync_warp(EMU_SYNC, mask, 0); }
-// The value of lane `from`; one's own, where that is outside lowest .. end-1; noise, if that lane has not come.
+// The value of lane `from`; its own outside lowest .. end-1; noise if that lane has not come.
 template <class T>
 EMU_INLINE T emu_shuffle(unsigned op, unsigned mask, T value, int from, int lowest, int end) {
     unsigned there = emu_sync_warp(op, mask, emu_bits(value));
@@ -124,8 +124,8 @@ EMU_INLINE int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, 
 
 // -- atomics: one fiber runs at a time ------------------------------------------------------------------
 
-template <class T> struct EmuSame { typedef T type; }; // a value is taken as the type that its place has
-#define EMU_APART __attribute__((noinline, no_sanitize("thread", "undefined"))) // told as the caller's access
+template <class T> struct EmuSame { typedef T type; }; // a value is converted to the type of its place
+#define EMU_APART __attribute__((noinline, no_sanitize("thread", "undefined"))) // it is the caller's access
 #define EMU_ATOMIC(name, reads, expression)                                                                \
     template <class T> EMU_APART T name(T *at, typename EmuSame<T>::type value) {                          \
         emu_atomic((void *)at, sizeof(T), reads, __builtin_return_address(0));                             \
@@ -215,7 +215,7 @@ EMU_INLINE int __clzll(long long x) { return x ? __builtin_clzll((unsigned long 
 
 // -- a kernel as the runtime calls it: its arguments packed one after another, each aligned ----------------
 
-// The accesses of these are not the kernel's: they are compiled without the hooks.
+// Accesses here are not the kernel's, so they are compiled without the hooks.
 template <class T> __attribute__((no_sanitize("thread"))) T emu_take(const char *args, std::size_t &at) {
     at = (at + alignof(T) - 1) / alignof(T) * alignof(T);
     T value;
@@ -232,10 +232,10 @@ __attribute__((no_sanitize("thread"))) void emu_call(void (*kernel)(T...), const
 #ifdef EMU_ASAN
 #define EMU_SHARED_ENDS __start_emu_shared, __stop_emu_shared
 #else
-static thread_local char emu_mark; // by its use the host's thread comes by its thread_local variables
+static thread_local char emu_mark; // its use makes the host thread allocate its thread_local variables
 #define EMU_SHARED_ENDS &emu_mark, &emu_mark
 #endif
-// Written after the .cu file, for each of its kernels.
+// Appended after the .cu file for each of its kernels.
 #define EMU_KERNEL(kernel)                                                                                 \
     static void emu_body_##kernel(const char *args) { emu_call(kernel, args); }                            \
     extern "C" int emu_##kernel(void *launch) { return emu_run(launch, emu_body_##kernel, EMU_SHARED_ENDS); }

@@ -4,16 +4,16 @@
 //   h = p*SY - PY + r, w = q*SX - PX + s;  e = sum over q of wx * dy,  dx = sum over j, p of wy * e,
 //   dmean_y = sum of e * (wy' X), dmean_x = sum of e' * (wy X), where ' is the weights' derivative; log_sigma alike
 //
-// Order:   x (C, H, W, N); tables of weights as gaussian_pool.cuh tells. Sums go row by row.
-// Threads: one for LANES neighbours along n of a column of outputs (fprop) or inputs (bprop) of a channel; it marches
-//          down a band of rows. fprop: each row of x is weighed across once and added to all windows that hold it,
-//          DEEP * KERNELS sums in registers. bprop: a thread holds R rows of its column of x and of dx; dx has one
-//          owner. Each block makes its tables in shared memory, and its own part of the parameters' sums, which a
-//          second launch adds up.
-// Bytes:   fprop reads 4 for each x and writes 4 for each y; bprop reads 4 for each x and dy and writes 4 for each
-//          dx, whatever KERNELS; what columns share comes from cache.
-// Limits:  any window; rows and sums stay in registers up to 15 x 15. Tables that shared memory does not hold
-//          (APART) are made in global memory by a launch of their own.
+// Order:   x (C, H, W, N); tables of weights as in gaussian_pool.cuh. Sums go row by row.
+// Threads: one per LANES neighbours along n of a column of outputs (fprop) or inputs (bprop) of a channel; it
+//          marches down a band of rows. fprop: each row of x is weighted across once and added to all windows
+//          that hold it, with DEEP * KERNELS sums in registers. bprop: a thread holds R rows of its column of
+//          x and of dx; each dx has one owner. Each block builds its tables in shared memory, and its own
+//          part of the parameters' sums; a second launch adds up the parts.
+// Bytes:   fprop reads 4 per x and writes 4 per y; bprop reads 4 per x and dy and writes 4 per dx, whatever
+//          KERNELS; what columns share comes from cache.
+// Limits:  any window; rows and sums stay in registers up to 15 x 15. Tables too large for shared memory
+//          (APART) are built in global memory by a launch of their own.
 // Source:  a diagonal Gaussian over a rectangle factorises; Zeiler & Fergus, arXiv 1207.0151, for the form "l2".
 #include "gaussian_pool.cuh"
 
@@ -24,7 +24,7 @@ extern "C" __global__ void gaussian_pool_weights(const float *mean, const float 
 }
 
 constexpr int ROWS_AT_ONCE = SY <= 4 ? SY : 1;
-constexpr bool FEW = KERNELS * S <= 24; // weights across that a thread keeps in registers
+constexpr bool FEW = KERNELS * S <= 24; // whether a thread keeps the weights across in registers
 
 extern "C" __global__ void __launch_bounds__(256, RESIDENT)
 gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *log_sigma, const float *tables,
@@ -38,7 +38,7 @@ gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *lo
     Places rows(R, SY, PY, H), cols(S, SX, PX, W);
     const float *plane = x + (count_t)c * H * W * N, *col = table + COLS + cols.of(q) * COL;
 
-    unsigned at[S]; // In bytes. Weights outside the image are 0: any pixel of the window will do, unconditionally.
+    unsigned at[S]; // in bytes; weights outside the image are 0, so any pixel of the window will do there
 #pragma unroll
     for (int s = 0; s < S; s++) at[s] = 4u * (within(q * SX - PX + s, W) * N + n);
     float kept[FEW ? KERNELS : 1][S];
@@ -47,9 +47,9 @@ gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *lo
         for (int j = 0; j < KERNELS; j++)
 #pragma unroll
             for (int s = 0; s < S; s++) kept[j][s] = col[j * TABLE + s];
-    Samples sums[KERNELS][DEEP] = {}; // of the windows p - k, where p begins here
+    Samples sums[KERNELS][DEEP] = {}; // for the windows p - k, where p begins here
 #pragma unroll 1
-    for (int p = max(begin, (PY + SY - min(R, SY)) / SY); p < end + DEEP - 1; p++) { // from where rows are in the image
+    for (int p = max(begin, (PY + SY - min(R, SY)) / SY); p < end + DEEP - 1; p++) { // from rows in the image
 #pragma unroll ROWS_AT_ONCE
         for (int d = 0; d < min(R, SY); d++) {
             Samples across_x[KERNELS] = {};
@@ -82,9 +82,9 @@ gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *lo
 }
 
 #define TALL (R > SY ? R : SY) // rows of dx under way
-#define NEW (SY < R ? SY : R)  // rows of x that a window has and the one before has not
+#define NEW (SY < R ? SY : R)  // rows of x in a window but not in the one before
 
-// Weights, four at a time: a broadcast to the warp.
+// Reads weights four at a time, broadcast to the warp.
 template <int COUNT> __device__ __forceinline__ void load(float (&to)[COUNT], const float *row) {
 #pragma unroll
     for (int i = 0; i < COUNT; i += 4) {
@@ -107,12 +107,12 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mea
     Places rows(R, SY, PY, H), cols(S, SX, PX, W);
     unsigned column = 4u * (w * N + n);
 
-    // Bands share windows: each adds to the parameters' sums for those that no later band begins with.
+    // Bands share windows: each adds to the parameters' sums only for windows before the next band's first.
     int p = covering(top, R, SY, PY, P).first, stop = min(P, (bottom - 1 + PY) / SY + 1);
     int counted = bottom == H ? P : covering(bottom, R, SY, PY, P).first;
 
-    // The outputs q = last - i hold this column, at tap (w + PX) % SX + i * SX. Those that there are not weigh 0: any
-    // that there is will do for them, as in fprop.
+    // The outputs q = last - i hold this column, at tap (w + PX) % SX + i * SX. Outputs that do not exist get
+    // weight 0, so any existing one will do for them, as in fprop.
     Range reached = covering(w, S, SX, PX, Q);
     bool held = mine && reached.first < reached.end;
     int last = (w + PX) / SX, lowest = (w + PX) % SX, at[BROAD];
@@ -146,7 +146,7 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mea
     for (int i = 0; i < BROAD; i++) ahead[i] = delta_of(p, 0, i);
 #pragma unroll 1
     for (; p < stop; p++) {
-        Samples fresh[NEW]; // the next window's new rows, under way while this one is worked on
+        Samples fresh[NEW]; // the next window's new rows, loading while this one is computed
         const float *row = table + rows.of(p) * ROW;
 #pragma unroll
         for (int j = 0; j < KERNELS; j++) {
@@ -158,7 +158,7 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mea
             for (int i = 0; i < BROAD; i++) {
 #pragma unroll
                 for (int k = 0; k < SLOPES; k++) {
-                    // Volatile, lest those of all kernels be kept at once, in registers that more threads need.
+                    // Volatile: keeping the weights of all kernels takes registers that more threads need.
                     float weight = *(volatile const float *)(table + at[i] + j * TABLE + k * PADDED(S));
                     EACH_LANE(l) e[k].of[l] += weight * ahead[i].of[l];
                 }
@@ -207,7 +207,7 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mea
     }
 }
 
-// A block for each of a kernel's four: the sum over `blocks` parts, added to dmean or dlog_sigma unless that is null.
+// A block per slope, four per kernel: the sum over `blocks` parts, added to dmean or dlog_sigma unless null.
 extern "C" __global__ void gaussian_pool_slopes(const float *parts, float *dmean, float *dlog_sigma, int blocks) {
     float *to = blockIdx.x % 4 < 2 ? dmean : dlog_sigma, total = 0;
     if (!to) return;

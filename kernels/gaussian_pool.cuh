@@ -1,7 +1,7 @@
 // The weights of Gaussian pooling, and their slopes: tables [kernel][axis][place][w, dw/dmean, dw/dlog_sigma][tap].
 //
-// Taps are filled up with zeros to a multiple of 4. Windows inside the image have the same weights, and so one place;
-// one each have those that reach over an edge: a softmax over the taps inside makes the edge exact.
+// Taps are padded with zeros to a multiple of 4. Windows inside the image have the same weights and share one
+// place; each window over an edge has its own: a softmax over the taps inside makes the edge exact.
 #pragma once
 #include "minet.cuh"
 #include "window.cuh"
@@ -19,7 +19,7 @@ __device__ __forceinline__ void weigh(float *out, float mean, float log_sigma, i
     int begin = EXACT ? max(0, -first) : 0, end = EXACT ? min(taps, size - first) : taps;
     float nearest = NORMALIZE == NONE ? 0 : min(max(rintf(centre), (float)begin), end - 1.0f), d0 = nearest - centre;
     float total = 0, moment1 = 0, moment2 = 0, scale = 1;
-    // However far the mean, one exponential of a row is 1.
+    // However far away the mean is, one exponential of a row is 1.
     auto share = [&](int i) {
         float t = i - nearest, most = NORMALIZE == NONE ? 0 : d0 * d0;
         return expf(-0.5f * precision * ((d0 + t) * (d0 + t) - most));
@@ -35,7 +35,7 @@ __device__ __forceinline__ void weigh(float *out, float mean, float log_sigma, i
         float t = i - nearest, w = 0;
         if (i >= begin && i < end && i + first >= 0 && i + first < size) w = share(i) * scale;
         if (NORMALIZE == L2) w = sqrtf(w);
-        w = w > 1.17549435e-38f ? w : 0; // as on the cpu, which is slow at smaller numbers
+        w = w > 1.17549435e-38f ? w : 0; // as on the cpu, which is slow with smaller numbers
         out[i] = w;
         if (KINDS == 1) continue;
         float slope = (NORMALIZE == L2 ? 0.5f : 1.0f) * precision * w;
@@ -45,7 +45,7 @@ __device__ __forceinline__ void weigh(float *out, float mean, float log_sigma, i
     }
 }
 
-// The places of the windows along one axis: `over` over the first edge, one for all inside, up to `over` over the last.
+// Places of windows along one axis: `over` over the first edge, one inside, up to `over` over the last edge.
 struct Places {
     int over, first_over_last;
     __device__ Places(int taps, int stride, int pad, int size) {
@@ -59,13 +59,13 @@ struct Places {
 };
 #define PLACES_Y (2 * ((PY + SY - 1) / SY) + 1)
 #define PLACES_X (2 * ((PX + SX - 1) / SX) + 1)
-#define ROW (KINDS * PADDED(R)) // numbers of one place along y, of KINDS 1 or 3
+#define ROW (KINDS * PADDED(R)) // numbers per place along y; KINDS is 1 or 3
 #define COL (KINDS * PADDED(S)) // along x
 #define COLS (PLACES_Y * ROW)           // where those along x begin
-#define NOWHERE (COLS + PLACES_X * COL) // zeros, for windows that there are not
+#define NOWHERE (COLS + PLACES_X * COL) // zeros, for windows that do not exist
 #define TABLE (NOWHERE + COL)
 
-// The tables of `count` kernels; thread number `thread` of `threads` makes its part.
+// The tables of `count` kernels; thread number `thread` of `threads` builds its part.
 template <int KINDS>
 __device__ void make_tables(float *tables, const float *mean, const float *log_sigma, int count, int H, int W,
                             int thread, int threads) {
@@ -82,7 +82,7 @@ __device__ void make_tables(float *tables, const float *mean, const float *log_s
     }
 }
 
-// `table`, those of a channel's kernels, the first of which is number `set`: made by each block, or made before.
+// `table`: the tables of a channel's kernels, from number `set` on, built by each block or in advance.
 #if APART
 #define TABLES(kinds, set)                                                                                 \
     constexpr int KINDS = 3;                                                                               \

@@ -5,10 +5,11 @@
 //   where h = p*SY - PY + r*DY for p in p0 .. p1-1, and w likewise from q and s
 //
 // Order:   image (C, H, W, N), col (C, R, S, p1 - p0, Q, N). col2im gathers in the order r, s.
-// Threads: one for each element that is written, a warp along n, a row of blocks for each (c, r, s, p) of col or
-//          each (c, h) of the image: what does not depend on w and n is worked out once for a block.
-// Bytes:   im2col writes 4 for each element of col, and reads 4, R*S times the same, mostly from cache; col2im
-//          reads 4 for each of col and writes 4 for each of the image, and reads those at a beta other than 0.
+// Threads: one per element written, a warp along n, a row of blocks per (c, r, s, p) of col or (c, h) of the
+//          image, so what does not depend on w and n is computed once per block.
+// Bytes:   im2col writes 4 per element of col and reads 4, each pixel R*S times, mostly from cache; col2im
+//          reads 4 per element of col and writes 4 per pixel, which it also reads if beta is not 0.
+// Twin:    minet/loops/conv/im2col.py.
 // Source:  Chellapilla, Puri, Simard, "High performance convolutional neural networks for document processing",
 //          2006.
 #include "minet.cuh"
@@ -19,7 +20,7 @@ extern "C" __global__ void im2col(const float *image, float *col, int C, int H, 
     FOR_ROWS(row, (count_t)C * R * S * count) {
         int p = p0 + row % count, tap = row / count % (R * S);
         int h = p * SY - PY + tap / S * DY, left = tap % S * DX - PX;
-        const float *from = image + (row / count / (R * S) * H + h) * W * N; // not there if h is in the padding
+        const float *from = image + (row / count / (R * S) * H + h) * W * N; // invalid if h is in the padding
         FOR_EACH(i, (count_t)Q * N) {
             int q = i / N, w = q * SX + left;
             bool inside = h >= 0 && h < H && w >= 0 && w < W;
@@ -30,7 +31,7 @@ extern "C" __global__ void im2col(const float *image, float *col, int C, int H, 
 
 extern "C" __global__ void col2im(float *image, const float *col, int C, int H, int W, int N, int P, int Q, int p0,
                                   int p1, float beta) {
-    // Rows of the image from `fresh` on are reached for the first time and take beta; those before it only add.
+    // Rows of the image from `fresh` on are reached for the first time and take beta; earlier rows only add.
     int reach = DY * (R - 1) + 1 - PY, count = p1 - p0;
     int fresh = p0 == 0 ? 0 : min(H, max(0, (p0 - 1) * SY + reach));
     int end = p1 == P ? H : min(H, max(0, (p1 - 1) * SY + reach));

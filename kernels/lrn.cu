@@ -5,10 +5,10 @@
 // windows hold c. Here alpha is the layer's, divided by SIZE. Maps that do not exist count as 0.
 //
 // Order:   (C, M) with M = H*W*N.
-// Threads: one for each column m and each slab of maps, a warp along m. It marches over the slab's maps and the
-//          few around them, and keeps what a window holds in registers: nothing is read twice but at the slabs'
-//          borders. Each sum is taken anew, from its first map to its last: a running one would drift.
-// Bytes:   8 an element forward, 12 backward, and 4 more at a beta other than 0; a slab of 4*SIZE maps adds a
+// Threads: one per column m and slab of maps, a warp along m. It marches over the slab's maps and the few
+//          around them, and keeps a window's contents in registers: nothing is read twice except at the
+//          slabs' borders. Each sum is recomputed from its first map to its last: a running sum would drift.
+// Bytes:   8 per element forward, 12 backward, and 4 more if beta is not 0; a slab of 4*SIZE maps adds a
 //          quarter to what is read, most of it from cache.
 // Source:  Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", NIPS 2012,
 //          section 3.3, with alpha divided by size as in Caffe and PyTorch.
@@ -23,7 +23,7 @@ __device__ __forceinline__ int slab_end(int slab, int slabs, int C) {
     return (int)((long long)C * (slab + 1) / slabs);
 }
 
-// Everything one map on; the last place takes the newest.
+// Shifts everything by one map; the newest goes last.
 template <int COUNT> __device__ __forceinline__ void push(float (&ring)[COUNT], float value) {
 #pragma unroll
     for (int i = 0; i + 1 < COUNT; i++) ring[i] = ring[i + 1];
@@ -37,7 +37,7 @@ __device__ __forceinline__ float scale_of(const float (&x)[SIZE], float alpha, f
     return k + alpha * squares;
 }
 
-// s**-power; the usual power needs but two roots.
+// s**-power; the usual power needs only two roots.
 __device__ __forceinline__ float inverse_power(float s, float power) {
 #if THREE_QUARTERS
     float root = sqrtf(s);
@@ -64,7 +64,7 @@ extern "C" __global__ void lrn_fprop(const float *x, float *y, float alpha, floa
     }
 }
 
-// A map's share in its neighbours' dx waits until AHEAD maps before it and BACK maps after it have theirs.
+// The dx of a map waits for the shares of the AHEAD maps before it and the BACK maps after it.
 extern "C" __global__ void lrn_bprop(const float *x, const float *dy, float *dx, float alpha, float power, float k,
                                      int slabs, int C, int H, int W, int N, float beta) {
     count_t M = (count_t)H * W * N;

@@ -2,14 +2,15 @@
 //
 // Order:   taps (r, s) row by row; argmax holds r*S + s. The first of equals wins, NaN wins over any number,
 //          padding never wins.
-// Threads: fprop one for LANES outputs along n, bprop one for LANES * SX inputs, a row of blocks for each (c, p)
-//          or (c, h). bprop gathers: each dx has one owner, who adds the deltas of the windows that chose it in
-//          the order of (p, q).
-// Bytes:   3x3 stride 2, for each x: fprop reads 4 (what windows share comes from cache) and writes 1.25;
+// Threads: fprop one per LANES outputs along n, bprop one per LANES * SX inputs, a row of blocks per (c, p)
+//          or (c, h). bprop gathers: each dx has one owner, which adds the deltas of the windows that chose
+//          it in the order of (p, q).
+// Bytes:   3x3 stride 2, per x: fprop reads 4 (what windows share comes from cache) and writes 1.25;
 //          bprop reads 1.25 and writes 4.
-// Source:  textbook. The argmax is local to the window, so that it is small whatever the image's size.
+// Source:  textbook. The argmax is local to the window, so it is small whatever the image's size.
 #include "minet.cuh"
 #include "window.cuh"
+#include "gather_picked.cuh"
 
 extern "C" __global__ void max_pool_fprop(const float *x, float *y, tap_t *argmax, int C, int H, int W, int P, int Q,
                                           int N, float beta) {

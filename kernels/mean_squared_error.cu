@@ -1,8 +1,8 @@
 // Mean squared error: the sum of (y - target)^2, in shares, and dy = 2 (y - target) / size.
 //
 // Order:   flat. The host adds up the shares, loss[0], loss[1], ..., and divides by the size.
-// Threads: one for each share, which strides through the arrays.
-// Bytes:   12 an element. The squares are double: those of large float32 numbers are beyond float32.
+// Threads: one per share, which strides through the arrays.
+// Bytes:   12 per element. The squares are double: those of large float32 numbers overflow float32.
 // Source:  textbook.
 #include "minet.cuh"
 

@@ -1,6 +1,6 @@
-// Philox4x32-10: four random 32-bit words from a key and a counter, without state. Twin of philox.py.
+// Philox4x32-10: four random 32-bit words from a key and a counter, without state.
 // Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3;
-// constants and test vectors from Random123.
+// constants and test vectors from Random123. Twin of minet/loops/philox.py.
 #pragma once
 
 __device__ __forceinline__ uint4 philox(unsigned k0, unsigned k1, uint4 c) {

@@ -1,9 +1,9 @@
 // PReLU: y = x if x > 0 else a*x; dx = dy if x > 0 else a*dy; da = sum of dy*x over x <= 0.
 //
-// Order:   rows x[c] of M = H*W*N elements; a has SLOPES, one for each row, or one for all.
-// Threads: one for each element, a row of blocks for each c. In bprop a block strides through its row and sums
-//          its share of da into sums[c][block]; a second launch (gemm.cu) adds the shares.
-// Bytes:   8 an element forward, 12 backward, and 4 more at a beta other than 0.
+// Order:   rows x[c] of M = H*W*N elements; a has SLOPES elements, one per row or one for all.
+// Threads: one per element, a row of blocks per c. In bprop a block strides through its row and sums its
+//          share of da into sums[c][block]; a second launch (arithmetic.cu) adds up the shares.
+// Bytes:   8 per element forward, 12 backward, and 4 more if beta is not 0.
 // Source:  He et al., "Delving deep into rectifiers", ICCV 2015, section 2.1, arXiv 1502.01852.
 #include "minet.cuh"
 

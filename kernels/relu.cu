@@ -1,7 +1,7 @@
-// ReLU: y = max(x, 0); dx = dy where x > 0, else 0. A NaN comes out as a NaN, and lets its delta through.
+// ReLU: y = max(x, 0); dx = dy where x > 0, else 0. NaN stays NaN, and its delta passes through.
 //
-// Order:   flat; each element by itself.   Threads: one for each element.
-// Bytes:   8 an element forward, 12 backward, and 4 more at a beta other than 0.
+// Order:   flat; each element by itself.   Threads: one per element.
+// Bytes:   8 per element forward, 12 backward, and 4 more if beta is not 0.
 // Source:  Nair & Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
 #include "minet.cuh"
 

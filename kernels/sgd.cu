@@ -1,7 +1,7 @@
 // SGD: g' = g + decay*w; v <- momentum*v + g'; w <- w - lr*v, or with nesterov w - lr*(g' + momentum*v).
 //
-// Order:   flat; each element by itself.   Threads: one for each element.
-// Bytes:   20 an element: w and v read and written, g read. One pass, nothing in between.
+// Order:   flat; each element by itself.   Threads: one per element.
+// Bytes:   20 per element: w and v read and written, g read, all in one pass.
 // NaN:     passes through the clip: a bound must not hide it.
 // Source:  Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013,
 //          in the form of PyTorch's torch.optim.SGD.

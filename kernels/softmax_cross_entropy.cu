@@ -1,11 +1,11 @@
 // Softmax and cross-entropy: loss = log(sum of exp(y[k] - max)) - (y[label] - max) for each sample, and
-// dy[k] = (softmax(y)[k] - (k == label)) / N. A sample with a logit that is not finite has a NaN for its loss.
+// dy[k] = (softmax(y)[k] - (k == label)) / N. A sample with a logit that is not finite has the loss NaN.
 //
-// Order:   y and dy (K, N), N along memory; sums over k upwards. The host averages the losses.
-// Threads: one for each sample, a warp along n.
-// Bytes:   12 for each logit and 4 for each of dy: three passes over few numbers, the last two from cache. The
+// Order:   y and dy (K, N), contiguous along N; sums in ascending k. The host averages the losses.
+// Threads: one per sample, a warp along n.
+// Bytes:   12 per logit and 4 per element of dy: three passes over few numbers, the last two from cache. The
 //          loss is double, for differences of the largest float32 logits.
-// Source:  textbook; the largest logit is taken off against overflow.
+// Source:  textbook; the largest logit is subtracted against overflow.
 #include "minet.cuh"
 
 extern "C" __global__ void softmax_cross_entropy_loss(const float *y, const int *labels, double *loss, float *dy,

@@ -1,20 +1,22 @@
 // Stochastic pooling: y[c,p,q,n] = x at a position of the window of (p, q) drawn with probability a / total.
 //
-// Here a = max(x, 0) inside the image and total = sum of a. The draw: u in [0, 1) is the element's own uniform
-// number (philox.cuh; element = flat index in y); the pick is the first position with a > 0 at which the running
-// sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. When testing there is no draw:
-// y = sum of a^2 / total, the mean over all draws. A window with no a > 0 gives 0, a total that is not finite
-// NaN; both leave `picked` at R*S, which is no position of the window, so that no delta goes anywhere.
+// Here a = max(x, 0) inside the image and total = sum of a. The draw: u in [0, 1) is the element's own
+// uniform number (philox.cuh; element = flat index in y); the pick is the first position with a > 0 at which
+// the running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. In testing nothing
+// is drawn: y = sum of a^2 / total, the mean over all draws. A window with no a > 0 gives 0, and a total that
+// is not finite NaN; both set `picked` to R*S, which is not a position of the window, so no delta goes
+// anywhere.
 //
-// Order:   taps (r, s) row by row. Both sums of a draw are sequential additions in that order, and t is rounded
-//          before it is compared: the cpu does the same, and picks the same positions, bit for bit.
-// Threads: as max pooling; testing, one for each input in bprop.
-// Bytes:   as max pooling; the second look at a window comes from cache.
+// Order:   taps (r, s) row by row. Both sums of a draw are sequential additions in that order, and t is
+//          rounded before it is compared: the cpu does the same, and picks the same positions, bit for bit.
+// Threads: as in max pooling; in testing, bprop has one per input.
+// Bytes:   as in max pooling; the second pass over a window comes from cache.
 // Source:  Zeiler & Fergus, "Stochastic pooling for regularization of deep convolutional neural networks",
 //          ICLR 2013.
 #include "minet.cuh"
 #include "philox.cuh"
 #include "window.cuh"
+#include "gather_picked.cuh"
 
 // max(x, 0), but NaN stays NaN.
 __device__ __forceinline__ float positive(float x) { return x <= 0 ? 0.0f : x; }
@@ -74,7 +76,7 @@ struct Sums {
     float total, square;
 };
 
-// Of a window's positive values, and of their squares.
+// The sums of a window's positive values and of their squares.
 __device__ __forceinline__ Sums sums(const float *plane, Range h, Range w, int W, int N, int n) {
     Sums of = {0, 0};
     for (int hh = h.first; hh < h.end; hh++)

@@ -11,7 +11,8 @@ from minet.core.layer import Layer, LayerError, Param, State, update
 from minet.core.loss import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from minet.core.net import Net
 from minet.train.modelfile import load as load_model
-from minet.train.optim import SGD, Cosine, Exponential, Polynomial, Step, WarmUp
+from minet.train.optim import SGD
+from minet.train.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
 from minet.train.trainer import Trainer
 from minet.version import __version__
 
@@ -49,7 +50,7 @@ ROOMS = ("backends", "bench", "cli", "core", "data", "layers", "loops", "testing
 
 
 def __getattr__(name: str) -> ModuleType:
-    # minet.data, minet.testing and the like come with `import minet`, and load what they need when used.
+    # Subpackages such as minet.data and minet.testing load on first use: `import minet` stays quick.
     if name in ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"minet has no {name!r}")
+    raise AttributeError(f"module 'minet' has no attribute {name!r}")

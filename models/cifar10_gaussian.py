@@ -1,13 +1,11 @@
-"""CIFAR-10 with several learned Gaussian kernels per map in place of every pooling layer.
+"""CIFAR-10 with several learned Gaussian kernels per map instead of each pooling layer.
 
 Is one pooling kernel per map enough? Try ``--set kernels=1``, 2, 3. Gaussian pooling: Zeiler and Fergus,
 arXiv 1207.0151. Data: Krizhevsky (2009), shifted by up to 4 pixels and mirrored.
 """
 
-from minet import Sequential, data
-from minet.core.loss import SoftmaxCrossEntropy
+from minet import SGD, Cosine, Sequential, SoftmaxCrossEntropy, data
 from minet.layers import AvgPool, BatchNorm, Conv, GaussianPool, Linear, PReLU
-from minet.train.optim import SGD, Cosine
 
 input_shape = (3, 32, 32)
 batch, epochs, loss = 128, 30, SoftmaxCrossEntropy()

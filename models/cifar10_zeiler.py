@@ -6,10 +6,8 @@ softmax layer. Try ``--set pool=max``, avg, stochastic and gaussian. The paper t
 
 from typing import Literal
 
-from minet import Sequential, data
-from minet.core.loss import SoftmaxCrossEntropy
+from minet import SGD, Sequential, SoftmaxCrossEntropy, Step, data
 from minet.layers import LRN, AvgPool, Conv, GaussianPool, Linear, MaxPool, ReLU, StochasticPool
-from minet.train.optim import SGD, Step
 
 input_shape = (3, 32, 32)
 batch, epochs, loss = 128, 280, SoftmaxCrossEntropy()

@@ -1,14 +1,12 @@
 """Handwritten digits of 8x8 pixels, in seconds: Gaussian pooling branches, PReLU and stochastic pooling.
 
-Each map is pooled by two Gaussian kernels of learned place and size, as parallel branches that write into
+Each map is pooled by two Gaussian kernels of learned position and size, as parallel branches that write into
 slices of one output. Sources: Zeiler and Fergus, arXiv 1207.0151 (Gaussian pooling) and 1301.3557 (stochastic
 pooling); He et al., arXiv 1502.01852 (PReLU). Data: Alpaydin and Kaynak, https://doi.org/10.24432/C50P49.
 """
 
-from minet import Concat, Sequential, data
-from minet.core.loss import SoftmaxCrossEntropy
+from minet import SGD, Concat, Cosine, Sequential, SoftmaxCrossEntropy, data
 from minet.layers import Conv, GaussianPool, Linear, PReLU, ReLU, StochasticPool
-from minet.train.optim import SGD, Cosine
 
 input_shape = (1, 8, 8)
 batch, epochs, loss = 32, 10, SoftmaxCrossEntropy()

@@ -1,13 +1,11 @@
-"""Inception blocks with a branch of Gaussian kernels: parallel branches write slices of one shared output.
+"""Inception blocks with a branch of Gaussian kernels: parallel branches write into slices of one output.
 
 The blocks are those of Szegedy et al., "Going deeper with convolutions", arXiv 1409.4842, cut down to three
-branches, the pooling one with three learned Gaussian kernels per map (Zeiler and Fergus, arXiv 1207.0151).
+branches; the pooling branch has three learned Gaussian kernels per map (Zeiler and Fergus, arXiv 1207.0151).
 """
 
-from minet import Concat, Sequential, data
-from minet.core.loss import SoftmaxCrossEntropy
+from minet import SGD, Concat, Cosine, Sequential, SoftmaxCrossEntropy, data
 from minet.layers import Conv, GaussianPool, Linear, MaxPool, PReLU
-from minet.train.optim import SGD, Cosine
 
 input_shape = (3, 32, 32)
 batch, epochs, loss = 128, 30, SoftmaxCrossEntropy()

@@ -1,12 +1,10 @@
-"""MNIST: past 98 % in one epoch, by two convolutions and two Gaussian kernels per map.
+"""MNIST: over 98 % in one epoch, with two convolutions and two Gaussian kernels per map.
 
-Source of the data: LeCun et al. (1998), "Gradient-based learning applied to document recognition".
+Data: LeCun et al. (1998), "Gradient-based learning applied to document recognition".
 """
 
-from minet import Sequential, data
-from minet.core.loss import SoftmaxCrossEntropy
+from minet import SGD, Cosine, Sequential, SoftmaxCrossEntropy, data
 from minet.layers import Conv, GaussianPool, Linear, MaxPool, PReLU
-from minet.train.optim import SGD, Cosine
 
 input_shape = (1, 28, 28)
 batch, epochs, loss = 64, 5, SoftmaxCrossEntropy()

@@ -1,18 +1,18 @@
-"""What all tests share: two threads at least; few examples of hypothesis, always the same; the backends."""
+"""What all tests share: at least two threads, a few fixed hypothesis examples, and the backends."""
 
 import os
 
 import pytest
 from hypothesis import settings
 
-# Read when Numba is imported. On one core too, a sum whose order depends on the threads must be caught.
+# Numba reads this at import. Two threads even on one core expose sums that depend on thread order.
 os.environ["NUMBA_NUM_THREADS"] = str(max(2, os.cpu_count() or 1))
 
 settings.register_profile("minet", derandomize=True, deadline=None, max_examples=20, database=None)
 settings.load_profile("minet")
 
 
-def there(name):
+def available(name):
     from minet import backends
 
     if why := backends.missing(name):
@@ -22,11 +22,11 @@ def there(name):
 
 @pytest.fixture(params=["cpu", "emu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def backend(request):
-    """Every backend by its name; where it cannot be used, the test is skipped."""
-    return there(request.param)
+    """Every backend, by name; the test is skipped where it cannot be used."""
+    return available(request.param)
 
 
 @pytest.fixture(params=["emu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def gpu_backend(request):
-    """Those that run CUDA kernels."""
-    return there(request.param)
+    """The backends that run CUDA kernels."""
+    return available(request.param)

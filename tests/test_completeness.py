@@ -48,12 +48,12 @@ def test_a_layer_file_holds_one_layer(stem):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests/layers").glob("test_*.py")), ids=name)
-def test_a_test_of_a_layer_belongs_to_one(path):
-    about = path.stem.removeprefix("test_") + "_"
-    assert any(about.startswith(f"{stem}_") for stem in layers.stems())
+def test_a_layer_test_belongs_to_a_layer(path):
+    stem_of_test = path.stem.removeprefix("test_") + "_"
+    assert any(stem_of_test.startswith(f"{stem}_") for stem in layers.stems())
 
 
-def test_a_layer_that_is_not_there():
+def test_a_layer_that_does_not_exist():
     with pytest.raises(
         AttributeError, match=r"minet.layers has no 'Convolution'; there is no file convolution.py"
     ):
@@ -63,7 +63,7 @@ def test_a_layer_that_is_not_there():
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
-def test_a_module_is_short_and_says_what_it_is(path):
+def test_a_module_is_short_and_has_a_docstring(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 300
     assert not text or ast.get_docstring(ast.parse(text))
@@ -76,7 +76,7 @@ def test_public_names_resolve():
     assert re.fullmatch(r"\d+\.\d+\.\d+\w*", minet.__version__)
 
 
-def test_every_check_says_what_it_promises():
+def test_every_check_states_its_promise():
     for check in CHECKS.values():
         assert check.__doc__ and check.__doc__.partition("\n")[0].endswith(".")
 

@@ -1,4 +1,4 @@
-"""The models that come with minet: each trains a step, is what its paper says, and digits learns."""
+"""The models that come with minet: each trains a step and follows its paper, and digits learns."""
 
 import math
 from functools import partial
@@ -34,7 +34,7 @@ def test_each_model_trains_every_parameter(name):
 
 
 @pytest.mark.parametrize("name", modelfile.names())
-def test_each_model_tells_its_source(name):
+def test_each_model_names_its_source(name):
     text = modelfile.find(name).read_text()
     assert text.startswith('"""')
     assert any(mark in text.split('"""')[1] for mark in ("arXiv", "doi.org", "(1998)"))
@@ -54,7 +54,7 @@ def test_gaussian_inception_is_the_reference_model():
         return maps
 
     def gaussian(channels, kernels=1):
-        return 4 * channels * kernels  # a mean and a sigma on either axis
+        return 4 * channels * kernels  # a mean and a sigma on each axis
 
     def block(maps, channels):
         return sum((
@@ -82,9 +82,9 @@ def test_the_net_of_zeiler_and_fergus_takes_each_pooling(pool, kind):
     ]  # fmt: skip
 
 
-def test_another_pooling_is_refused():
+def test_an_unknown_pooling_is_refused():
     with pytest.raises(
-        MinetError, match=r"pool is one of 'max', 'avg', 'stochastic', 'gaussian', got 'maxi'"
+        MinetError, match=r"pool must be one of 'max', 'avg', 'stochastic', 'gaussian', got 'maxi'"
     ):
         modelfile.load("cifar10_zeiler", pool="maxi")
 
@@ -109,8 +109,8 @@ def noisy(images, split, limit=None, **settings):
     return Dataset(images, np.arange(8), classes=10, name=f"noise {split}", **settings)
 
 
-def test_mnist_and_cifar_models_train_through_the_whole_chain(tmp_path, monkeypatch):
-    """On noise in place of files that tests do not have."""
+def test_mnist_and_cifar_models_train_from_end_to_end(tmp_path, monkeypatch):
+    """On noise, instead of files that tests do not have."""
     from minet import data
 
     for name, source in (("mnist", "mnist"), ("cifar10_gaussian", "cifar10")):

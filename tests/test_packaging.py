@@ -30,7 +30,7 @@ def run(*command, cwd, path=""):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of what is built from, so that nothing is left in the working tree."""
+    """A copy of the sources to build from, so that nothing is left in the working tree."""
     copy = tmp_path_factory.mktemp("checkout")
     for name in ("minet", "kernels", "models", "examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -48,7 +48,7 @@ def wheel(checkout, tmp_path_factory):
 
 
 def works(python, cwd, path, root):
-    """The package at `root` is what runs, with kernels and models found beside or inside it."""
+    """Check that the package at `root` is what runs, and finds kernels and models next to or inside it."""
     code = "import minet; from minet.core.files import shipped; print(minet.__file__, *map(shipped, %r))"
     assert run(python, "-c", code % [*DATA], cwd=cwd, path=path).count(str(root)) == 3
     assert "StochasticPool" in run(python, "-m", "minet", "summary", "digits", cwd=cwd, path=path)
@@ -62,7 +62,7 @@ def test_a_bare_checkout_works_from_another_folder(tmp_path):
     works(sys.executable, tmp_path, ROOT, ROOT)
 
 
-def test_the_wheel_holds_all_that_the_checkout_holds(wheel):
+def test_the_wheel_holds_everything_in_the_checkout(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "minet/py.typed",
@@ -76,7 +76,7 @@ def test_the_wheel_holds_all_that_the_checkout_holds(wheel):
     assert "minet = minet.cli.main:main" in zipfile.ZipFile(wheel).read(entry).decode()
 
 
-def test_a_wheel_made_of_the_sdist_is_the_same(checkout, wheel, tmp_path):
+def test_a_wheel_built_from_the_sdist_is_the_same(checkout, wheel, tmp_path):
     code = "from setuptools.build_meta import build_sdist; print(build_sdist(%r))"
     name = run(sys.executable, "-c", code % str(tmp_path), cwd=checkout).splitlines()[-1]
     assert re.fullmatch(r"minet_layers-[\w.]+\.tar\.gz", name)
@@ -88,7 +88,7 @@ def test_a_wheel_made_of_the_sdist_is_the_same(checkout, wheel, tmp_path):
 
 
 def files(*folders):
-    """Paths of all files in folders of the checkout."""
+    """Yield the paths of all files in folders of the checkout."""
     for folder in folders:
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -112,7 +112,7 @@ def test_an_editable_install_works_from_another_folder(checkout, tmp_path):
     venv.create(env)
     python = env / "bin" / "python"
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
-    # What we have installed but for our own editable minet: folders in .pth files have none read.
+    # Everything we have installed except our own editable minet: .pth files in added folders are not read.
     Path(site, "ours.pth").write_text(sysconfig.get_path("purelib"))
     run(
         *PIP, "--python", python, "install", "--no-deps", "--no-build-isolation", "-e", checkout, cwd=tmp_path

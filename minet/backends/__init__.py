@@ -1,4 +1,4 @@
-"""Where the numbers live: `get("cpu")`. What a backend needs is imported when it is asked for."""
+"""Backends by name: `get("cpu")`. What a backend needs is imported only when it is asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ("auto", "cpu", "cuda", "emu")  # emu runs cuda's kernels on the cpu, to
 
 
 def missing(name: str) -> str:
-    """Why the backend `name` cannot be used here; empty if it can."""
+    """The reason the backend `name` cannot be used here; empty if it can."""
     if name == "emu":
         from minet.backends import emulator
 
@@ -28,17 +28,17 @@ def missing(name: str) -> str:
 
 
 def get(name: str | Backend, dtype: Any = "float32", **options: Any) -> Backend:
-    """A backend by its name, computing in `dtype`: float32 or, on the cpu, float64.
+    """A backend by name, computing in `dtype`: float32, or on the cpu also float64.
 
     Parameters
     ----------
     name : str or Backend
-        "cpu"; "cuda"; "emu"; "auto" for cuda where it is, else cpu. A backend is given back as it is.
+        "cpu", "cuda", "emu", or "auto": cuda if it works here, else cpu. A Backend is returned as it is.
     dtype : str or dtype
     **options
-        Of the GPU backends: ``strict=True`` refuses layers without a kernel, ``sync=True`` waits for each
-        kernel; of cuda, ``tf32`` (`minet.backends.cuda.CUDA`); of the emulator, ``order`` and ``checked``
-        (`minet.backends.emulator.Emulator`).
+        For GPU backends, ``strict=True`` refuses layers without a kernel and ``sync=True`` waits for each
+        kernel. For cuda, ``tf32`` (`minet.backends.cuda.CUDA`). For the emulator, ``order`` and
+        ``checked`` (`minet.backends.emulator.Emulator`).
     """
     if isinstance(name, Backend):
         return name

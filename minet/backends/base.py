@@ -1,4 +1,4 @@
-"""What a backend does for layers and nets, on its own native arrays."""
+"""The interface of a backend: what it does for layers and nets, on its own native arrays."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from minet.core.node import Node
 
 
 class Backend(ABC):
-    """Memory, matrix products and the launch of layers' code on one device.
+    """Memory, matrix products and running layers' code on one device.
 
-    Arrays are C-contiguous; where a method takes a matrix, rows may be a stride apart, so that a slice of
-    columns is as good as a whole matrix. Wherever there is a beta, ``beta == 0`` does not read `out`.
+    Arrays are C-contiguous. Where a method takes a matrix, its rows may be a stride apart, so a slice of
+    columns works as well as a whole matrix. Wherever there is a beta, ``beta == 0`` does not read `out`.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ class Backend(ABC):
     """
 
     name: str
-    declarations: tuple[str, ...] = ("state",)  # methods by which a layer declares the memory it needs here
+    declarations: tuple[str, ...] = ("state",)  # methods in which a layer declares the memory it needs here
 
     def __init__(self, dtype: str = "float32") -> None:
         self.dtype = np.dtype(dtype)
 
     @abstractmethod
     def empty(self, shape: Shape, dtype: Any = None) -> Array:
-        """An array of whatever the memory holds."""
+        """An uninitialised array."""
 
     @abstractmethod
     def zeros(self, shape: Shape, dtype: Any = None) -> Array:
@@ -43,7 +43,7 @@ class Backend(ABC):
 
     @abstractmethod
     def get(self, array: Array) -> np.ndarray:
-        """The values as a NumPy array; no copy where the memory is the host's."""
+        """The values as a NumPy array; no copy if they are in host memory."""
 
     @abstractmethod
     def copy(self, src: Array, dst: Array) -> None:
@@ -51,11 +51,11 @@ class Backend(ABC):
 
     @property
     def own_memory(self) -> int:
-        """Bytes that computing takes beside the net's memory; 0 where nobody has measured it."""
+        """Bytes that computing takes on top of the net's memory; 0 if not measured."""
         return 0
 
     def free_memory(self) -> int | None:
-        """Bytes that can still be allocated; None where nobody knows before it is tried."""
+        """Bytes that can still be allocated; None if that is not known in advance."""
         return None
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Backend(ABC):
     def gemm(
         self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0, trans: str = "nn"
     ) -> None:
-        """``out <- beta*out + alpha * op(a) @ op(b)`` on matrices; `trans` has "n" or "t" for a and for b."""
+        """``out <- beta*out + alpha * op(a) @ op(b)`` on matrices; `trans`: "n" or "t" for a, then for b."""
 
     @abstractmethod
     def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> None:
@@ -88,15 +88,15 @@ class Backend(ABC):
     def im2col(self, x: Array, col: Array, geometry: Any, rows: tuple[int, int]) -> None:
         """Unroll the windows of output rows ``rows[0] .. rows[1]-1``.
 
-        `x` is ``(C, H, W, N)``, `col` ``(C*R*S, (rows[1]-rows[0])*Q*N)``; positions in the padding give 0.
+        `x` is ``(C, H, W, N)``, `col` ``(C*R*S, (rows[1]-rows[0])*Q*N)``; positions in the padding become 0.
         """
 
     @abstractmethod
     def col2im(self, col: Array, dx: Array, geometry: Any, rows: tuple[int, int], beta: float = 0.0) -> None:
         """Add unrolled windows back: the transpose of `im2col`, ``dx <- beta*dx + col2im(col)``.
 
-        Several calls go over the output rows upwards, all with the same beta: it applies to those rows of
-        dx that no call before has reached, so that over all calls each row meets it once.
+        Successive calls cover the output rows in ascending order, all with the same beta. It applies to
+        the rows of dx that no earlier call has reached, so over all calls each row is scaled once.
         """
 
     @abstractmethod
@@ -104,14 +104,14 @@ class Backend(ABC):
         self, w: Array, g: Array, v: Array, *, lr: float, momentum: float, decay: float, nesterov: bool,
         bounds: tuple[float | None, float | None] | None,
     ) -> None:  # fmt: skip
-        """One step of SGD on a parameter: ``g' = g + decay*w; v <- momentum*v + g'``;
+        """Take one step of SGD on a parameter.
 
-        ``w <- w - lr * v``, or with `nesterov` ``w <- w - lr * (g' + momentum*v)``; then w is clipped to
-        `bounds`. The gradient is left as it was.
+        ``g' = g + decay*w``; ``v <- momentum*v + g'``; ``w <- w - lr * v``, or with `nesterov`
+        ``w <- w - lr * (g' + momentum*v)``. Then w is clipped to `bounds`. The gradient is not changed.
         """
 
     def native(self, layer: Layer) -> bool:
-        """Whether a layer computes on this device in both directions, not on the host in its place."""
+        """Whether a layer computes on this device in both directions, rather than on the host."""
         return True
 
     @abstractmethod

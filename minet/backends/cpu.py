@@ -1,4 +1,4 @@
-"""The CPU: NumPy arrays and the Numba kernels of minet.loops. The reference."""
+"""The CPU, the reference backend: NumPy arrays and the Numba kernels of minet.loops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minet.core.node import Node
 
 
 class HostMemory(Backend):
-    """Arrays are NumPy's: the memory of the cpu, and of the emulator."""
+    """A backend whose arrays are NumPy's: the memory of the cpu and of the emulator."""
 
     def empty(self, shape: Shape, dtype: Any = None) -> np.ndarray:
         return aligned(shape, np.dtype(dtype or self.dtype))
@@ -46,13 +46,13 @@ class HostMemory(Backend):
 
 
 class CPU(HostMemory):
-    """A layer's code is its `fprop_cpu` and `bprop_cpu`."""
+    """The CPU: it runs a layer's `fprop_cpu` and `bprop_cpu`."""
 
     name = "cpu"
 
     @property
     def own_memory(self) -> int:
-        """Compiled kernels, and what each thread packs; as measured: ``minet bench inception zeiler``."""
+        """Bytes of compiled kernels and each thread's packing, by ``minet bench inception zeiler``."""
         from numba import get_num_threads
 
         return (13 + int(get_num_threads())) << 20
@@ -93,9 +93,9 @@ class CPU(HostMemory):
         sgd_step(w.reshape(-1), g.reshape(-1), v.reshape(-1), lr, momentum, decay, nesterov, low, high)
 
     def run(self, node: Node, phase: str, *args: Any) -> Any:
-        # A name made anew at each call would miss CPython's cache of attributes, and fill it.
+        # A string rebuilt at each call would miss CPython's attribute cache, and fill it up.
         code = getattr(node, sys.intern(f"{phase}_cpu"), None)
         if code is None:
-            found = f"{type(node).__name__} has no {phase}_cpu, and overrides no {phase}"
+            found = f"{type(node).__name__} has no {phase}_cpu and does not override {phase}"
             raise node.error(found, f"write {phase}_cpu(...) in NumPy: see the Layer docstring")
         return code(*args)

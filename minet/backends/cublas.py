@@ -1,11 +1,11 @@
 """Matrix products on the GPU: cuBLAS, through scikit-cuda's skcuda.cublas.
 
-scikit-cuda 0.5.3 is of 2019 and no longer loads by itself. What is mended while it is imported, no longer:
+scikit-cuda 0.5.3 is from 2019 and no longer loads by itself. Fixed while it is imported, and only then:
 
-    pkg_resources   which it asks for its own version, and which setuptools no longer has: a stand-in answers
-    libcublas.so    it knows versions up to 10.1: it is given the one there is, of a toolkit or of a wheel
+    pkg_resources   it gets its own version from there, but setuptools has dropped it: a stand-in answers
+    libcublas.so    it knows versions up to 10.1: it gets the one installed, from a toolkit or a wheel
     libcuda.so      is libcuda.so.1 where only the driver is installed
-    the version     it would open a handle to ask for it: the library tells it without
+    the version     it would open a handle to query it: the library gives it without one
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from minet.core.errors import MinetError
 from minet.core.layer import Array
 
 TF32 = 3  # CUBLAS_TF32_TENSOR_OP_MATH; without it cuBLAS multiplies float32 as such
-NAMES = {  # of libraries, the newest first
+NAMES = {  # library files, newest first
     "cublas": ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "libcublas.so"),
     "cudart": ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so"),
     "cuda": ("libcuda.so.1",),
 }
 PACKAGES = {
-    "cublas": "pip install nvidia-cublas, for a driver of CUDA 12: nvidia-cublas-cu12",
-    "cudart": "pip install nvidia-cuda-runtime, for a driver of CUDA 12: nvidia-cuda-runtime-cu12",
+    "cublas": "pip install nvidia-cublas, or nvidia-cublas-cu12 for a CUDA 12 driver",
+    "cudart": "pip install nvidia-cuda-runtime, or nvidia-cuda-runtime-cu12 for a CUDA 12 driver",
 }
 
 
 class Blas:
-    """A handle of cuBLAS in the current context.
+    """A cuBLAS handle in the current context.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Blas:
     Raises
     ------
     MinetError
-        If cuBLAS cannot be loaded, or does not start: what is missing, and the command that mends it.
+        If cuBLAS cannot be loaded or does not start: what is missing, and the command that fixes it.
     """
 
     def __init__(self, tf32: bool = False) -> None:
@@ -70,20 +70,20 @@ class Blas:
     ) -> None:
         """``out <- beta*out + alpha * op(a) @ op(b)`` on float32 matrices; rows may be a stride apart.
 
-        `trans` has "n" or "t" for a and for b. At beta 0 out is not read.
+        `trans`: "n" or "t" for a, then for b. If beta is 0, out is not read.
 
         Raises
         ------
         MinetError
-            If the matrices do not fit, or cuBLAS refuses them.
+            If the shapes do not match, or cuBLAS refuses the matrices.
         """
         sizes = [x.shape[:: -1 if t == "t" else 1] for x, t in ((a, trans[0]), (b, trans[1]))]
         (m, k), (k2, n) = sizes
         if k != k2 or out.shape != (m, n):
-            raise MinetError(f"a product of {sizes[0]} and {sizes[1]} does not go into {out.shape}")
+            raise MinetError(f"matrices {sizes[0]} and {sizes[1]} cannot be multiplied into {out.shape}")
         if not out.size:
             return
-        # To cuBLAS, which goes down columns, each matrix is its own transpose: out^T = op(b)^T op(a)^T.
+        # cuBLAS is column-major, so it sees each matrix as its transpose: out^T = op(b)^T op(a)^T.
         with self._reporting("refuses a product"):
             self._cublas.cublasSgemm(
                 self._handle, trans[1], trans[0], n, m, k, alpha, b.gpudata, _step(b), a.gpudata, _step(a),
@@ -95,26 +95,26 @@ class Blas:
         try:
             yield
         except self._cublas.cublasError as error:
-            said = (error.__doc__ or type(error).__name__).strip().rstrip(".")
+            reason = (error.__doc__ or type(error).__name__).strip().rstrip(".")
             memory = isinstance(error, self._cublas.cublasAllocFailed | self._cublas.cublasNotInitialized)
             raise MinetError(
-                f"cuBLAS {what}: {said}", "it may want for memory: a smaller batch" if memory else ""
+                f"cuBLAS {what}: {reason}", "memory may be short: use a smaller batch" if memory else ""
             ) from error
 
 
 @cache
 def handle(context: int, tf32: bool) -> Blas:
-    """The one handle of a context, which is current; each takes memory to work in."""
+    """The only handle of the context, which must be current; each handle takes working memory."""
     return Blas(tf32)
 
 
 def _step(matrix: Array) -> int:
-    """How many elements the rows of a matrix are apart."""
+    """The distance between the rows of a matrix, in elements."""
     step, item = matrix.strides
     if matrix.dtype != "float32" or (item != matrix.itemsize and matrix.shape[1] > 1):
         what = f"{matrix.dtype} with strides {matrix.strides}"
-        raise MinetError(f"cuBLAS takes float32 matrices with their rows in one piece, got {what}")
-    # Of one row any step will do, but for cuBLAS one that is not below the row's length.
+        raise MinetError(f"cuBLAS needs float32 matrices with contiguous rows, got {what}")
+    # For one row any step would do, but cuBLAS requires at least the row's length.
     return max(1, matrix.shape[1], step // matrix.itemsize if matrix.shape[0] > 1 else 0)
 
 
@@ -122,19 +122,19 @@ def _step(matrix: Array) -> int:
 
 
 def missing() -> str:
-    """Why there is no cuBLAS here, in a sentence with the command that mends it; empty if there is one."""
+    """The reason cuBLAS cannot be used here, with the command that fixes it; empty if it can."""
     return ": ".join(_missing())
 
 
 def _missing() -> tuple[str, ...]:
-    """What is missing, and the command that mends it; nothing if nothing is."""
+    """What is missing and the command that fixes it; an empty tuple if nothing is."""
     if find_spec("skcuda") is None:
         return "scikit-cuda, which calls cuBLAS, is not installed", "pip install scikit-cuda"
     for name, fix in PACKAGES.items():
         try:
             library(name)
         except OSError:
-            return f"there is no lib{name}, neither of a CUDA toolkit nor of a wheel", fix
+            return f"lib{name} was not found, neither in a CUDA toolkit nor in a wheel", fix
     return ()
 
 
@@ -165,7 +165,7 @@ def load() -> Any:
 
 
 def version() -> tuple[int, int]:
-    """Major and minor version of the cuBLAS library, asked without a handle."""
+    """Major and minor version of the cuBLAS library, queried without a handle."""
     numbers = []
     for part in (0, 1):  # MAJOR_VERSION, MINOR_VERSION
         number = ctypes.c_int()
@@ -176,14 +176,14 @@ def version() -> tuple[int, int]:
 
 @cache
 def library(name: str) -> ctypes.CDLL:
-    """A library of NVIDIA's by the name that the linker knows it by, such as "cublas".
+    """An NVIDIA library by its linker name, such as "cublas".
 
-    Looked for in the toolkit whose nvcc compiles the kernels, then where the system looks, then in wheels.
+    The search goes through the toolkit whose nvcc compiles the kernels, the system's paths, then wheels.
 
     Raises
     ------
     OSError
-        If it is nowhere.
+        If it is not found.
     """
     roots = [
         os.environ.get("CUDA_ROOT"),
@@ -199,12 +199,12 @@ def library(name: str) -> ctypes.CDLL:
                     return ctypes.CDLL(str(folder / file) if folder else file)
             except OSError:
                 continue
-    raise OSError(f"lib{name} is not found")
+    raise OSError(f"lib{name} was not found")
 
 
 @contextmanager
 def _patched() -> Iterator[None]:
-    """Give what scikit-cuda looks for when it is imported."""
+    """Provide what scikit-cuda looks for when it is imported."""
     resources: Any = ModuleType("pkg_resources")
     resources.declare_namespace = lambda name: None
     resources.require = lambda name: [SimpleNamespace(version=metadata.version(name))]

@@ -1,8 +1,8 @@
 """CUDA on PyCUDA: nvcc compiles the kernels, the driver runs them in its one default stream.
 
-PyCUDA needs the driver even to be imported, so nothing here imports it before a backend is made. The driver
-may tell of a kernel's fault as late as at some other call, which is not to blame. So after a call that failed
-it is asked once more: if that fails too, the context died of a kernel.
+Importing PyCUDA already needs the driver, so nothing here imports it before a backend is made. The driver may
+report a kernel's fault only at some later call, which is not to blame. So after a call that failed the driver
+is asked once more: if that fails too, a kernel has killed the context.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from minet.core.errors import MinetError
 from minet.core.layer import Array, Shape
 from minet.core.naming import mib
 
-SMALL = 1 << 20  # bytes up to which an array's memory is kept for the next one of its size
-RESERVE = 64  # of the device's memory, a part for kernels, for cuBLAS, and for what rounding up takes
-EMULATE = "--backend emu looks at each access, and names the .cu line"
+SMALL = 1 << 20  # bytes; the memory of arrays up to this size is kept for the next one of the same size
+RESERVE = 64  # 1/RESERVE of the memory is kept back for kernels, cuBLAS and rounding up
+EMULATE = "--backend emu checks each access and names the .cu line"
 
 
 class CUDA(GPU):
-    """Kernels run on an NVIDIA GPU: the one that ``$CUDA_DEVICE`` numbers, or the first that can be had.
+    """Kernels run on an NVIDIA GPU: the one that ``$CUDA_DEVICE`` selects, or the first available.
 
-    A context of PyCUDA's that is current already is used, or else the device's primary one, which PyTorch and
-    CuPy use too. Arrays are GPUArrays. The backend belongs to the thread that makes it.
+    If a PyCUDA context is already current, it is used; otherwise the device's primary one, which PyTorch and
+    CuPy use too. Arrays are GPUArrays. The backend belongs to the thread that creates it.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class CUDA(GPU):
     Raises
     ------
     MinetError
-        If something is missing: the driver, a device, PyCUDA, nvcc.
+        If the driver, a device, PyCUDA or nvcc is missing.
     """
 
     name = "cuda"
@@ -71,7 +71,7 @@ class CUDA(GPU):
 
     def _made(self, shape: Shape, dtype: np.dtype, passing: bool) -> Array:
         size = math.prod(shape) * dtype.itemsize
-        if not size:  # of an array that has no address PyCUDA makes no view
+        if not size:  # address 0: without an address PyCUDA makes no views
             return self._GPUArray(shape, dtype, gpudata=0)
         if not passing and size > SMALL:
             return self._GPUArray(shape, dtype, gpudata=self._allocated(size))
@@ -89,8 +89,8 @@ class CUDA(GPU):
                 self._shelf.clear()
                 return self._allocated(size)
             free, total = self.drv.mem_get_info()
-            found = f"out of device memory: {mib(size)} asked for, {mib(free)} of {mib(total)} free"
-            hint = "a smaller batch; nvidia-smi shows who else uses the memory"
+            found = f"out of device memory: {mib(size)} requested, {mib(free)} of {mib(total)} free"
+            hint = "use a smaller batch; nvidia-smi shows what else uses the memory"
             raise _error(f"{found} on {self.device_name}", hint) from error
         except self.drv.Error as error:
             raise self._failed("an allocation", error) from error
@@ -101,21 +101,21 @@ class CUDA(GPU):
         return out
 
     def array(self, values: Any, dtype: Any = None) -> Array:
-        """A native C-contiguous array of the values; no copy of what is one, or offers to be one.
+        """A native C-contiguous array of the values; no copy if they already are one.
 
-        Whatever has a ``__cuda_array_interface__``, of the dtype asked for and C-contiguous, is used where it
-        lies, and is kept alive as long as the array is.
+        Anything with a ``__cuda_array_interface__`` that is C-contiguous and of the requested dtype is used
+        in place, and kept alive as long as the array.
         """
-        wants, found = np.dtype(dtype or self.dtype), self._native(values)
-        if found is not None and found.dtype == wants and found.flags.c_contiguous:
+        wanted, found = np.dtype(dtype or self.dtype), self._native(values)
+        if found is not None and found.dtype == wanted and found.flags.c_contiguous:
             return found
-        host = np.ascontiguousarray(values if found is None else self.get(found), wants)
-        out = self._made(host.shape, wants, passing=True)
+        host = np.ascontiguousarray(values if found is None else self.get(found), wanted)
+        out = self._made(host.shape, wanted, passing=True)
         self.copy(host, out)
         return out
 
     def _native(self, values: Any) -> Array | None:
-        """The values as a GPUArray in the same place; None if they lie in the host's memory."""
+        """The values as a GPUArray on the same memory; None if they are in host memory."""
         if isinstance(values, self._GPUArray):
             return values
         offer = getattr(values, "__cuda_array_interface__", None)
@@ -123,9 +123,9 @@ class CUDA(GPU):
             return None
         if offer.get("mask") is not None:
             raise MinetError(
-                f"a masked array cannot be used: {type(values).__name__}", "fill in what is masked"
+                f"a masked array cannot be used: {type(values).__name__}", "fill in the masked elements"
             )
-        if offer.get("stream") not in (None, 1):  # another stream than this one still writes there
+        if offer.get("stream") not in (None, 1):  # another stream may still be writing there
             self.wait("waiting for an array's stream")
         strides = offer.get("strides")
         return self._GPUArray(
@@ -155,7 +155,7 @@ class CUDA(GPU):
         if not array.size:
             return
         if not array.flags.c_contiguous:
-            raise MinetError(f"fill takes a C-contiguous array, got strides {array.strides}")
+            raise MinetError(f"fill needs a C-contiguous array, got strides {array.strides}")
         item, at = np.full(1, value, array.dtype).tobytes(), self.address(array)
         with self._reporting("filling an array"):
             if len(set(item)) == 1:
@@ -164,23 +164,23 @@ class CUDA(GPU):
                 self.drv.memset_d16(at, struct.unpack("H", item)[0], array.size)
             elif len(item) == 4:
                 self.drv.memset_d32(at, struct.unpack("I", item)[0], array.size)
-            else:  # of larger items each word by itself, as a column
+            else:  # larger items: one word at a time, as a column
                 for i, (word,) in enumerate(struct.iter_unpack("I", item)):
                     self.drv.memset_d2d32(at + 4 * i, len(item), word, 1, array.size)
 
     def free_memory(self) -> int:
         self._shelf.clear()
-        with self._reporting("asking for the free memory"):
+        with self._reporting("querying the free memory"):
             free, total = self.drv.mem_get_info()
         return max(0, free - total // RESERVE)
 
-    def wait(self, what: str = "waiting for it") -> None:
-        """Wait until all that was launched is done.
+    def wait(self, what: str = "synchronising") -> None:
+        """Wait until everything launched has finished.
 
         Parameters
         ----------
         what : str
-            What errors call it.
+            The name of this call in errors.
 
         Raises
         ------
@@ -200,7 +200,7 @@ class CUDA(GPU):
         try:
             handle(self.context, self.tf32).gemm(a, b, out, alpha, beta, trans)
         except MinetError:
-            self.wait("a matrix product")  # cuBLAS too may only have met the fault of a kernel
+            self.wait("a matrix product")  # cuBLAS may only have run into an earlier kernel's fault
             raise
         if self.sync:
             self.wait("a matrix product")
@@ -208,9 +208,8 @@ class CUDA(GPU):
     def address(self, array: Array) -> int:
         found = self._native(array)
         if found is None:
-            raise MinetError(
-                f"a kernel was given {type(array).__name__}, in the host's memory", "be.array(...)"
-            )
+            what = f"a kernel was given {type(array).__name__} in host memory"
+            raise MinetError(what, "copy it to the device: be.array(...)")
         return int(found.gpudata)
 
     def load(self, code: Source, constants: dict[str, Any]) -> Module:
@@ -235,29 +234,28 @@ class CUDA(GPU):
 
     @contextmanager
     def _reporting(self, what: str) -> Iterator[None]:
-        """Turn what the driver says into a MinetError about the call, or about a kernel before it."""
+        """Turn a driver error into a MinetError about this call, or about an earlier kernel."""
         try:
             yield
         except self.drv.Error as error:
             raise self._failed(what, error) from error
 
     def _failed(self, what: str, error: Exception) -> MinetError:
-        said = (str(error).partition(" failed: ")[2] or str(error)).rstrip(" -")
+        reason = (str(error).partition(" failed: ")[2] or str(error)).rstrip(" -")
         try:
             self.drv.Context.synchronize()
         except self.drv.Error:
             if not self.sync:
-                found = f"a kernel launched earlier failed on {self.device_name}: {said}; {what} only met it"
-                return MinetError(found, "--sync waits for each kernel, and shows which one fails")
-            return _error(f"{what} failed on {self.device_name}: {said}", EMULATE)
-        hint = (
-            "fewer threads in a block, or fewer registers: __launch_bounds__" if "resources" in said else ""
-        )
-        return _error(f"{what} failed on {self.device_name}: {said}", hint)
+                found = f"a kernel launched earlier failed on {self.device_name}: {reason}"
+                hint = "--sync waits for each kernel and shows which one fails"
+                return MinetError(f"{found}; it only showed up in {what}", hint)
+            return _error(f"{what} failed on {self.device_name}: {reason}", EMULATE)
+        hint = "use fewer threads per block, or fewer registers: __launch_bounds__"
+        return _error(f"{what} failed on {self.device_name}: {reason}", hint if "resources" in reason else "")
 
 
 class Lent:
-    """Memory that goes back onto a shelf when nothing uses it any more."""
+    """Memory that goes back to its shelf when nothing uses it any more."""
 
     def __init__(self, shelf: deque[tuple[int, Any]], size: int, memory: Any) -> None:
         self.shelf, self.size, self.memory = shelf, size, memory
@@ -267,7 +265,7 @@ class Lent:
 
 
 class Module:
-    """A loaded cubin, with its functions, each looked up once."""
+    """A loaded cubin and its functions, each looked up once."""
 
     def __init__(self, module: Any) -> None:
         self._module, self._functions = module, dict[str, Any]()
@@ -280,16 +278,16 @@ class Module:
 
 @cache
 def shelf(context: int) -> deque[tuple[int, Any]]:
-    """Memory of a context that waits for its next use, with its sizes.
+    """Unused memory of a context, with its sizes, kept for its next use.
 
-    To free it would be to wait for the device, and much of it is asked for again at the next step.
+    Freeing it would wait for the device, and much of it is needed again at the next step.
     """
     return deque(maxlen=32)
 
 
 @cache
 def module(context: int, path: Path, changed: int) -> Module:
-    """What a cubin holds, loaded once for all backends in a context."""
+    """The module in a cubin, loaded once for all backends in a context."""
     return Module(importlib.import_module("pycuda.driver").module_from_buffer(path.read_bytes()))
 
 

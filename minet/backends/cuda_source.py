@@ -1,4 +1,4 @@
-"""CUDA source as the GPU backends compile it: headers written in, kernels' parameters read."""
+"""CUDA source as the GPU backends compile it: headers inlined, kernel parameters parsed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from minet.core.errors import MinetError
 from minet.core.files import shipped
 from minet.core.naming import relative, stem_of
 
-# What an argument of such a type is packed as (the struct module's letters), and what an array must hold.
+# How an argument of each type is packed (letters of the struct module), and what an array must hold.
 SCALARS = {
     "int": "i", "unsigned": "I", "unsigned int": "I", "float": "f", "double": "d", "long long": "q",
     "unsigned long long": "Q", "size_t": "Q", "bool": "?", "index_t": "q",
@@ -27,12 +27,12 @@ ELEMENTS = {
     "unsigned char": "uint8", "uint8_t": "uint8", "unsigned short": "uint16", "uint16_t": "uint16",
     "long long": "int64", "unsigned long long": "uint64", "char": "int8", "bool": "bool",
 }  # fmt: skip
-_DTYPES = {name: np.dtype(said) for name, said in ELEMENTS.items()}
+_DTYPES = {name: np.dtype(kind) for name, kind in ELEMENTS.items()}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a kernel: ``const float *x`` is of type "float", a pointer."""
+    """One parameter of a kernel: ``const float *x`` has type "float" and is a pointer."""
 
     name: str
     type: str
@@ -44,7 +44,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A ``__global__`` function: its name, its parameters, and the line that it stands on."""
+    """A ``__global__`` function: its name, its parameters and its line."""
 
     name: str
     parameters: tuple[Parameter, ...]
@@ -52,7 +52,7 @@ class Kernel:
 
     @cached_property
     def layout(self) -> struct.Struct:
-        """How its arguments lie, each aligned to its size, as CUDA wants it and as C does."""
+        """The memory layout of its arguments, each aligned to its size, as CUDA and C require."""
         return struct.Struct("@" + "".join("P" if p.pointer else SCALARS[p.type] for p in self.parameters))
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Source:
-    """A .cu file with its headers inlined: one text, in which `#line` says what came from where."""
+    """A .cu file with its headers inlined: one text, with `#line` marks for where each part is from."""
 
     path: Path
     text: str
@@ -73,12 +73,12 @@ class Source:
 
 @cache
 def own(stem: str) -> Path:
-    """The .cu file of minet's own by its stem; one object, which is quick to look up by."""
+    """The path of minet's own .cu file with this stem; always the same object, for fast look-ups."""
     return shipped("kernels") / f"{stem}.cu"
 
 
 def beside(cls: type) -> Path | None:
-    """The .cu file of a class's kernels: beside the class's file, or with minet's kernels for minet's own."""
+    """The .cu file of a class's kernels: next to the class's file; for minet's own classes, in kernels/."""
     name = f"{stem_of(cls.__name__)}.cu"
     if cls.__module__.startswith("minet."):
         path = shipped("kernels") / name
@@ -91,12 +91,12 @@ def beside(cls: type) -> Path | None:
 
 
 def read(path: Path) -> Source:
-    """Read a .cu file; a file that changed is read again.
+    """Read a .cu file, again only if it has changed.
 
     Raises
     ------
     MinetError
-        If it or a header cannot be read, or a parameter of a kernel is of a type that minet cannot pass.
+        If the file or a header cannot be read, or a kernel parameter has a type that minet cannot pass.
     """
     stamps, code = _known.get(path, ({}, None))
     if code is None or any(_stamp(file) != stamp for file, stamp in stamps.items()):
@@ -118,12 +118,12 @@ def _stamp(path: Path) -> Any:
 
 
 def _inlined(path: Path, seen: set[Path]) -> str:
-    """The text with ``#include "..."`` replaced by the file: beside this one, or in minet's kernels."""
+    """The text with each ``#include "..."`` replaced by the file: next to this one, or in minet's kernels."""
     lines = [f'#line 1 "{relative(path)}"']
     for number, line in enumerate(_text(path).splitlines(), 1):
         found = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
         if not found:
-            once = re.match(r"\s*#\s*pragma\s+once\b", line)  # it is, and has no meaning in the main file
+            once = re.match(r"\s*#\s*pragma\s+once\b", line)  # true anyway, and meaningless in the main file
             lines.append("" if once else line)
             continue
         header = next(
@@ -132,7 +132,7 @@ def _inlined(path: Path, seen: set[Path]) -> str:
         if header is None:
             where = f"{relative(path)}:{number}"
             raise MinetError(
-                f"{where}: there is no header {found[1]!r} beside it, nor in {shipped('kernels')}"
+                f"{where}: header {found[1]!r} was not found next to it, nor in {shipped('kernels')}"
             )
         if header not in seen:
             seen.add(header)
@@ -150,7 +150,7 @@ def _text(path: Path) -> str:
 
 
 def without_comments(text: str) -> str:
-    """The text with its comments blanked: everything else stays at its place."""
+    """The text with its comments blanked: everything else keeps its place."""
     return re.sub(r"//[^\n]*|/\*.*?\*/", lambda found: re.sub(r"[^\n]", " ", found[0]), text, flags=re.DOTALL)
 
 
@@ -165,8 +165,8 @@ def _kernels(path: Path) -> list[Kernel]:
         if not found[1]:
             hint = f'extern "C" __global__ void {found[2]}('
             raise MinetError(f'{place}: {found[2]} must be extern "C"', hint)
-        said = [part.strip() for part in found[3].split(",") if part.strip()]
-        kernels.append(Kernel(found[2], tuple(_parameter(part, place) for part in said), place))
+        parts = [part.strip() for part in found[3].split(",") if part.strip()]
+        kernels.append(Kernel(found[2], tuple(_parameter(part, place) for part in parts), place))
     return kernels
 
 
@@ -176,17 +176,17 @@ def _parameter(text: str, place: str) -> Parameter:
     named = len(words) > 1 and words[-1].isidentifier()
     if pointer > 1 or not named or (not pointer and type_ not in SCALARS):
         known = ", ".join(SCALARS)
-        raise MinetError(f"{place}: a kernel cannot be given {text!r}", f"a pointer to numbers, or {known}")
+        raise MinetError(f"{place}: a kernel cannot take {text!r}", f"use a pointer to numbers, or {known}")
     return Parameter(words[-1], type_, bool(pointer))
 
 
 def element(parameter: Parameter, constants: dict[str, Any]) -> np.dtype | None:
-    """The NumPy type that a pointer's array must hold; None where the type is one of the kernel's own."""
+    """The NumPy type that a pointer's array must hold; None if the type is the kernel's own."""
     return _DTYPES.get(constants.get(parameter.type, parameter.type))
 
 
 def defines(constants: dict[str, Any]) -> list[str]:
-    """Compiler options that define the constants; a real number is written as float."""
+    """Compiler options that define the constants; a Python float becomes a float literal."""
 
     def written(value: Any) -> str:
         if isinstance(value, (bool, np.bool_)):

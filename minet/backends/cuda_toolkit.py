@@ -1,4 +1,4 @@
-"""From CUDA source to machine code: what has to be installed for it, and nvcc's run."""
+"""From CUDA source to machine code: what has to be installed for it, and running nvcc."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ OPTIONS = ("-std=c++17", "-O3", "-lineinfo")
 TOOLKIT = "install the CUDA toolkit, or the wheels nvidia-cuda-nvcc and nvidia-cuda-runtime"
 
 
-@cache  # only that it is; what is missing may have come meanwhile
+@cache  # only success: what is missing may be installed later
 def usable() -> None:
-    """Raise unless there is all that the backend needs.
+    """Raise unless everything that the backend needs is there and works.
 
     Raises
     ------
     MinetError
-        What is missing, and how to fix it. PyCUDA is imported only where there are a driver and a device.
+        If something is missing or broken, with a fix. PyCUDA is imported only if a driver and a device exist.
     """
     try:
         version, devices = nvidia.driver()
@@ -40,28 +40,29 @@ def usable() -> None:
     driver = "{}.{}".format(*version)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of, the error says too
+            warnings.simplefilter("ignore")  # the error repeats what it warns about
             importlib.import_module("pycuda.driver")
     except ImportError as error:
         old = (
-            f"; the driver is for CUDA {driver}: PyCUDA may be for a newer one"
+            f"; the driver supports CUDA {driver}: PyCUDA may have been built for a newer one"
             if "symbol" in str(error)
             else ""
         )
-        hint = "pip install --force-reinstall --no-cache-dir pycuda, which builds it anew"
+        hint = "rebuild it: pip install --force-reinstall --no-cache-dir pycuda"
         raise MinetError(f"PyCUDA does not load: {error}{old}", hint) from error
     if not (compiler := nvidia.nvcc()):
-        raise MinetError("there is no nvcc to compile kernels with", TOOLKIT)
+        raise MinetError("nvcc, which compiles the kernels, was not found", TOOLKIT)
     release = re.search(r"release (\d+)\.(\d+)", kernel_cache.version(compiler))
     if release and version[0] < int(release[1]):
         found = (
-            f"the NVIDIA driver is too old: it is for CUDA {driver}, {compiler} for {release[1]}.{release[2]}"
+            f"the NVIDIA driver is too old: it supports CUDA {driver}, but {compiler} is for "
+            f"{release[1]}.{release[2]}"
         )
-        raise MinetError(found, f"a newer driver, or an nvcc of CUDA {version[0]} first in PATH")
+        raise MinetError(found, f"install a newer driver, or put an nvcc of CUDA {version[0]} first on PATH")
 
 
 def missing() -> str:
-    """Why the backend cannot be used here, in a sentence; empty if it can."""
+    """The reason the backend cannot be used here, in a sentence; empty if it can."""
     try:
         usable()
     except MinetError as error:
@@ -70,15 +71,15 @@ def missing() -> str:
 
 
 def cubin(code: Source, constants: dict[str, Any], capability: tuple[int, int]) -> Path:
-    """What nvcc makes of a source for a compute capability such as (9, 0); from the cache if it is there.
+    """The cubin of a source for a compute capability such as (9, 0), from the cache if it is there.
 
     Raises
     ------
     MinetError
-        If there is no nvcc, or if it refuses the source: its message, with the user's file and line.
+        If nvcc is missing, or refuses the source: its message, with the user's file and line.
     """
     if not (compiler := nvidia.nvcc()):
-        raise MinetError("there is no nvcc to compile kernels with", TOOLKIT)
+        raise MinetError("nvcc, which compiles the kernels, was not found", TOOLKIT)
     arch = "sm_{}{}".format(*capability)
     options = ["-cubin", f"-arch={arch}", *OPTIONS, *cuda_source.defines(constants)]
     try:
@@ -86,17 +87,17 @@ def cubin(code: Source, constants: dict[str, Any], capability: tuple[int, int]) 
     except MinetError as error:
         if "Unsupported gpu architecture" not in error.message:
             raise
-        found = f"{compiler} does not know the GPU's compute capability, {'.'.join(map(str, capability))}"
-        raise MinetError(found, "another release of the CUDA toolkit, first in PATH") from error
+        found = f"{compiler} does not support the GPU's compute capability, {'.'.join(map(str, capability))}"
+        raise MinetError(found, "put another release of the CUDA toolkit first on PATH") from error
 
 
 def with_context() -> Any:
-    """PyCUDA's driver module, with a context that is current.
+    """PyCUDA's driver module, with a current context.
 
     Raises
     ------
     MinetError
-        If no device can be taken.
+        If no device is available.
     """
     drv = importlib.import_module("pycuda.driver")
     try:
@@ -104,6 +105,6 @@ def with_context() -> Any:
         if drv.Context.get_current() is None:
             importlib.import_module("pycuda.autoprimaryctx")
     except (drv.Error, RuntimeError, ValueError) as error:
-        hint = "nvidia-smi shows who uses it; CUDA_DEVICE=1 would choose the second"
-        raise MinetError(f"no GPU could be taken: {error}", hint) from error
+        hint = "nvidia-smi shows what uses it; CUDA_DEVICE=1 selects the second"
+        raise MinetError(f"no GPU is available: {error}", hint) from error
     return drv

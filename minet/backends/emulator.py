@@ -1,10 +1,10 @@
-"""The emulator: CUDA kernels on the CPU, thread by thread, to test them where there is no GPU.
+"""The emulator: CUDA kernels on the CPU, thread by thread, to test them without a GPU.
 
 It is for testing and debugging, and far too slow to train with. The same .cu files are compiled by g++ after
-``kernels/emulator.h``, and launched on the same grids; ``kernels/emulator.cpp`` runs a block's threads as
-fibers. By default each access to memory is looked at: an address outside the arrays that a kernel got,
-a read of shared memory that nobody wrote, two threads at one place without a barrier between them, a barrier
-that not all threads reach; each is an error that names the .cu line.
+``kernels/emulator.h`` and launched on the same grids; ``kernels/emulator.cpp`` runs a block's threads as
+fibers. By default each memory access is checked. Errors that name the .cu line are: an address outside the
+kernel's arrays, a read of shared memory that was never written, two threads accessing the same place with no
+barrier between them, and a barrier that not all threads reach.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from minet.core.files import shipped
 from minet.core.layer import Array, Shape
 
 ORDERS = ("forward", "reversed", "shuffled")
-MOST_SHARED = 48 << 10  # bytes, of a block
+MOST_SHARED = 48 << 10  # bytes per block
 ABSENT = {
     r"<<<": "launches from kernels",
     r"\basm\b": "assembly",
@@ -48,15 +48,15 @@ class Emulator(HostMemory, GPU):
     Parameters
     ----------
     order : {"forward", "reversed", "shuffled"}
-        In which order a block's threads run between barriers, and blocks; a result that depends on it beyond
-        rounding is a race. By default ``$MINET_EMULATOR_ORDER``, or forward.
+        The order in which blocks run, and a block's threads between barriers. A result that depends on it
+        beyond rounding means a race. The default is ``$MINET_EMULATOR_ORDER``, or forward.
     checked : bool
-        Look at each access to memory.
+        Check each memory access.
 
     Raises
     ------
     MinetError
-        If there is no g++.
+        If g++ is missing.
     """
 
     name = "emu"
@@ -66,21 +66,21 @@ class Emulator(HostMemory, GPU):
     ) -> None:
         super().__init__(dtype, **options)
         if why := missing():
-            raise MinetError(why, "apt install g++, or whatever brings g++ to your system")
+            raise MinetError(why, "apt install g++, or your system's package of it")
         self.order = order or os.environ.get("MINET_EMULATOR_ORDER") or "forward"
         if self.order not in ORDERS:
             raise MinetError(f"the emulator's order must be one of {', '.join(ORDERS)}, got {self.order!r}")
         self.sanitize = bool(os.environ.get("MINET_EMULATOR_SANITIZE"))  # set by minet.testing.sanitize
         if self.sanitize and "libasan" not in os.environ.get("LD_PRELOAD", ""):
             how = "minet check FILE --backend emu --sanitize"
-            raise MinetError("AddressSanitizer is not there: it must be loaded before Python", how)
+            raise MinetError("AddressSanitizer is not loaded: it must be loaded before Python", how)
         self.checked = checked and not self.sanitize
 
     def address(self, array: Array) -> int:
         return int(array.ctypes.data)
 
     def empty(self, shape: Shape, dtype: Any = None) -> np.ndarray:
-        # AddressSanitizer watches what follows an array: it must end where its memory does.
+        # AddressSanitizer guards what follows an allocation: the array must end where its memory does.
         return np.empty(shape, dtype or self.dtype) if self.sanitize else super().empty(shape, dtype)
 
     def load(self, code: Source, constants: dict[str, Any]) -> ctypes.PyDLL:
@@ -93,8 +93,8 @@ class Emulator(HostMemory, GPU):
                 )
         text = re.sub(CUDA_HEADERS, "", code.text)
         text = re.sub(DYNAMIC, r"\1 *\2 = (\1 *)emu_dynamic_shared();", text)
-        ends = "".join(f"EMU_KERNEL({name})\n" for name in code.kernels)
-        text = f'{_text("emulator.h")}\n{text}\n#line 1 "the kernels\' ends"\n{ends}'
+        entries = "".join(f"EMU_KERNEL({name})\n" for name in code.kernels)
+        text = f'{_text("emulator.h")}\n{text}\n#line 1 "the kernels\' entry points"\n{entries}'
         options = [*OPTIONS, *cuda_source.defines(constants)]
         if self.sanitize:
             options += SANITIZED
@@ -109,10 +109,10 @@ class Emulator(HostMemory, GPU):
     ) -> None:  # fmt: skip
         x, y, z = block
         if not (1 <= x * y * z <= 1024 and z <= 64 and max(grid[1:]) <= MOST_ROWS and grid[0] < 2**31):
-            found = f"{kernel.name} on the emulator: blocks of {block} threads on a grid of {grid}"
+            found = f"{kernel.name} on the emulator: cannot launch {grid} blocks of {block} threads"
             raise MinetError(found, "a block has 1 to 1024 threads, a grid up to 65535 blocks along y and z")
         if shared > MOST_SHARED:
-            found = f"{kernel.name} on the emulator: {shared} bytes of shared memory"
+            found = f"{kernel.name} on the emulator: {shared} bytes of shared memory are too many"
             raise MinetError(found, f"a block has {MOST_SHARED}: loop over parts")
         launch = emulator_faults.Launch(
             grid=grid, block=block, dynamic_shared=shared, order=ORDERS.index(self.order),
@@ -123,17 +123,17 @@ class Emulator(HostMemory, GPU):
             raise emulator_faults.fault_error(launch, kernel, module._name)
 
 
-# Faults need the lines of debug information; of DWARF 5 some versions of addr2line make wrong file names.
+# Fault reports need debug lines; some versions of addr2line get file names wrong in DWARF 5.
 OPTIONS = (
     "-std=c++17", "-O1", "-gdwarf-4", "-g1", "-fPIC", "-w", "-ffp-contract=off", "-fno-omit-frame-pointer",
 )  # fmt: skip
-# The calls at each access, and where arithmetic goes wrong, but not the libraries that they are meant for.
+# Hooks at each access and where arithmetic goes wrong, without the libraries they are meant for.
 CHECKED = (
     "-fsanitize=thread", "-fsanitize=integer-divide-by-zero,signed-integer-overflow,shift-exponent",
     "-fsanitize=bounds,alignment", "-nodefaultlibs", "-Wl,--no-as-needed", "-lstdc++", "-lm", "-lc",
     "-lgcc_s", "-lgcc",
 )  # fmt: skip
-# One section cannot hold the shared memory of inline functions and of others while the former is weak.
+# One section cannot hold shared memory of inline and of other functions while the former's is weak.
 SANITIZED = (
     "-DEMU_ASAN", "-fsanitize=address,undefined", "-fsanitize-sections=emu_shared",
     "-fno-sanitize-recover=all", "-fno-weak",
@@ -144,8 +144,8 @@ SIGNALS = ctypes.cast(ctypes.pythonapi.PyErr_CheckSignals, ctypes.c_void_p)  # n
 
 
 def missing() -> str:
-    """Why there is no emulator here; empty if there is one."""
-    return "" if shutil.which("g++") else "the emulator compiles kernels with g++, which is not there"
+    """The reason the emulator cannot be used here; empty if it can."""
+    return "" if shutil.which("g++") else "the emulator compiles kernels with g++, which is not on PATH"
 
 
 @cache
@@ -162,12 +162,12 @@ def _runtime(checked: bool, sanitize: bool, folder: Path) -> Path:
 
 @cache
 def _module(text: str, options: tuple[str, ...], folder: Path) -> ctypes.PyDLL:
-    # One launch at a time: PyDLL keeps Python's lock while it runs.
+    # PyDLL holds the GIL, so launches run one at a time.
     return ctypes.PyDLL(str(kernel_cache.build("g++", options, text, ".cpp", ".so")))
 
 
 def _line_at(text: str, at: int) -> str:
-    """File and line, by the #line marks before a position in a source."""
+    """File and line of a position in a source, from the #line marks before it."""
     file, number = "", 0
     for line in text[:at].split("\n"):
         if found := re.match(r'#line (\d+) "(.*)"', line):

@@ -1,4 +1,4 @@
-"""What the emulator finds in a kernel, told with the lines of the .cu file."""
+"""Faults that the emulator finds in a kernel, reported with their .cu lines."""
 
 from __future__ import annotations
 
@@ -15,53 +15,56 @@ from minet.backends.cuda_source import SCALARS, Kernel
 from minet.core.blame import running_node
 from minet.core.errors import MinetError
 
-ENDED = 1  # instead of an address of the code
+ENDED = 1  # instead of a code address
 OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED = range(1, 11)
-MESSAGES = {  # what was found, and how it is mended
+MESSAGES = {  # what was found, and the fix
     OUTSIDE: (
-        "{access} outside shared memory and the arrays that it was given{near}",
-        "the loop's end, or the index's arithmetic; the array may be a slice of a larger one",
+        "{access} outside shared memory and the kernel's arrays{near}",
+        "check the loop's end and the index arithmetic; the array may be a slice of a larger one",
     ),
     UNWRITTEN: (
         "a read of shared memory that no thread of the block has written",
         "write it first, then __syncthreads()",
     ),
     RACE: (
-        "a race: two threads at one place{near}, with no barrier between them",
-        "__syncthreads() between them, one owner for each element, or an atomic operation",
+        "a race: two threads access the same place{near}, with no barrier between them",
+        "put __syncthreads() between them, give each element one owner, or use an atomic operation",
     ),
     DIVERGENT: (
         "a barrier that not all threads of the block reach",
-        "no __syncthreads() inside an if, or after a return, that parts the block's threads",
+        "do not put __syncthreads() inside an if, or after a return, that splits the block's threads",
     ),
     WARP: (
-        "a warp operation that not all threads of its mask reach, or that one reaches which is not in it",
-        "a mask of the threads that get there: __ballot_sync() before they part",
+        "a warp operation that not all threads of its mask reach, or that a thread outside its mask reaches",
+        "use a mask of the threads that get there: __ballot_sync() before they diverge",
     ),
     MISALIGNED: (
-        "{access}{near} at an address that is no multiple of {bytes}",
-        "a slice, or an odd N, begins anywhere: test the address first, or take single numbers",
+        "{access}{near} at an address that is not a multiple of {bytes}",
+        "a slice, or an odd N, may begin anywhere: test the address first, or read single numbers",
     ),
-    UNDEFINED: ("undefined: {what}", ""),
+    UNDEFINED: ("undefined behaviour: {what}", ""),
     STOPPED: ("stopped: {what}", ""),
-    STACK: ("out of stack: a GPU gives a thread 512 KiB of local memory", "smaller arrays, no recursion"),
+    STACK: (
+        "out of stack: a GPU gives a thread 512 KiB of local memory",
+        "use smaller arrays, or no recursion",
+    ),
 }
 
 
 class Array(ctypes.Structure):
-    """An array of a launch; this and what follows as in ``kernels/emulator.cpp``."""
+    """An array of a launch; like the structures below, as in ``kernels/emulator.cpp``."""
 
     _fields_ = (("start", ctypes.c_void_p), ("bytes", ctypes.c_uint64), ("unit", ctypes.c_uint64))
 
 
 class Who(ctypes.Structure):
-    """A thread, by number, its block, and the address of its code."""
+    """The numbers of a thread and its block, and the address of its code."""
 
     _fields_ = (("thread", ctypes.c_uint32), ("block", ctypes.c_uint32), ("code", ctypes.c_uint64))
 
 
 class Launch(ctypes.Structure):
-    """What the runtime is given, and what it found."""
+    """The runtime's input, and what it found."""
 
     _fields_ = (
         ("grid", ctypes.c_uint32 * 3), ("block", ctypes.c_uint32 * 3), ("dynamic_shared", ctypes.c_uint32),
@@ -83,7 +86,7 @@ def spans(arrays: list[np.ndarray]) -> Any:
 
 
 def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
-    """The error for what a launch found."""
+    """The error for the fault that a launch found."""
     what, hint = MESSAGES[launch.fault]
     near = ""
     if launch.fault in (OUTSIDE, RACE, MISALIGNED):
@@ -96,7 +99,7 @@ def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
     for who in launch.who:
         at = f"block {_xyz(who.block, launch.grid)}, thread {_xyz(who.thread, launch.block)}"
         if who.code == ENDED:
-            lines.append(f"  ended before it: {at}")
+            lines.append(f"  already ended: {at}")
         elif who.code:
             lines.append(f"  {line(module, who.code)}, {at}")
     layer = running_node()
@@ -106,9 +109,9 @@ def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
 
 
 def _near(launch: Launch, kernel: Kernel) -> str:
-    """Where an address is, by the nearest of the arrays."""
+    """Where an address lies, relative to the nearest array."""
     if launch.address < 4096:
-        return ": a null pointer; an array that is None, or empty, was given as one"
+        return ": a null pointer, which stands for an array that is None or empty"
     nearest: tuple[int, str] = (1 << 62, "")
     for name, one in _arrays(launch, kernel):
         start = one.start or 0
@@ -125,7 +128,7 @@ def _near(launch: Launch, kernel: Kernel) -> str:
 
 
 def _arrays(launch: Launch, kernel: Kernel) -> Iterator[tuple[str, Array]]:
-    """The launch's arrays with their names: those of the parameters that hold their addresses."""
+    """The launch's arrays, each with the name of the parameter that holds its address."""
     args, at, names = ctypes.string_at(launch.args, launch.args_size), 0, {}
     for parameter in kernel.parameters:
         letter = "P" if parameter.pointer else SCALARS[parameter.type]
@@ -142,13 +145,13 @@ def _xyz(number: int, sizes: Any) -> str:
 
 
 def line(module: str, code: int) -> str:
-    """Source lines of an address in a module, the innermost first."""
+    """The source lines of a code address in a module, innermost first."""
     with open("/proc/self/maps") as maps:
         start = min(int(text.split("-")[0], 16) for text in maps if module in text)
     command = ["addr2line", "-i", "-e", module, hex(code - start - 1)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # of the compiler's package, but who knows
+    except OSError:  # it comes with the compiler, but may be missing
         return hex(code - start)
     lines = [text.split(" (")[0] for text in done.stdout.split("\n") if re.search(r"\.cuh?:\d", text)]
     return ", called at ".join(re.sub(r"^.*/build-[^/]*/", "", text) for text in lines) or hex(code - start)

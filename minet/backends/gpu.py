@@ -1,4 +1,4 @@
-"""What a GPU and its emulator have in common: how each layer computes there, and arithmetic on arrays."""
+"""What a GPU and its emulator have in common: how layers compute there, and arithmetic on arrays."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from minet.core.layer import Array, Layer, Shape
 from minet.core.naming import stem_of
 from minet.core.node import Node
 
-CHUNK, SHARES = 1 << 12, 256  # reductions: a share sums at least CHUNK terms, a row has up to SHARES
+CHUNK, SHARES = 1 << 12, 256  # in reductions a share sums at least CHUNK terms, and a row has at most SHARES
 
 
 class GPU(Launcher):
-    """A backend whose layers compute by kernels of .cu files.
+    """A backend on which layers compute with the kernels of .cu files.
 
     Parameters
     ----------
     dtype : str
-        "float32"; kernels have no other.
+        "float32", the only type that kernels compute in.
     strict : bool
         Refuse layers that have no kernel, instead of computing them on the host.
     sync : bool
-        Wait for each kernel, so that a fault is told with the kernel that caused it.
+        Wait for each kernel, so that a fault is reported with the kernel that caused it.
     """
 
     declarations = ("state", "state_gpu")
 
     def __init__(self, dtype: str = "float32", *, strict: bool = False, sync: bool = False) -> None:
         if dtype != "float32":
-            raise MinetError(f"the backend {self.name!r} computes in float32, got {dtype!r}", "float64: cpu")
+            found = f"the backend {self.name!r} computes in float32, got {dtype!r}"
+            raise MinetError(found, "use the cpu backend for float64")
         super().__init__(dtype)
         self.strict, self.sync = strict, sync
         self._how: dict[tuple[type, str], tuple[str, Any]] = {}
@@ -53,8 +54,8 @@ class GPU(Launcher):
     def how(self, cls: type, phase: str) -> tuple[str, Any]:
         """How a class computes here: "method" (its fprop_gpu), "kernel" (its .cu file) or "host".
 
-        Of the class and its bases the first that says anything about the phase decides: a subclass that
-        computes something else on the cpu does not run with the kernel of its base.
+        The first of the class and its bases that defines the phase decides. So a subclass that computes
+        something else on the cpu does not run its base's kernel.
         """
         if (cls, phase) not in self._how:
             self._how[cls, phase] = self._look(cls, phase)
@@ -87,7 +88,7 @@ class GPU(Launcher):
         self, stem: str, name: str, values: dict[str, Any], size: int | None = None, rows: int = 1,
         constants: dict[str, Any] | None = None, grid: Shape | None = None, block: Shape | None = None,
     ) -> None:  # fmt: skip
-        """Launch a kernel of minet's own that belongs to no layer: `name` of ``kernels/<stem>.cu``."""
+        """Launch a kernel that belongs to no layer: `name` in minet's ``kernels/<stem>.cu``."""
         self.call(cuda_source.own(stem), name, constants or {}, values, size, rows, grid, block)
 
     def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> None:
@@ -154,6 +155,6 @@ class GPU(Launcher):
 
 
 def _threads(image: Array) -> tuple[int, int]:
-    """A thread for each element of an image: for how many in a row, and for how many rows."""
+    """The size of a launch with a thread per element of an image: elements in a row, and rows."""
     C, H, W, N = image.shape
     return W * N, C * H

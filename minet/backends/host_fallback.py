@@ -1,4 +1,4 @@
-"""Nodes without a CUDA kernel: a GPU's backend computes them on the cpu, on copies of their arrays."""
+"""Nodes without a CUDA kernel, which a GPU backend computes on the cpu, on copies of their arrays."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from minet.backends.cpu import CPU
 from minet.core.layer import Layer
 from minet.core.node import LayerError, Named, Node
 
-WRITTEN = {"fprop": 1, "bprop": 2, "loss": 2}  # which argument of a phase is what it computes
+WRITTEN = {"fprop": 1, "bprop": 2, "loss": 2}  # the index of the argument that a phase computes
 
 
 class HostWarning(UserWarning):
-    """A layer without a kernel computes on the host: its arrays travel there and back at each call."""
+    """A layer without a kernel computes on the host: its arrays are copied there and back at each call."""
 
 
 def refusal(node: Node) -> LayerError:
-    """The error of a strict backend about a layer, or a loss, without kernels."""
-    found = "has no kernel, and --strict allows no round trip through the host"
-    return node.error(found, f"write {node.stem()}.cu beside its file")
+    """The error that a strict backend raises for a layer or loss without kernels."""
+    found = "has no kernel, and --strict forbids computing it on the host"
+    return node.error(found, f"write {node.stem()}.cu next to its file")
 
 
 def check_kernels(be: Any, graph: Layer) -> None:
-    """If a backend is strict, raise its error about a layer without kernels before anything runs."""
+    """If a backend is strict, refuse layers without kernels before anything runs."""
     for layer in graph.walk() if getattr(be, "strict", False) else ():
         if not layer.children and not be.native(layer):
             raise refusal(layer)
 
 
 def run(be: Backend, warned: set[str], node: Node, phase: str, args: tuple[Any, ...]) -> Any:
-    """Run a phase on the cpu; `warned` holds the nodes of which the user was warned before."""
+    """Run a phase on the cpu; `warned` holds the nodes already warned about."""
     if node.where not in warned:
         warned.add(node.where)
-        what = f"{node.where} has no kernel: it computes on the host, its arrays travel at each call"
+        what = f"{node.where} has no kernel: it computes on the host, and its arrays are copied at each call"
         warnings.warn(HostWarning(what), stacklevel=2)
     host = CPU("float32")
     copies = [np.array(be.get(a)) if hasattr(a, "dtype") else a for a in args]
@@ -57,5 +57,5 @@ def run(be: Backend, warned: set[str], node: Node, phase: str, args: tuple[Any, 
 
 
 def _bind(node: Node, be: Backend, p: Named, g: Named, s: Named) -> None:
-    vars(node).update(be=be, p=p, g=g, s=s)  # past frozen dataclasses, which losses may be
+    vars(node).update(be=be, p=p, g=g, s=s)  # not setattr: a loss may be a frozen dataclass
     node.on_bind()

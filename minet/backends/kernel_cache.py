@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: keyed by everything that goes into them, written whole, checked when read."""
+"""Compiled kernels on disk: keyed by all that goes into them, written atomically, checked when read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from minet.core.errors import MinetError
 
 
 class CompileError(MinetError):
-    """A kernel that the compiler refuses."""
+    """A kernel that does not compile."""
 
 
 def folder() -> Path:
-    """Where compiled kernels are kept: ``$MINET_CACHE``, or ``minet/kernels`` in the user's cache folder."""
+    """The folder of compiled kernels: ``$MINET_CACHE``, or ``minet/kernels`` in the user's cache folder."""
     if given := os.environ.get("MINET_CACHE"):
         return Path(given).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minet" / "kernels"
@@ -28,7 +28,7 @@ def folder() -> Path:
 
 @cache
 def version(compiler: str) -> str:
-    """What the compiler says of itself; empty if there is none."""
+    """The compiler's version text; empty if it is not installed."""
     if shutil.which(compiler) is None:
         return ""
     done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
@@ -36,23 +36,23 @@ def version(compiler: str) -> str:
 
 
 def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, suffix: str) -> Path:
-    """The file that the compiler makes of the text, from the cache if it made it before.
+    """The file compiled from the text, from the cache if it was built before.
 
     Parameters
     ----------
     compiler : str
-        A command; what it says of its version is part of the key, as are options and text.
+        A command. Its version text is part of the key, as are options and text.
     options : sequence of str
-        Without the names of files: ``-o OUTPUT INPUT`` is appended.
+        Without file names: ``-o OUTPUT INPUT`` is appended.
     text : str
         The whole source.
     input_suffix, suffix : str
-        Of the source and of the result, such as ".cu" and ".cubin".
+        Suffixes of the source and of the result, such as ".cu" and ".cubin".
 
     Raises
     ------
     CompileError
-        If the compiler refuses the text: its message, with the user's file and line.
+        If the text does not compile: the compiler's message, with the user's file and line.
     """
     key = hashlib.sha256("\0".join([compiler, version(compiler), *options, text]).encode()).hexdigest()[:40]
     path = folder() / f"{key}{suffix}"
@@ -62,19 +62,19 @@ def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, s
         path.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix="build-", dir=path.parent))
     except OSError as error:
-        why = f"the cache of compiled kernels, {path.parent}, cannot be written to: {error.strerror}"
-        raise MinetError(why, "set MINET_CACHE to a folder that can") from error
+        why = f"cannot write to the cache of compiled kernels, {path.parent}: {error.strerror}"
+        raise MinetError(why, "set MINET_CACHE to a writable folder") from error
     try:
         source, made = work / f"kernel{input_suffix}", work / f"kernel{suffix}"
         source.write_text(text)
         command = [compiler, *options, "-o", str(made), str(source)]
-        # In a folder of its own, so that what is compiled does not depend on where one stands.
+        # In a folder of its own, so that the result does not depend on the current directory.
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CompileError(
                 f"{Path(compiler).name} cannot compile a kernel:\n{_shortened(done.stderr, source)}"
             )
-        # The sum first: a file that lacks it, or differs from it, is built again.
+        # The checksum first: a file that lacks it, or differs from it, is rebuilt.
         (work / "sum").write_text(f"{_sum(made)}\n{done.stdout}{done.stderr}")
         os.replace(work / "sum", path.with_suffix(path.suffix + ".sum"))
         os.replace(made, path)
@@ -90,7 +90,7 @@ def _whole(path: Path) -> bool:
 
 
 def compiler_output(path: Path) -> str:
-    """What the compiler said as it made a file of `build`: warnings, and what options ask it to tell."""
+    """The compiler's output from building a file: warnings, and whatever its options ask for."""
     return _recorded(path)[1]
 
 
@@ -104,7 +104,7 @@ def _sum(path: Path) -> str:
 
 
 def _shortened(message: str, source: Path) -> str:
-    """A compiler's message, without the name of a file that nobody knows, and not without end."""
+    """A compiler's message, cut to 30 lines, without the name of the temporary file."""
     lines = message.replace(str(source), "generated code").strip().splitlines()
-    rest = [f"... and {len(lines) - 30} lines more"] if len(lines) > 30 else []
+    rest = [f"... and {len(lines) - 30} more lines"] if len(lines) > 30 else []
     return "\n".join("  " + line for line in lines[:30] + rest)

@@ -1,4 +1,4 @@
-"""How a kernel of a .cu file is found, given its arguments by their names, and launched."""
+"""How a kernel of a .cu file is found, given its arguments by name, and launched."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from minet.core.layer import Array, Layer, Shape
 from minet.core.naming import relative
 from minet.core.node import LayerError, Node
 
-THREADS = 256  # of a block, unless a layer chooses
-MOST_ROWS = 65535  # of a grid; kernels stride over the rest
-BLOCKS = 1 << 16  # of a one-dimensional grid, likewise
+THREADS = 256  # per block, unless a layer chooses
+MOST_ROWS = 65535  # per grid; kernels stride over the rest
+BLOCKS = 1 << 16  # per one-dimensional grid, likewise
 WIDE = 2**30  # elements of an array; from here on kernels count in 64 bits
-LONGEST = 2**30  # numbers in a row of an image, whose bytes kernels of LANES count in 32 bits
+LONGEST = 2**30  # numbers in an image row; kernels with LANES count its bytes in 32 bits
 IMAGES = ("x", "y", "dy", "dx")  # arguments of a layer's kernels that are (C, H, W, N)
 
 
 class KernelError(LayerError):
-    """A kernel that does not exist, or that asks for what its layer does not have."""
+    """A kernel that does not exist, or that asks for something its layer does not have."""
 
 
 class Launcher(Backend):
-    """A backend that launches kernels of .cu files, each of which it reads once."""
+    """A backend that launches kernels of .cu files, reading each file once."""
 
     def __init__(self, dtype: str) -> None:
         super().__init__(dtype)
@@ -43,18 +43,18 @@ class Launcher(Backend):
 
     @abstractmethod
     def load(self, code: Source, constants: dict[str, Any]) -> Any:
-        """The module that the compiler makes of the source with these constants."""
+        """Compile the source with these constants into a module."""
 
     @abstractmethod
     def start(
         self, module: Any, kernel: Kernel, grid: Shape, block: Shape, args: bytes, arrays: Any,
         shared: int = 0,
     ) -> None:  # fmt: skip
-        """Launch a kernel of the module; `arrays` are those whose addresses stand in `args`."""
+        """Launch a kernel of the module; `args` holds the addresses of `arrays`."""
 
     @abstractmethod
     def address(self, array: Array) -> int:
-        """Where the array's first element lies."""
+        """The address of the array's first element."""
 
     # -- what a layer asks for ------------------------------------------------------------------------
 
@@ -62,20 +62,20 @@ class Launcher(Backend):
         self, layer: Layer, name: str, size: int | None = None, rows: int = 1, *,
         grid: Shape | None = None, block: Shape | None = None, shared: int = 0, **values: Any,
     ) -> None:  # fmt: skip
-        """Launch a kernel of the layer's .cu file, or of that of a class that it builds on.
+        """Launch a kernel of the layer's .cu file, or of a base class's.
 
-        A parameter of the kernel is given what its name says: one of `values`; the layer's parameters (``a``)
-        and their gradients (``da``); its state; the sizes C H W of its input, K P Q of its output, and N; the
-        draw's ``key0 key1 step``; ``train``. None is a null pointer. The constants are the layer's; LANES,
-        how many samples a thread takes at once, is the most: where the images do not allow that it is 1.
+        The kernel's parameters get their values by name: `values`; the layer's parameters (``a``) and their
+        gradients (``da``); its state; the sizes C H W of its input, K P Q of its output, and N; the draw's
+        ``key0 key1 step``; ``train``. None becomes a null pointer. The constants are the layer's. Its LANES,
+        the samples that a thread takes at once, is a maximum: if the images do not allow it, LANES is 1.
 
         Parameters
         ----------
         size, rows : int
-            Elements to compute: `size` along x in each of `rows` rows, a thread for LANES of them. A kernel
-            strides over what is beyond. Not needed where both grid and block are given.
+            Elements to compute: `size` along x in each of `rows` rows, a thread for LANES of them. Kernels
+            stride over what the grid leaves out. Not needed if both grid and block are given.
         grid, block : tuple of int, optional
-            Blocks and threads, where the kernel chooses its own.
+            Blocks and threads, if not the default ones.
         shared : int
             Bytes of the kernel's ``extern __shared__`` memory.
 
@@ -86,7 +86,7 @@ class Launcher(Backend):
         """
         path = self._file(type(layer), name)
         if path is None:
-            raise layer.error(f"has no kernel file for {name}", f"write {layer.stem()}.cu beside its file")
+            raise layer.error(f"has no kernel file for {name}", f"write {layer.stem()}.cu next to its file")
         (C, H, W), (K, P, Q) = layer.bound_shapes
         image = next(values[name] for name in ("x", "dy") if values.get(name) is not None)
         known = {
@@ -98,13 +98,14 @@ class Launcher(Backend):
         if most := constants.get("LANES"):
             own = (array for array in layer.s.values() if array.ndim == 4 and array.shape[-1] == known["N"])
             if max(W, Q) * known["N"] >= LONGEST:
-                raise layer.error(f"rows of {max(W, Q)} x {known['N']} numbers: too long", "a smaller batch")
+                found = f"rows of {max(W, Q)} x {known['N']} numbers are too long"
+                raise layer.error(found, "use a smaller batch")
             constants["LANES"] = self.lanes(most, *(values.get(name) for name in IMAGES), *own)
             size = size and -(-size // constants["LANES"])
         self.call(path, name, constants, known, size, rows, grid, block, shared, layer)
 
     def _file(self, cls: type, name: str) -> Path | None:
-        """The file beside a class or one of its bases that has the kernel; else the first that there is."""
+        """The file of a class or one of its bases that has the kernel; else the first that exists."""
         if (cls, name) not in self._files:
             files = [found for base in cls.__mro__ if (found := cuda_source.beside(base))]
             having = (file for file in files if name in self.read(file).kernels)
@@ -112,13 +113,13 @@ class Launcher(Backend):
         return self._files[cls, name]
 
     def read(self, path: Path) -> Source:
-        """The source of a file; one that changes since is read by another backend."""
+        """The source of a file, read once: a change is seen only by a new backend."""
         if path not in self._sources:
             self._sources[path] = cuda_source.read(path)
         return self._sources[path]
 
     def lanes(self, most: int, *images: Any) -> int:
-        """Samples that a thread can read as one: `most`, if N and all addresses are multiples, else 1."""
+        """Samples that a thread can read at once: `most` if N and all addresses are multiples, else 1."""
         given = [image for image in images if image is not None]
         fit = (i.shape[-1] % most == 0 and self.address(i) % (most * i.dtype.itemsize) == 0 for i in given)
         return most if all(fit) else 1
@@ -128,10 +129,10 @@ class Launcher(Backend):
         size: int | None = None, rows: int = 1, grid: Shape | None = None, block: Shape | None = None,
         shared: int = 0, node: Node | None = None,
     ) -> None:  # fmt: skip
-        """Launch a kernel of any file, with values by the names of its parameters."""
+        """Launch a kernel of any file, with values by parameter name."""
         if block is None or grid is None:
             if size is None:
-                raise _error(f"the launch of {name} has no size", "give size, or grid and block", node)
+                raise _error(f"the launch of {name} has no size", "pass size, or both grid and block", node)
             block = block or (min(THREADS, max(1, -(-size // 32)) * 32), 1, 1)
             across = min(-(-size // block[0]), BLOCKS if rows == 1 else 2**31 - 1)
             grid = grid or (across, min(rows, MOST_ROWS), 1)
@@ -151,7 +152,7 @@ class Launcher(Backend):
     def _packed(
         self, kernel: Kernel, constants: dict[str, Any], values: dict[str, Any], node: Node | None
     ) -> tuple[bytes, list[Array]]:
-        """A kernel's arguments as it takes them, and the arrays among them."""
+        """A kernel's packed arguments, and the arrays among them."""
         numbers: list[Any] = []
         arrays = []
         for parameter in kernel.parameters:
@@ -167,11 +168,11 @@ class Launcher(Backend):
             elif value is None:
                 value = 0
             else:
-                wants, is_a = cuda_source.element(parameter, constants), getattr(value, "dtype", None)
-                if is_a is None or (wants is not None and is_a != wants):
-                    given = f"an array of {is_a}" if is_a is not None else repr(value)
+                wanted, dtype = cuda_source.element(parameter, constants), getattr(value, "dtype", None)
+                if dtype is None or (wanted is not None and dtype != wanted):
+                    given = f"an array of {dtype}" if dtype is not None else repr(value)
                     found = f"{kernel.place}: {kernel} expects {parameter}, found {given}"
-                    raise _error(found, f"declare {name} by the type that the layer has", node)
+                    raise _error(found, f"declare {name} with the layer's type", node)
                 arrays.append(value)
                 value = self.address(value) if value.size else 0
             numbers.append(value)
@@ -182,15 +183,15 @@ class Launcher(Backend):
 
 
 def _fitting(kernel: Kernel, numbers: list[Any], node: Node | None) -> Iterator[Any]:
-    """The numbers as what the parameters' types hold, or an error about the first that does not fit."""
+    """The numbers converted to the parameters' types, or an error about the first that does not fit."""
     for parameter, number in zip(kernel.parameters, numbers, strict=True):
         letter = "P" if parameter.pointer else cuda_source.SCALARS[parameter.type]
         try:
             fit = float(number) if letter in "fd" else int(number)
             struct.pack(letter, fit)
         except (struct.error, OverflowError, ValueError):
-            found = f"{kernel.place}: {kernel} takes {parameter}, and {number!r} does not fit"
-            raise _error(found, "a wider type: long long", node) from None
+            found = f"{kernel.place}: {kernel} takes {parameter}, but {number!r} does not fit"
+            raise _error(found, "use a wider type, such as long long", node) from None
         yield fit
 
 

@@ -1,4 +1,4 @@
-"""NVIDIA's driver, cards and compiler as the system shows them, asked without PyCUDA."""
+"""NVIDIA's driver, cards and compiler on this system, queried without PyCUDA."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LIBRARY = "libcuda.so.1"
-USUAL = "/usr/local/cuda"  # where a toolkit lies
+USUAL = "/usr/local/cuda"  # where a toolkit usually is
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 FIXES = {  # by CUresult
-    34: "ldconfig -p | grep libcuda  # it is the toolkit's stub: the driver's own library must come first",
+    34: "ldconfig -p | grep libcuda  # this is the toolkit's stub: the driver's own library must come first",
     100: "unset CUDA_VISIBLE_DEVICES; nvidia-smi -L",
-    803: "reboot  # the kernel still runs the module of another version of the driver",
+    803: "reboot  # the Linux kernel still runs another driver version's module",
 }
 
 
 class NoDriver(Exception):
-    """There is no libcuda.so.1."""
+    """libcuda.so.1 cannot be loaded."""
 
 
 class DriverFails(Exception):
-    """There is one, and it does not work."""
+    """libcuda.so.1 can be loaded, but does not work."""
 
-    def __init__(self, message: str, fix: str = "nvidia-smi  # says what is wrong with the driver") -> None:
+    def __init__(self, message: str, fix: str = "nvidia-smi  # shows what is wrong with the driver") -> None:
         super().__init__(message)
         self.fix = fix
 
@@ -44,7 +44,7 @@ class Device(NamedTuple):
         return f"{self.name}, compute capability {self.major}.{self.minor}, {self.memory / 2**30:.1f} GiB"
 
     def unknown_to(self, architectures: list[int]) -> str:
-        """What a compiler of these architectures is for the device: "too old", "too new", or "" for right."""
+        """Whether a compiler for these architectures is "too old" or "too new" here; "" if neither."""
         code = 10 * self.major + self.minor
         if code in architectures:
             return ""
@@ -52,14 +52,14 @@ class Device(NamedTuple):
 
 
 def driver() -> tuple[tuple[int, int], list[Device]]:
-    """The version of CUDA that the driver is for, and the devices that it shows.
+    """The CUDA version that the driver supports, and the devices that it shows.
 
     Raises
     ------
     NoDriver
         If its library cannot be loaded.
     DriverFails
-        If the library does not do what it should.
+        If the library does not work.
     """
     try:
         library = ctypes.CDLL(LIBRARY)
@@ -89,22 +89,22 @@ def _device(library: Any, number: int) -> Device:
 
 def _call(library: Any, name: str, *args: Any) -> None:
     if code := getattr(library, name)(*args):
-        said = ctypes.c_char_p()
-        library.cuGetErrorString(code, ctypes.byref(said))
-        text = said.value.decode() if said.value else "an error that it has no words for"
+        message = ctypes.c_char_p()
+        library.cuGetErrorString(code, ctypes.byref(message))
+        text = message.value.decode() if message.value else "an unknown error"
         raise DriverFails(f"{name} fails: {text} ({code})", *([FIXES[code]] if code in FIXES else []))
 
 
 def release(said: str) -> tuple[int, int]:
-    """The release of CUDA that ``nvcc --version`` tells."""
+    """The CUDA release in the output of ``nvcc --version``."""
     found = re.search(r"release (\d+)\.(\d+)", said)
     if not found:
-        raise ValueError(f"nvcc --version tells no release: {said.strip() or 'nothing'!r}")
+        raise ValueError(f"nvcc --version shows no release: {said.strip() or 'nothing'!r}")
     return int(found[1]), int(found[2])
 
 
 def architectures(said: str) -> list[int]:
-    """The compute capabilities, times ten, that ``nvcc --list-gpu-code`` tells."""
+    """The compute capabilities, times ten, in the output of ``nvcc --list-gpu-code``."""
     return [int(code) for code in re.findall(r"sm_(\d+)", said)]
 
 
@@ -115,21 +115,21 @@ def card() -> bool:
 
 
 def no_driver_fix() -> str:
-    """The command that brings a driver; where there is no card, the one that does without."""
+    """The command that installs a driver; without a card, the one that needs none."""
     if not card():
         return "minet check FILE --backend emu  # runs CUDA kernels without a card, to test them"
     if any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):
-        return "docker run --gpus all IMAGE  # a container is given the driver of its host"
-    return "apt install nvidia-driver  # or your system's package of NVIDIA's driver; then restart"
+        return "docker run --gpus all IMAGE  # a container uses its host's driver"
+    return "apt install nvidia-driver  # or your system's NVIDIA driver package; then restart"
 
 
 def nvcc() -> str:
-    """Where nvcc is: under CUDA_ROOT or CUDA_HOME, on PATH, in the usual place, in its wheel; or empty."""
+    """The path of nvcc: under CUDA_ROOT or CUDA_HOME, on PATH, in the usual place, in its wheel; or empty."""
     roots = [os.environ.get("CUDA_ROOT"), os.environ.get("CUDA_HOME"), None, USUAL, wheel()]
     found = (shutil.which("nvcc", path=str(Path(root, "bin")) if root else None) for root in roots)
     return next(filter(None, found), "")
 
 
 def wheel() -> str:
-    """Where the wheels of CUDA 13 put their files."""
+    """The folder of the files in CUDA 13's wheels."""
     return str(Path(sysconfig.get_path("purelib"), "nvidia", "cu13"))

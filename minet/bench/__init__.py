@@ -1,1 +1,1 @@
-"""What `minet bench` runs: minet timed beside other libraries, results compared first."""
+"""`minet bench`: compare minet's results with those of other libraries, then time them side by side."""

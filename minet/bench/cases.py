@@ -1,4 +1,4 @@
-"""What is timed: layers on shapes that matter, the training steps of two models, and their inference."""
+"""The cases to time: layers on shapes that matter, and the training step and inference of two models."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Sizes: TypeAlias = tuple[int, int, int, int]  # (C, H, W, N)
 
 @dataclass(frozen=True)
 class Case:
-    """A layer with its settings on an input, or a model's training step or inference.
+    """A layer with its settings on an input, or the training step or inference of a model.
 
     Attributes
     ----------
     name : str
-        The row's name, and what the command line selects by.
+        The row's name, by which the command line selects cases.
     layer : str
         A class of minet.layers, or the name of a model file.
     shape : tuple of int
@@ -26,7 +26,7 @@ class Case:
     settings : dict
         The class's arguments, or the model's settings.
     infer : bool
-        Of a model: evaluation, not a training step.
+        For a model: inference instead of a training step.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Case:
         return self.layer[0].islower()
 
     def phases_on(self, backend: str) -> tuple[str, ...]:
-        """What is timed: of a layer on a card, bprop by itself too."""
+        """Return the phases to time; on a card, bprop of a layer is also timed alone."""
         if self.is_model:
             return ("inference",) if self.infer else ("step",)
         return ("fprop", "fprop+bprop") if backend == "cpu" else ("fprop", "bprop", "fprop+bprop")
@@ -54,22 +54,22 @@ class Case:
 
 
 def layer(name: str, shape: Sizes, **settings: Any) -> Case:
-    """A layer's case; windows of pooling layers are padded to be centred if they are odd."""
-    said = []
+    """Return a layer's case; odd windows are padded so that they are centred."""
+    words = []
     if "window" in settings:
         window = settings["window"]
-        said.append(f"{window}x{window}")
+        words.append(f"{window}x{window}")
         if window % 2:
             settings["pad"] = window // 2
-    said += [f"s{settings['stride']}"] if "stride" in settings else []
-    said += [f"k{settings['kernels']}"] if "kernels" in settings else []
-    said += [f"to {settings['maps']}"] if "maps" in settings else []
-    said += ["zero edge"] if settings.get("edge") == "zero" else []
-    return Case(" ".join([name, *said, "x".join(map(str, shape))]), name, shape, settings)
+    words += [f"s{settings['stride']}"] if "stride" in settings else []
+    words += [f"k{settings['kernels']}"] if "kernels" in settings else []
+    words += [f"to {settings['maps']}"] if "maps" in settings else []
+    words += ["zero edge"] if settings.get("edge") == "zero" else []
+    return Case(" ".join([name, *words, "x".join(map(str, shape))]), name, shape, settings)
 
 
 def model(name: str, batch: int, infer: bool = False) -> Case:
-    """The training step of a model on images of 3x32x32, or its inference."""
+    """Return the case of a model's training step, or inference, on images of 3x32x32."""
     phase = "inference" if infer else "step"
     return Case(f"{name} {phase} 3x32x32x{batch}", name, (3, 32, 32, batch), infer=infer)
 
@@ -112,7 +112,7 @@ DEFAULT = [
 
 
 def product() -> Iterator[Case]:
-    """Every layer on every shape, with every window, stride and number of kernels that fits."""
+    """Yield every layer on every shape, with every window, stride and number of kernels that fits."""
     for shape in SHAPES:
         for window in (w for w in WINDOWS if w <= shape[1]):
             for stride in STRIDES:
@@ -128,13 +128,13 @@ def product() -> Iterator[Case]:
 
 
 def chosen(words: list[str], everything: bool = False) -> list[Case]:
-    """The usual cases, or the whole product, whose names contain one of the words; without words all."""
+    """Return the usual cases, or the whole product, whose names contain one of the words; all if no words."""
     cases = {case.name: case for case in [*DEFAULT, *(product() if everything else ())]}
     return [case for name, case in cases.items() if not words or any(word in name for word in words)]
 
 
 def inputs(case: Case, out_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The same x (C, H, W, N) for every contender, and dy for a layer or class numbers for a model."""
+    """Return the x (C, H, W, N) of all contenders, and dy for a layer or class numbers for a model."""
     draw = np.random.Generator(np.random.Philox(key=2015))
     x = draw.standard_normal(case.shape, np.float32)
     if case.is_model:

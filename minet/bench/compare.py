@@ -1,4 +1,4 @@
-"""Whether two contenders computed the same, on the very arrays of the case that is timed."""
+"""Compare the results of two contenders on the same arrays that are timed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from minet.bench.cases import Case, inputs
 
-# Of an array's largest value. Gradients of parameters are float32 sums over all positions, in other orders.
-# They are held against a tenth of their layer's largest too: one may be all rounding (sigma's, window of 2).
-# In a model a value close to 0 falls on either side of a ReLU, which moves single terms of the sums.
+# Relative to an array's largest value. Parameter gradients are float32 sums over all positions, in any order.
+# They are also measured against a tenth of their layer's largest: one may be all rounding (sigma, window 2).
+# In a model, a value close to 0 may fall on either side of a ReLU, which changes single terms of the sums.
 OF_IMAGES, OF_SUMS, OF_MODELS, TENTH = 2e-4, 2e-3, 1e-2, 0.1
 
 
 def wrong(case: Case, file: Path) -> str:
-    """What is wrong with a contender's arrays by themselves; empty if nothing is."""
+    """Return what is wrong with a contender's arrays in themselves; empty if nothing is."""
     with np.load(file) as arrays:
         for name in arrays.files:
             if not np.isfinite(arrays[name]).all():
@@ -28,17 +28,17 @@ def wrong(case: Case, file: Path) -> str:
 
 
 def differs(case: Case, ours: Path, theirs: Path, whole: bool = True) -> str:
-    """How the arrays differ beyond rounding; empty if they do not. A `whole` contender has all of ours."""
+    """Return how the arrays differ beyond rounding, if they do; a `whole` contender must have all of ours."""
     with np.load(ours) as mine, np.load(theirs) as others:
         largest = _largest(mine)
         for name in mine.files:
             if name not in others.files:
                 if whole or name == "y":
-                    return f"gives no {name}"
+                    return f"has no {name}"
                 continue
             a, b = mine[name], others[name]
             if a.shape != b.shape:
-                return f"{name} has the shape {b.shape}, minet's {a.shape}"
+                return f"{name} has shape {b.shape}, minet's has {a.shape}"
             if name == "drawn":
                 continue
             far = float(np.abs(a - b).max() / max(np.abs(a).max(), TENTH * largest[_group(name)]))
@@ -49,12 +49,12 @@ def differs(case: Case, ours: Path, theirs: Path, whole: bool = True) -> str:
 
 
 def _group(name: str) -> str:
-    """An image by its name; of a parameter's gradient the layer."""
+    """Return an image's own name, or the layer of a parameter's gradient."""
     return name.rpartition(".")[0] or name
 
 
 def _largest(arrays: Any) -> dict[str, float]:
-    """The largest value of each image, and of each layer's gradients."""
+    """Return the largest value of each image, and of each layer's gradients."""
     found: dict[str, float] = {}
     for name in arrays.files:
         found[_group(name)] = max(found.get(_group(name), 0.0), float(np.abs(arrays[name]).max()))
@@ -62,7 +62,7 @@ def _largest(arrays: Any) -> dict[str, float]:
 
 
 def outside(case: Case, drawn: np.ndarray) -> str:
-    """Whether a draw is anything but a positive value of its window, or 0 for want of one."""
+    """Report draws that are not a positive value of their window, nor 0 where it has none; empty if none."""
     x, _ = inputs(case, drawn.shape[:3])
     settings = case.settings
     size, step, pad = settings["window"], settings.get("stride") or settings["window"], settings.get("pad", 0)
@@ -76,4 +76,4 @@ def outside(case: Case, drawn: np.ndarray) -> str:
             np.maximum(most, tap, out=most)
     found |= (most == 0) & (drawn == 0)
     bad = int(found.size - np.count_nonzero(found))
-    return f"{bad:,} of {found.size:,} draws are not of their windows" if bad else ""
+    return f"{bad:,} of {found.size:,} draws are not from their windows" if bad else ""

@@ -1,7 +1,7 @@
-"""DCLS as a contender of GaussianPool: Khalfaoui-Hassani et al., arXiv 2306.00817, the package DCLS.
+"""DCLS as a contender for GaussianPool: Khalfaoui-Hassani et al., arXiv 2306.00817, the package DCLS.
 
 Its Gaussians are those of ``edge="zero"``: normalised over the whole window, with zeros around the image.
-Each of its J*C output channels has one, and a weight, which is held at 1 here. Its sigma is ``|SIG| + 0.27``.
+Each of its J*C output channels has one Gaussian and a weight, fixed at 1 here. Its sigma is ``|SIG| + 0.27``.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from minet.bench.cases import Case, inputs
 from minet.bench.contender_minet import net_of
-from minet.bench.watches import Built, HostWatch
+from minet.bench.timers import Built, HostWatch
 
 SMALLEST = 0.27  # what DCLS adds to |SIG|
 
 
 def applies(case: Case) -> bool:
-    """Whether its mathematics is that of the case."""
+    """Whether DCLS computes what the case does."""
     return case.layer == "GaussianPool" and case.settings.get("edge") == "zero"
 
 
 def build(case: Case, variant: str, backend: str) -> Built:
-    """The case in the memory format `variant`."""
-    logging.disable(logging.WARNING)  # it says at length that it found no CUDA
+    """Build the case in the memory format `variant`."""
+    logging.disable(logging.WARNING)  # it warns at length that there is no CUDA
     from DCLS.construct.modules import Dcls2d  # pyright: ignore[reportMissingImports]
 
     watch = HostWatch()
@@ -35,7 +35,7 @@ def build(case: Case, variant: str, backend: str) -> Built:
     C, kernels = case.shape[0], layer.kernels
     size, stride, pad, _ = layer.window
     if size[0] != size[1]:
-        raise NotImplementedError("DCLS centres windows that are not square elsewhere")
+        raise NotImplementedError("DCLS centres non-square windows differently")
     module = Dcls2d(
         C, kernels * C, 1, stride=stride, padding=pad, dilated_kernel_size=size, groups=C, bias=False,
         version="gauss", use_implicit_gemm=False,
@@ -44,7 +44,7 @@ def build(case: Case, variant: str, backend: str) -> Built:
     centre = (size[0] - 1) / 2 - size[0] // 2
 
     def theirs(values: np.ndarray) -> torch.Tensor:
-        """(C, J, 2) in the order (y, x) as (2, C*J, 1, 1) in the order (x, y)."""
+        """Convert (C, J, 2) in the order (y, x) to (2, C*J, 1, 1) in the order (x, y)."""
         return torch.from_numpy(values.reshape(-1, 2).T[::-1].reshape(2, -1, 1, 1).astype(np.float32))
 
     def ours(gradient: torch.Tensor | None) -> np.ndarray:

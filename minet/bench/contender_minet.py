@@ -1,18 +1,18 @@
-"""minet as a contender: one case, ready to be run and timed."""
+"""minet as a contender: build a case to run and time."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-import numba  # noqa: F401 - before memory is counted
+import numba  # noqa: F401 - before memory is measured
 import numpy as np
 
 import minet.layers
 from minet.bench.cases import Case, inputs
 from minet.bench.copy_loop import copy
 from minet.bench.counts import bytes_moved, operations
-from minet.bench.watches import Built, HostWatch, pycuda_watch
+from minet.bench.timers import Built, HostWatch, pycuda_watch
 from minet.core.net import Net
 from minet.train import modelfile
 
@@ -20,7 +20,7 @@ DRAWS = ("StochasticPool", "Dropout")  # layers whose training mode is random
 
 
 def net_of(case: Case, backend: str = "cpu") -> tuple[Net, Any]:
-    """The case's net with its first parameters, which every contender takes over, and its solver if any."""
+    """Return the case's net, whose initial parameters every contender copies, and a model's solver."""
     if case.is_model:
         model = modelfile.load(case.layer, **case.settings)
         net = Net(model.net(), case.shape[:3], case.shape[3], loss=model.loss, backend=backend)
@@ -30,7 +30,7 @@ def net_of(case: Case, backend: str = "cpu") -> tuple[Net, Any]:
 
 
 def compile_elsewhere(case: Case) -> None:
-    """Run the case once in another process: what compilers leave behind would count as the net's memory."""
+    """Run the case once in another process: memory that compilers keep would count as the net's."""
     if child := os.fork():
         os.waitpid(child, 0)
         return
@@ -40,18 +40,18 @@ def compile_elsewhere(case: Case) -> None:
         for phase in built.phases.values():
             phase()
     finally:
-        os._exit(0)  # whatever is wrong will be told where it is measured
+        os._exit(0)  # any error is reported by the measurement itself
 
 
 def build(case: Case, variant: str, backend: str) -> Built:
-    """The case on that backend; `variant` is not used."""
+    """Build the case on that backend; `variant` is not used."""
     if case.is_model and backend == "cpu" and hasattr(os, "fork"):
         compile_elsewhere(case)
     return compiled(case, backend)
 
 
 def compiled(case: Case, backend: str) -> Built:
-    """The case, by kernels that are compiled in this process if they are not in Numba's cache."""
+    """Build the case; kernels that are not in Numba's cache are compiled in this process."""
     copy(np.ones(1), np.ones(1))  # the first kernel makes Numba import most of itself
     watch: Any = HostWatch()
     net, solver = net_of(case, backend)
@@ -73,7 +73,7 @@ def compiled(case: Case, backend: str) -> Built:
         }
 
         def results() -> dict[str, np.ndarray]:
-            """In evaluation, as there are no draws in it."""
+            """Compute in evaluation, which draws nothing."""
             net.fprop(x, train=False)
             arrays = {"y": np.array(be.get(net.y))}
             if case.infer:
@@ -95,7 +95,7 @@ def compiled(case: Case, backend: str) -> Built:
         both(train=not draws)
         arrays = {"y": np.array(be.get(net.y)), "dx": np.array(be.get(dx)), **gradients(net)}
         if draws:
-            both()  # so that the state is the training mode's from now on
+            both()  # leaves the state of training mode for the timed bprop
             arrays["drawn"] = np.array(be.get(net.y))
         return arrays
 
@@ -108,7 +108,7 @@ def compiled(case: Case, backend: str) -> Built:
 
 
 def native(be: Any, values: np.ndarray) -> Any:
-    """The values in the backend's own memory, which begins on a cache line, as a net's arrays do."""
+    """Copy the values to backend memory that starts on a cache line, as a net's arrays do."""
     array = be.empty(values.shape)
     be.copy(values, array)
     return array

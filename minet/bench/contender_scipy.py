@@ -1,7 +1,7 @@
-"""SciPy as a contender of pooling's fprop: the separable filters of scipy.ndimage, in one thread, on NCHW.
+"""SciPy as a contender for pooling's fprop: the separable filters of scipy.ndimage, in one thread, on NCHW.
 
-Each axis is filtered at every pixel and then thinned by the stride, the vertical one first. AvgPool and
-GaussianPool are divided by what of the weights lies inside the image.
+Each axis is filtered at every pixel and then thinned by the stride, the vertical axis first. AvgPool and
+GaussianPool are divided by the sum of the weights inside the image.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from scipy import ndimage
 
 from minet.bench.cases import Case, inputs
 from minet.bench.contender_minet import net_of
-from minet.bench.watches import Built, HostWatch
+from minet.bench.timers import Built, HostWatch
 
 
 def build(case: Case, variant: str, backend: str) -> Built:
-    """The case's fprop; `variant` is not used."""
+    """Build the case's fprop; `variant` is not used."""
     watch = HostWatch()
     net, _ = net_of(case)
     layer: Any = net.graph
@@ -26,7 +26,7 @@ def build(case: Case, variant: str, backend: str) -> Built:
     out = net.output_shape[1:]
     thin = [
         np.s_[window.size[axis] // 2 - window.pad[axis] :: window.stride[axis]] for axis in (0, 1)
-    ]  # where the filter stands on the middle of a window
+    ]  # where the filter is centred on a window
 
     def along(image: np.ndarray, axis: int) -> np.ndarray:
         size = window.size[axis]
@@ -52,10 +52,10 @@ def build(case: Case, variant: str, backend: str) -> Built:
 
 
 def one_for_all(layer: Any, axis: int) -> np.ndarray:
-    """The weights along an axis of a layer whose channels all have the same."""
+    """Return the weights along an axis of a layer whose channels all share them."""
     size = layer.window.size[axis]
     mean, log_sigma = (np.array(layer.p[name])[:, 0, axis] for name in ("mean", "log_sigma"))
     if np.ptp(mean) or np.ptp(log_sigma):
-        raise NotImplementedError("a filter of SciPy's has the same weights for all channels")
+        raise NotImplementedError("SciPy's filters use the same weights for all channels")
     w = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2 - mean[0]) / np.exp(log_sigma[0])) ** 2)
     return np.asarray(w / w.sum())

@@ -1,4 +1,4 @@
-"""PyTorch as a contender: in either memory format, with separable Gaussians, compiled; cpu or card."""
+"""PyTorch as a contender: either memory format, separable Gaussians, or compiled; on the cpu or a card."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 
 from minet.bench.cases import Case, inputs
 from minet.bench.contender_minet import DRAWS, net_of
-from minet.bench.twins import StochasticPool, Translation
-from minet.bench.watches import Built, HostWatch, torch_watch
+from minet.bench.timers import Built, HostWatch, torch_watch
+from minet.bench.torch_twins import StochasticPool, Translation
 
 
 def build(case: Case, variant: str, backend: str) -> Built:
-    """The case in a variant: words of nchw, channels_last, separable and compiled, joined by "+"."""
+    """Build the case in a variant: any of nchw, channels_last, separable and compiled, joined by "+"."""
     kinds = set(variant.split("+"))
     device = "cuda" if backend == "cuda" else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"PyTorch {torch.__version__} sees no card")
+        raise RuntimeError(f"PyTorch {torch.__version__} finds no GPU")
     torch.backends.cudnn.allow_tf32 = False  # minet computes in float32
     if "compiled" in kinds:
-        importlib.import_module("torch._inductor.compile_fx")  # before memory is counted
+        importlib.import_module("torch._inductor.compile_fx")  # before memory is measured
     watch: Any = torch_watch(torch) if device == "cuda" else HostWatch()
     net, _ = net_of(case)
     twin = Translation(net.graph, case.shape[0], "separable" in kinds)
@@ -58,7 +58,7 @@ def build(case: Case, variant: str, backend: str) -> Built:
                 return run(x)
 
         def results() -> dict[str, np.ndarray]:
-            """In evaluation, if there are draws in training."""
+            """Compute in evaluation if training draws random numbers."""
             module.train(not case.infer and not random)
             if case.infer:
                 return {"y": inference().cpu().numpy().T[:, None, None, :]}
@@ -102,6 +102,6 @@ def build(case: Case, variant: str, backend: str) -> Built:
         return arrays
 
     phases = {"fprop": lambda: run(x), "fprop+bprop": both}
-    if "compiled" not in kinds:  # a compiled graph cannot be gone through twice
+    if "compiled" not in kinds:  # a compiled graph cannot run backward twice
         phases["bprop"] = bprop
     return Built(phases, results_of_layer, watch)

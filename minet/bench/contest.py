@@ -1,4 +1,4 @@
-"""A case's contest: each contender in a process of its own, first compared, then timed in turns."""
+"""A case's contest: contenders, each in its own process, are compared first, then timed in turn."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from minet.bench.counts import bound
 from minet.bench.rivals import COMPILED, RIVALS, Rival
 from minet.core.errors import MinetError
 
-REST = 0.02  # seconds for the threads of the one before to go to sleep
+REST = 0.02  # seconds for the previous contender's threads to go to sleep
 
 
 class Failed(Exception):
-    """A contender has no answer: it raised, or died."""
+    """A contender gave no answer: it raised an error, or died."""
 
 
 class Contender:
-    """A worker process and the conversation with it."""
+    """A worker process, and the protocol to talk to it."""
 
     def __init__(self, name: str, module: str, variant: str, backend: str, case: Case, folder: str) -> None:
         self.name, self.file = name, Path(folder, f"{name}.npz")
@@ -45,7 +45,7 @@ class Contender:
         if not line:
             status = self._process.wait()
             self._stderr.seek(0)
-            last = (self._stderr.read().strip().splitlines() or ["it said nothing"])[-1]
+            last = (self._stderr.read().strip().splitlines() or ["no error output"])[-1]
             raise Failed(f"died with status {status}: {last}")
         found: dict[str, Any] = json.loads(line)
         if "error" in found:
@@ -58,11 +58,11 @@ class Contender:
             self._process.stdin.write(request + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # then it has died, and there is no answer
+            pass  # it has died; `answer` reports why
         return self.answer()
 
     def compute(self, case: Case) -> dict[str, Any]:
-        """Start, compute the case, and tell its facts."""
+        """Wait for the start, compute the case, and return the contender's facts."""
         facts = self.answer()
         self.ask("results")
         if why := wrong(case, self.file):
@@ -82,17 +82,17 @@ class Contender:
 
 
 def python(module: str) -> list[str]:
-    """The command of a module here; the folder one is in has no say in what is imported."""
+    """Return the command that runs a module here; -P keeps the current folder out of imports."""
     return [sys.executable, "-P", "-m", f"minet.bench.{module}"]
 
 
 def threads() -> int:
-    """Of every contender: as many as there are cores."""
+    """Return the number of threads of every contender: one per core."""
     return len(os.sched_getaffinity(0))
 
 
 def environment() -> dict[str, str]:
-    """The same minet as here, and the same number of threads for everybody."""
+    """Return an environment with this same minet, and the same number of threads for every contender."""
     path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     names = ("NUMBA", "OMP", "OPENBLAS", "MKL")
     return {
@@ -104,7 +104,7 @@ def environment() -> dict[str, str]:
 def run(
     case: Case, rivals: list[Rival], backend: str, rounds: int, peaks: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """A row for each phase of the case: see `_row`."""
+    """Run the contest; return a row for each phase of the case, as `_row` makes it."""
     with tempfile.TemporaryDirectory() as folder:
         contest = _Contest(case, backend, folder)
         try:
@@ -135,21 +135,21 @@ class _Contest:
         rivals = [rival for rival in rivals if rival.can(self.case)]
         try:
             ours = self.start("minet", "contender_minet", "", self.backend)
-            facts = self._prove(ours)
+            facts = self._check(ours)
             for rival in (r for r in rivals if r.name != COMPILED):
-                self._meet(ours, rival, rival.variant)
+                self._admit(ours, rival, rival.variant)
             for rival in (r for r in rivals if r.name == COMPILED):
-                self._meet(ours, rival, f"compiled+{self._best_format(asked[-1])}")
+                self._admit(ours, rival, f"compiled+{self._best_format(asked[-1])}")
             doubts = [f"{name} {why}" for name, why in self.notes.items() if why.startswith("differs")]
             if doubts and not self.fit:
-                raise Failed(f"nobody agrees with it: {'; '.join(doubts)}")
+                raise Failed(f"no rival agrees with it: {'; '.join(doubts)}")
             self.fit.insert(0, ours)
             return [self._row(phase, facts, rounds, peaks) for phase in asked]
         except Failed as error:
             return [self._row_without(phase, str(error)) for phase in asked]
 
-    def _prove(self, ours: Contender) -> dict[str, Any]:
-        """Let minet compute the case; on another backend than the cpu it must agree with the cpu."""
+    def _check(self, ours: Contender) -> dict[str, Any]:
+        """Let minet compute the case; on any backend but cpu it must agree with the cpu backend."""
         facts = ours.compute(self.case)
         self.phases[ours.name] = facts["phases"]
         if self.backend != "cpu":
@@ -161,8 +161,8 @@ class _Contest:
             reference.close()
         return facts
 
-    def _meet(self, ours: Contender, rival: Rival, variant: str) -> None:
-        """Start a rival; it takes part if it computes what minet computes."""
+    def _admit(self, ours: Contender, rival: Rival, variant: str) -> None:
+        """Start a rival, and let it take part if it computes what minet computes."""
         contender = self.start(rival.name, rival.module, variant, self.backend)
         try:
             self.phases[rival.name] = contender.compute(self.case)["phases"]
@@ -172,10 +172,10 @@ class _Contest:
                 return
             self.fit.append(contender)
         except Failed as error:
-            self.notes[rival.name] = f"fails: {error}"
+            self.notes[rival.name] = f"failed: {error}"
 
     def _best_format(self, phase: str) -> str:
-        """The variant of PyTorch's that is the fastest so far."""
+        """Return the variant of PyTorch that is fastest so far."""
         variants = {rival.name: rival.variant for rival in RIVALS if rival.package == "torch"}
         times = {c.name: c.milliseconds(phase) for c in self.fit if c.name in variants}
         return variants[min(times, key=times.__getitem__)] if times else "channels_last"
@@ -204,7 +204,7 @@ class _Contest:
         }  # fmt: skip
 
     def _timed(self, phase: str, rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
-        """Times in ms and, of a training step, peak memory in MiB; whoever fails on the way is out."""
+        """Return times in ms and, for a training step, peak memory in MiB; drop rivals that fail."""
         able = [c for c in self.fit if phase in self.phases[c.name]]
         times: dict[str, list[float]] = {c.name: [] for c in able}
         memory: dict[str, float] = {}
@@ -217,7 +217,7 @@ class _Contest:
                 except Failed as error:
                     if contender.name == "minet":
                         raise
-                    self.notes[contender.name] = f"fails: {error}"
+                    self.notes[contender.name] = f"failed: {error}"
                     self.fit.remove(contender)
                     del times[contender.name]
         return times, memory
@@ -231,11 +231,11 @@ class _Contest:
 
 
 def answer_of(module: str, *arguments: str) -> dict[str, Any]:
-    """What a module prints as its last line, in JSON, in a process of its own."""
+    """Run a module in its own process, and return the JSON that it prints as its last line."""
     done = subprocess.run(
         [*python(module), *arguments], capture_output=True, text=True, env=environment(), check=False
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no error output"])[-1]
         raise MinetError(f"minet.bench.{module} {' '.join(arguments)} failed: {last}")
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -1,4 +1,4 @@
-"""Loops that only move memory, to know how fast it can be moved."""
+"""A loop that only moves memory, to measure how fast it can be moved."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from numba import njit, prange
 
 @njit(parallel=True, cache=True, fastmath=True)
 def copy(src: Any, dst: Any) -> None:
-    """``dst <- src``, on arrays of one axis."""
+    """Compute ``dst <- src`` on one-dimensional arrays."""
     for i in prange(len(src)):
         dst[i] = src[i]

@@ -1,11 +1,11 @@
-"""Bytes that must move and operations that must be done: what a time is held against.
+"""Bytes that must move and operations that must be done: the bound that a time is measured against.
 
-A layer has to read x and write y in fprop; in bprop to read dy and write dx, and to read x again unless its
-derivative does not depend on it. What fprop must tell bprop beside x is integer state (a maximum's place):
-written by the one, read by the other. Parameters and their gradients are counted once, a read or a write
-each. Everything is counted as if it had to come from memory, and beta is 0, so that no destination is read.
-Operations are those of matrix products, a multiplication and an addition for each weight and output; other
-arithmetic is free.
+A layer has to read x and write y in fprop. In bprop it has to read dy and write dx, and to read x again if
+its derivative depends on x. What bprop needs from fprop besides x is integer state (the position of a
+maximum): fprop writes it, bprop reads it. Parameters and their gradients count once, as a read or a write
+each. Everything counts as if it came from memory, and beta is 0, so no destination is read. Operations are
+those of matrix products: a multiplication and an addition for each weight and output. Other arithmetic is
+free.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WITHOUT_X = ("MaxPool", "AvgPool", "StochasticPool", "Dropout", "Identity")  # b
 
 
 def bytes_moved(net: Net, phase: str) -> int:
-    """Bytes that a net of one layer must read and write; of a model 0: what stays in cache is not known."""
+    """Return the bytes that a net of one layer must move; 0 for a model, whose use of cache is not known."""
     layer = net.graph
     if layer.children:
         return 0
@@ -35,7 +35,7 @@ def bytes_moved(net: Net, phase: str) -> int:
 
 
 def operations(net: Net, phase: str) -> int:
-    """Operations of the net's matrix products, in Conv and Linear; a model's first layer needs no dx."""
+    """Count the operations of Conv's and Linear's matrix products; a model's first layer needs no dx."""
     layers = [layer for layer in net.graph.walk() if not layer.children]
     forward = {layer: _product(layer, net.shapes[layer], net.batch) for layer in layers}
     fprop = sum(forward.values())
@@ -53,7 +53,9 @@ def _product(layer: Layer, shapes: Any, batch: int) -> int:
 
 
 def bound(moved: int, done: int, peaks: dict[str, Any] | None) -> tuple[float, str] | None:
-    """Seconds that a machine of these peaks needs at least, and which peak says so; None if nothing does.
+    """Return the seconds that a machine with these peaks needs at least, and which peak sets the bound.
+
+    None if no peak applies.
 
     Parameters
     ----------

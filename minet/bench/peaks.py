@@ -1,7 +1,7 @@
-"""The peaks of this machine or card, which times are held against, each measured in a process of its own.
+"""The peaks of this machine or card that times are measured against, each taken in its own process.
 
-A copy's bandwidth counts what is read and what is written. It depends on whether arrays fit into a cache, so
-it is measured from small to large. Operations are those of the fastest large product of matrices there is.
+The bandwidth of a copy counts bytes read and written. It depends on whether the arrays fit into a cache, so
+it is measured from small to large. Operations are those of the fastest large matrix product available.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 
 from minet.bench.contest import answer_of, threads
 from minet.bench.rivals import installed
-from minet.bench.watches import HostWatch, pycuda_watch
+from minet.bench.timers import HostWatch, pycuda_watch
 
 SIZES = [1 << n for n in range(20, 30)]  # bytes read and written
-SIDE = 2048  # of matrices on the cpu; four times that on a card
+SIDE = 2048  # of square matrices on the cpu; four times that on a card
 
 
 def measured(backend: str) -> dict[str, Any]:
-    """``copy``: (bytes, bytes per second) from small to large; ``product``: operations per second."""
+    """Measure ``copy``: (bytes, bytes per second), small to large; ``product``: operations per second."""
     if backend == "cuda":
         return answer_of("peaks", "card")
     products = {name: answer_of("peaks", name)["product"] for name in ("numpy", "torch") if installed(name)}
@@ -32,7 +32,7 @@ def measured(backend: str) -> dict[str, Any]:
 
 
 def fastest(watch: Any, call: Callable[[], Any], queued: bool = False, times: int = 12) -> float:
-    """The shortest of a few calls, after one to warm up, in seconds."""
+    """Return the seconds of the fastest of a few calls, after one to warm up."""
     watch.seconds(call)
     return float(min(watch.seconds(call, queued) for _ in range(times)))
 
@@ -40,12 +40,12 @@ def fastest(watch: Any, call: Callable[[], Any], queued: bool = False, times: in
 def copy_ladder(
     sizes: list[int], make: Callable[[int], list[Callable[[], Any]]], watch: Any, queued: bool
 ) -> Any:
-    """For each number of bytes, how many a second the fastest way of copying moves."""
+    """Return (bytes, bytes per second) of the fastest way of copying, for each size."""
     return [[size, size / min(fastest(watch, call, queued) for call in make(size))] for size in sizes]
 
 
 def host_copies(size: int) -> list[Callable[[], Any]]:
-    """Ways to copy size/2 bytes with all threads: NumPy's copy of parts, and a loop of Numba's."""
+    """Return ways to copy size/2 bytes with all threads: NumPy's copy in parts, and a Numba loop."""
     from minet.bench.copy_loop import copy
 
     src, dst = np.ones(size // 8, np.float32), np.zeros(size // 8, np.float32)
@@ -58,7 +58,7 @@ def host_copies(size: int) -> list[Callable[[], Any]]:
 
 
 def card_peaks(be: Any, watch: Any, sizes: list[int], side: int) -> dict[str, Any]:
-    """A device's copy from itself to itself, and its product of matrices."""
+    """Measure a device's copy within its memory, and its matrix product."""
 
     def copies(size: int) -> list[Callable[[], Any]]:
         src, dst = be.zeros((size // 8,)), be.zeros((size // 8,))
@@ -75,7 +75,7 @@ def card_peaks(be: Any, watch: Any, sizes: list[int], side: int) -> dict[str, An
 
 
 def product(name: str, side: int) -> float:
-    """Operations per second of NumPy's or PyTorch's product of square matrices."""
+    """Return the operations per second of NumPy's or PyTorch's product of square matrices."""
     watch = HostWatch()
     if name == "torch":
         import torch  # pyright: ignore[reportMissingImports]

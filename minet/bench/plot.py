@@ -1,4 +1,4 @@
-"""Pictures of a benchmark: each rival's time over minet's and the share of the roofline; how cost grows."""
+"""Plots of a benchmark: each rival's time relative to minet's, the share of the roofline, growth of cost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BARS = {"copy": (BLUE, "of a copy's bandwidth"), "product": (HUES[2], "of a matr
 
 
 def contests(path: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """A line for each case: ratios on the left, the roofline on the right."""
+    """Draw a row for each case: ratios on the left, the roofline on the right."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -40,7 +40,7 @@ def contests(path: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> N
         figure = Figure(figsize=(10, height), layout=engine)
         left, right = figure.subplots(1, 2, width_ratios=(5, 3), sharey=True)
         figure.suptitle(
-            "How many times as long the others take", x=0.01, ha="left", fontsize=11, fontweight="bold"
+            "Time of other libraries, relative to minet", x=0.01, ha="left", fontsize=11, fontweight="bold"
         )
         at = np.arange(len(shown))
         _ratios(left, shown, at, backend)
@@ -62,7 +62,7 @@ def contests(path: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> N
 
 
 def main_rows(backend: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each case the row of all its work, if it has figures."""
+    """Return the row with all of a case's work, for each case that was timed."""
     return [
         row
         for row in rows
@@ -106,7 +106,7 @@ def _ratios(axes: Any, rows: list[dict[str, Any]], at: np.ndarray, backend: str)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.5), max(high, 4))
-    axes.set_xlabel("time over minet's; full marks are the fastest", loc="left")
+    axes.set_xlabel("time / minet's time; filled marks are the fastest", loc="left")
     order = [name for name in [*MARKS, "target"] if name in known]
     if order:
         axes.legend(handles=[known[name] for name in order], loc="lower left", bbox_to_anchor=(-0.02, 1),
@@ -126,14 +126,14 @@ def _shares(axes: Any, rows: list[dict[str, Any]], at: np.ndarray) -> None:
             used[what] = Patch(color=color, alpha=0.75, label=what)
     axes.set_xlim(0, max([112, *(115 * row["share"] for row in rows if row["share"])]))
     axes.set_xticks([0, 25, 50, 75, 100])
-    axes.set_xlabel("% of what the machine can do", loc="left")
+    axes.set_xlabel("% of the machine's peak", loc="left")
     if used:
         axes.legend(handles=list(used.values()), loc="lower left", bbox_to_anchor=(-0.02, 1), fontsize=7.5,
                     frameon=False, handlelength=1)  # fmt: skip
 
 
 def growth(path: Path, title: str, curves: dict[str, dict[str, list[tuple[float, float]]]]) -> None:
-    """Time against a size, a panel for each axis along which something grows; dashed: in proportion.
+    """Draw time against size, with a panel for each axis that grows; dashed lines are proportional growth.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Who is compared with minet, in which variants, on which cases."""
+"""The rivals: which libraries are compared with minet, in which variants, on which cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INSTALL = 'pip install "minet-layers[bench]"; in a checkout: pip install -e ".[b
 
 
 class Rival(NamedTuple):
-    """A contender's name, its module and variant here, the package that it needs, and what it can do."""
+    """A contender: its name, module, variant, the package it needs, and the cases it can run."""
 
     name: str
     module: str
@@ -37,7 +37,7 @@ def _scipy(case: Case) -> bool:
     return case.layer in ("MaxPool", "AvgPool")
 
 
-COMPILED = "torch-compiled"  # in the format that is the fastest of those before it
+COMPILED = "torch-compiled"  # in the fastest memory format of those above it
 RIVALS = [
     Rival("torch-nchw", "contender_torch", "nchw", "torch", on_card=True),
     Rival("torch-channels_last", "contender_torch", "channels_last", "torch", on_card=True),
@@ -49,34 +49,34 @@ RIVALS = [
 
 
 def chosen(against: Iterable[str] | None, backend: str) -> tuple[list[Rival], list[str]]:
-    """The rivals asked for, all that are there if None, and the packages that are not.
+    """Return the rivals asked for, or all installed ones if None, and the packages that are missing.
 
-    A name stands for all that begin with it, so that "torch" is every variant; "none" is nobody.
+    A name also selects its variants, so "torch" is every variant of PyTorch; "none" selects no rival.
 
     Raises
     ------
     MinetError
-        If there is no such rival, or one that was asked for is not installed.
+        If there is no rival of that name, or it is not installed.
     """
     able = [rival for rival in RIVALS if backend != "cuda" or rival.on_card]
     names = [name.strip() for name in against or () if name.strip()]
     for name in names:
-        if name != "none" and not any(_called(rival, name) for rival in able):
+        if name != "none" and not any(_matches(rival, name) for rival in able):
             known = ", ".join(dict.fromkeys(["torch", *(rival.name for rival in able), "none"]))
-            raise MinetError(f"--against {name}: there is no such rival on {backend}", f"there are: {known}")
-    wanted = [r for r in able if against is None or any(_called(r, name) for name in names)]
+            raise MinetError(f"--against {name}: no such rival on {backend}", f"the rivals are: {known}")
+    wanted = [r for r in able if against is None or any(_matches(r, name) for name in names)]
     absent = list(dict.fromkeys(rival.package for rival in wanted if not installed(rival.package)))
     if absent and against is not None:
         raise MinetError(f"not installed: {', '.join(absent)}", INSTALL)
     return [rival for rival in wanted if rival.package not in absent], absent
 
 
-def _called(rival: Rival, name: str) -> bool:
+def _matches(rival: Rival, name: str) -> bool:
     return rival.name == name or rival.name.startswith(f"{name}-")
 
 
 def installed(package: str) -> str:
-    """The version of an installed package; empty if it is not there."""
+    """Return the version of a package; empty if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""`minet bench`: contests (`minet.bench.contest`) one after another, shown as they come."""
+"""`minet bench`: contests (`minet.bench.contest`) one after another, with results shown as they arrive."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def bench(
     plot_file: Path | None = None,
     say: Callable[[str], Any] = print,
 ) -> list[dict[str, Any]]:
-    """Time the cases that contain a word, minet beside its rivals.
+    """Time minet and its rivals on the cases whose names contain a word.
 
     Parameters
     ----------
     words : iterable of str
-        Parts of cases' names; none for all.
+        Parts of case names; none selects every case.
     backend : {"cpu", "cuda"}
     rounds : int
-        In each of them every contender is timed once.
+        Each contender is timed once per round.
     against : iterable of str, optional
-        Rivals' names; by default all that are installed.
+        Names of rivals; by default all that are installed.
     everything : bool
-        The product of all shapes, windows, strides and kernels, not the usual cases.
+        Choose from the product of all shapes, windows, strides and kernels, not only from the usual cases.
     json_file, plot_file : Path, optional
-        What is written when it is done, or interrupted.
+        Files to write at the end, or when interrupted.
 
     Returns
     -------
@@ -48,23 +48,21 @@ def bench(
     Raises
     ------
     MinetError
-        If something asked for is not there, before anything is timed.
+        If something asked for is missing; raised before anything is timed.
     """
     able(backend)
     if rounds < 1:
         raise MinetError(f"--rounds must be at least 1, got {rounds}")
     for file in filter(None, (json_file, plot_file)):
         if not file.parent.is_dir():
-            raise MinetError(f"{file}: there is no folder {file.parent}")
+            raise MinetError(f"{file}: folder {file.parent} does not exist")
     chosen = cases.chosen(list(words), everything)
     if not chosen:
-        hint = (
-            "--all has more" if not everything else "the usual ones are listed in minet/benchmarks/cases.py"
-        )
+        hint = "--all selects from more cases" if not everything else "minet/bench/cases.py lists the cases"
         raise MinetError(f"no case's name contains {' or '.join(map(repr, words))}", hint)
     others, absent = rivals.chosen(against, backend)
     for package in absent:
-        say(f"{package} is not installed, and does not take part: {rivals.INSTALL}")
+        say(f"{package} is not installed, so it is left out: {rivals.INSTALL}")
     return measure(chosen, others, backend, rounds, peaks.measured(backend), json_file, plot_file, say)
 
 
@@ -98,10 +96,10 @@ def measure(
 
 
 def able(backend: str) -> None:
-    """Raise unless that backend is there, and is one to be timed."""
+    """Raise unless that backend works here and can be timed."""
     if backend == "emu":
         raise MinetError("the emulator is for testing, not for timing", "--backend cpu")
     if backend not in ("cpu", "cuda"):
         raise MinetError(f"there is no backend {backend!r} to time", "the backends are: cpu, cuda")
     if why := backends.missing(backend):
-        raise MinetError(why, f"minet doctor --backend {backend} says more")
+        raise MinetError(why, f"minet doctor --backend {backend} shows more")

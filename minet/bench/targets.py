@@ -1,7 +1,7 @@
-"""What each row should reach, in one table. A row under its target is marked, and listed at the end.
+"""The targets of every row, in one table; rows that miss theirs are marked, and listed at the end.
 
-A ratio is the rival's best time over minet's; a share is that of the roofline (`minet.bench.counts`):
-0.5 is within two times the time of a copy; memory is minet's peak over the rival's best.
+A ratio is the fastest rival's time over minet's. A share is that of the roofline (`minet.bench.counts`): 0.5
+is within two times the time of a copy. Memory is minet's peak over the lowest of the rivals'.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from minet.bench.cases import Case
 
 @dataclass(frozen=True)
 class Target:
-    """What rows of a layer should reach: at least `least` of `what`, or at most `most`."""
+    """A target for rows of some layers: at least `least`, or at most `most`, of `what`."""
 
     layers: tuple[str, ...]
     phases: tuple[str, ...]
@@ -33,7 +33,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Beside:
-    """minet's time of one row, at most so many times another row's: a rival's best there, or minet's own."""
+    """A limit on minet's time for a row: at most `most` times a rival's best, or minet's, for another."""
 
     name: str
     row: Callable[[Case], bool]
@@ -77,13 +77,13 @@ CUDA = [
     Target(POOLS, ("fprop", "bprop"), "share", 0.8, where=lambda c: c.shape[3] == 128),
 ]
 CUDA_BESIDE = [
-    Beside("GaussianPool beside the rival's average, 11x11 s2", _gaussian(11, 1), _average(11), True, 1.0),
-    Beside("three kernels beside one, 11x11 s2", _gaussian(11, 3), _gaussian(11, 1), False, 1.5),
+    Beside("GaussianPool against the rival's AvgPool, 11x11 s2", _gaussian(11, 1), _average(11), True, 1.0),
+    Beside("three kernels against one, 11x11 s2", _gaussian(11, 3), _gaussian(11, 1), False, 1.5),
 ]
 
 
 def missed(backend: str, case: Case, phase: str, found: dict[str, float | None]) -> list[str]:
-    """The targets that a row does not reach, the hardest of a kind; what was not measured is not judged."""
+    """Return the targets that a row misses, the hardest of each kind; what was not measured cannot miss."""
     lines: dict[str, str] = {}
     for target in sorted(CUDA if backend == "cuda" else CPU, key=lambda target: target.least):
         value = found.get(target.what)
@@ -93,13 +93,13 @@ def missed(backend: str, case: Case, phase: str, found: dict[str, float | None])
 
 
 def ratio_wanted(backend: str, case: Case, phase: str) -> float:
-    """The largest ratio that a row should reach; 0 if none is asked for."""
+    """Return the largest ratio that a row should reach; 0 if it has no such target."""
     table = CUDA if backend == "cuda" else CPU
     return max((t.least for t in table if t.what == "ratio" and t.applies(case, phase)), default=0.0)
 
 
 def beside(backend: str, rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
-    """Of pairs of rows that are both there: what they are, the ratio of their times, and the most allowed."""
+    """Return, for each pair of rows that were both timed: its name, the ratio of times, and the limit."""
     found = []
     for pair in CUDA_BESIDE if backend == "cuda" else []:
         for row in rows:

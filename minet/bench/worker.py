@@ -1,4 +1,4 @@
-"""One contender in a process of its own: told what to do by lines on standard input, answers by lines."""
+"""One contender in its own process: reads requests as lines on standard input, answers in lines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, TextIO
 import numpy as np
 
 from minet.bench.cases import Case
-from minet.bench.watches import Built, measure
+from minet.bench.timers import Built, measure
 
 
 def main(arguments: list[str]) -> None:
     module, variant, backend, case, file = arguments
-    # What libraries print must not come between the answers.
+    # Keep what libraries print out of the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:
@@ -27,13 +27,13 @@ def main(arguments: list[str]) -> None:
         for line in sys.stdin:
             word, _, phase = line.strip().partition(" ")
             say(answers, answer(built, word, phase, file))
-    except Exception as error:  # told, and not fatal to the others
+    except Exception as error:  # reported, and not fatal to other contenders
         text = str(error).strip() or "no message"
         say(answers, {"error": f"{type(error).__name__}: {text.splitlines()[0]}"})
 
 
 def answer(built: Built, word: str, phase: str, file: str) -> dict[str, Any]:
-    """What the contender has to say."""
+    """Carry out a request, and return the answer."""
     if word == "results":
         arrays = built.results()
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ def answer(built: Built, word: str, phase: str, file: str) -> dict[str, Any]:
         return {"seconds": measure(built.watch, built.phases[phase], queued)}
     if word == "memory":
         return {"mib": built.watch.peak_mib()}
-    raise ValueError(f"does not know {word!r}")
+    raise ValueError(f"unknown request {word!r}")
 
 
 def say(answers: TextIO, what: dict[str, Any]) -> None:

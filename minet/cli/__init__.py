@@ -1,1 +1,1 @@
-"""The command line: main.py, a file for each command, and what they share, options.py."""
+"""The command line: main.py, one file per command, and what they share in options.py."""

@@ -1,4 +1,4 @@
-"""`minet check`: hold layers to the layer contract."""
+"""`minet check`: check layers against the layer contract."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def check(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE[:CLASS]", help="A file with layers, or a layer of minet's: gaussian_pool."
+            metavar="FILE[:CLASS]", help="A file with layers, or one of minet's own, e.g. gaussian_pool."
         ),
     ],
     backend: BackendName = "cpu",
     strict: Strict = False,
     sync: Sync = False,
     sanitize: Annotated[
-        bool, typer.Option("--sanitize", help="With --backend emu: under AddressSanitizer and UBSan.")
+        bool, typer.Option("--sanitize", help="With --backend emu: run under AddressSanitizer and UBSan.")
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Hold layers to the layer contract, on their examples().
+    """Check layers against the layer contract, using their examples().
 
-    Exit status: 0 if every check passes, 1 if one fails, 2 if there is nothing to check, or a sanitizer found
+    Exit status: 0 if every check passes, 1 if one fails, 2 if there is nothing to check or a sanitizer finds
     something.
     """
     with reporting(debug):

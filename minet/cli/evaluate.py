@@ -28,7 +28,7 @@ def evaluate(
     model: FileOrName,
     words: Words = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint or run; by default the model's newest run.")
+        Path | None, typer.Option(help="Checkpoint or run folder; by default the model's newest run.")
     ] = None,
     backend: BackendName = "auto",
     batch: Batch = None,

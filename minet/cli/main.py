@@ -1,4 +1,4 @@
-"""The command `minet`. What a command needs is imported when it runs."""
+"""The `minet` command; each of its commands imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The entry point `minet`. Of standard output that fails it tells in one message, with exit status 2."""
+    """The entry point `minet`; a failing standard output is reported in one message, with exit status 2."""
     if sys.stdout is None:
         print("error: standard output is closed", file=sys.stderr)
         sys.exit(2)
@@ -39,18 +39,18 @@ def main() -> None:
     except OSError as error:
         try:
             print(flush=True)
-        except OSError:  # it was that, then
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the last flush, when Python ends
+        except OSError:  # so it was standard output that failed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the last flush, when Python exits
         else:
             raise
-        if error.errno == errno.EPIPE:  # who read it has gone
+        if error.errno == errno.EPIPE:  # the reader is gone
             sys.exit(1)
         print(f"error: standard output cannot be written to: {error.strerror}", file=sys.stderr)
         sys.exit(2)
 
 
 def version(wanted: bool) -> None:
-    """Print the version, and end."""
+    """Print the version and exit."""
     if wanted:
         typer.echo(f"minet {__version__}")
         raise typer.Exit
@@ -62,7 +62,7 @@ def about(
         bool, typer.Option("--version", is_eager=True, callback=version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Train nets of layers, and check layers of your own."""
+    """Train neural networks, and check layers of your own."""
 
 
 for command in (train, summary, check, doctor, bench):

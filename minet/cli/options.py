@@ -1,4 +1,4 @@
-"""What commands share: their options, how settings are read, and how errors are reported."""
+"""What the commands share: options, parsing of settings, and error reporting."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ import typer
 from minet.core.errors import MinetError
 
 FileOrName = Annotated[
-    str, typer.Argument(metavar="FILE_OR_NAME", help="A model file, or a model's name: digits.")
+    str,
+    typer.Argument(
+        metavar="FILE_OR_NAME", help="A model file, or the name of one of minet's models, e.g. digits."
+    ),
 ]
-BackendName = Annotated[str, typer.Option("--backend", metavar="auto|cpu|cuda|emu", help="What computes.")]
+BackendName = Annotated[str, typer.Option("--backend", metavar="auto|cpu|cuda|emu", help="Backend to use.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse layers that have no kernel on the backend.")]
-Sync = Annotated[bool, typer.Option("--sync", help="Wait for each kernel, to know which one fails.")]
-Batch = Annotated[int | None, typer.Option(help="Images in a step.")]
+Sync = Annotated[bool, typer.Option("--sync", help="Wait for each kernel, to see which one fails.")]
+Batch = Annotated[int | None, typer.Option(help="Images per step.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE ...", help="Values of the model's settings."),
+    typer.Option("--set", metavar="NAME=VALUE ...", help="Settings of the model, e.g. lr=0.1."),
 ]
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="NAME=VALUE", help="More such values, after --set.", callback=lambda words: pairs(words)
+        metavar="NAME=VALUE", help="More settings, as after --set.", callback=lambda words: pairs(words)
     ),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of the data files; otherwise $MINET_DATA or a cache.")
+    Path | None, typer.Option(help="Folder with the data files; by default $MINET_DATA or a cache.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show errors with a traceback.")]
 
 
 @contextlib.contextmanager
 def reporting(debug: bool) -> Iterator[None]:
-    """Report an error in one message, with exit status 2; an interruption with 130; a warning in one line."""
+    """Report errors in one message (exit status 2), interrupts (status 130), and warnings on one line."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = warned  # type: ignore[assignment]
@@ -52,7 +55,7 @@ def reporting(debug: bool) -> Iterator[None]:
     except MemoryError as error:
         if debug:
             raise
-        typer.echo(f"error: out of memory: {error}\n  hint: a smaller --batch needs less", err=True)
+        typer.echo(f"error: out of memory: {error}\n  hint: use a smaller --batch", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
@@ -60,12 +63,12 @@ def reporting(debug: bool) -> Iterator[None]:
 
 
 def warned(message: Warning | str, *_: Any) -> None:
-    """A warning on one line."""
+    """Print a warning on one line."""
     typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 def computing(name: str, strict: bool, sync: bool) -> Any:
-    """The backend, by its name as long as it has no options."""
+    """The backend if it has options, otherwise just its name."""
     from minet import backends
 
     return backends.get(name, strict=strict, sync=sync) if strict or sync else name
@@ -80,7 +83,7 @@ def pairs(words: list[str] | None) -> list[str] | None:
 
 
 def parsed(settings: list[str] | None, **others: Any) -> dict[str, Any]:
-    """``["kernels=3"]`` as ``{"kernels": 3}``: values are Python literals, or else strings."""
+    """Parse ``["kernels=3"]`` as ``{"kernels": 3}``; values are Python literals, or else strings."""
     chosen = {name: value for name, value in others.items() if value is not None}
     for item in settings or []:
         name, equals, text = item.partition("=")
@@ -94,7 +97,7 @@ def parsed(settings: list[str] | None, **others: Any) -> dict[str, Any]:
 
 
 def use_data(folder: Path | None) -> None:
-    """Let data sets look for their files in this folder."""
+    """Make data sets look for their files in this folder."""
     if folder is not None:
         if not folder.is_dir():
             raise MinetError(f"--data-dir {folder}: no such folder")

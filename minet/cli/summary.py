@@ -15,7 +15,10 @@ def summary(
     backend: BackendName = "cpu",
     debug: Debug = False,
 ) -> None:
-    """Show a model's layers, shapes and settings, and for cuda and emu which layers have no kernel."""
+    """Show a model's layers, shapes and settings.
+
+    With --backend cuda or emu, layers without a kernel are marked.
+    """
     with reporting(debug):
         from minet.core.net import Net
         from minet.train import modelfile

@@ -28,24 +28,22 @@ def train(
     model: FileOrName,
     backend: BackendName = "auto",
     words: Words = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs in all.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Total number of epochs.")] = None,
     batch: Batch = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Decides weights, order and draws; 0 if not given.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and draws; by default 0.")] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default the next free runs/MODEL.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, or the model's newest.")
+        bool, typer.Option("--resume", help="Continue from the checkpoint in --out, or the model's newest.")
     ] = False,
     data_dir: DataDir = None,
     strict: Strict = False,
     sync: Sync = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model; log, weights and pictures go to runs/MODEL.
+    """Train a model; its log, weights and plots go to runs/MODEL.
 
-    Ctrl-C stops it; --resume goes on after the last whole epoch.
+    Ctrl-C stops it; --resume continues after the last complete epoch.
     """
     with reporting(debug):
         from minet.train import runs

@@ -1,1 +1,1 @@
-"""What a net is: layers and containers, how memory is bound to them, how x becomes y and dy dx."""
+"""Layers, containers and nets: how they get their memory, how x becomes y and dy becomes dx."""

@@ -1,4 +1,4 @@
-"""Whose mistake an exception was: from a traceback to the layer, or the loss, whose code raised it."""
+"""Which layer or loss raised an exception, found from the traceback."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def blaming() -> Iterator[None]:
         if node is None:
             raise
         message = f"{method} raised {type(error).__name__} at {line_of(error)}: {error}"
-        hint = "the traceback has the rest; minet shows it with --debug"
+        hint = "see the traceback, which minet shows with --debug"
         raise LayerError(message, hint, layer=node) from error
 
 
 def node_at_fault(trace: TracebackType | None) -> tuple[Node | None, str]:
-    """The innermost layer, or loss, that was at work, and its method."""
+    """The innermost layer or loss that was running, and its method."""
     found: tuple[Node | None, str] = (None, "")
     while trace is not None:
         frame, trace = trace.tb_frame, trace.tb_next
@@ -42,10 +42,10 @@ def node_at_fault(trace: TracebackType | None) -> tuple[Node | None, str]:
 
 
 def running_node() -> Node | None:
-    """The innermost layer, or loss, whose method is running."""
+    """The innermost layer or loss whose method is running."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        # Methods only: to look at a function's variables keeps them alive until it returns.
+        # Methods only: looking at a function's variables keeps them alive until it returns.
         method = frame.f_code.co_varnames[:1] == ("self",)
         if method and isinstance(owner := frame.f_locals["self"], Node):
             return owner
@@ -54,7 +54,7 @@ def running_node() -> Node | None:
 
 
 def line_of(error: Exception) -> str:
-    """File and line of the mistake: where a layer's own file was left last, or else where it was raised."""
+    """File and line of the mistake: the last line in the layer's own file, else where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     node, _ = node_at_fault(error.__traceback__)
     own = inspect.getsourcefile(type(node)) if node is not None else None

@@ -1,4 +1,4 @@
-"""Whether a net fits into a device's memory, asked before anything is allocated."""
+"""Check that a net fits into a device's memory before anything is allocated."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def check_capacity(
     Parameters
     ----------
     held : int
-        Bytes that will be given back first.
+        Bytes that will be freed first.
     copies : int
-        How many times parameters are still to be allocated: with their gradients, and a solver's velocities.
-        With 0 they, and persistent state, are already allocated.
+        How many arrays of each parameter's size are still to be allocated: value, gradient and, in training,
+        a solver's velocity. 0 if parameters and persistent state are allocated already.
 
     Raises
     ------
     LayerError
-        How much is needed, how much is free, which layer needs the most, and a batch that would fit.
+        If it does not fit: how much is needed and free, which layer needs the most, a batch that would fit.
     """
     free = be.free_memory()
     if free is None:
         return
-    # What the loss and the sums of kernels take when it runs is little, and not the layers' to declare.
+    # A reserve for the loss and for kernels' partial sums: little, and not for layers to declare.
     free += held - (free // 64 if copies else 0)
     lasting = _lasting(be, graph, shapes, copies) if copies else 0
 
@@ -49,14 +49,14 @@ def check_capacity(
     size, layer, what = max(_demands(graph, shapes, batch, be.dtype), key=lambda demand: demand[0])
     fits = bisect_right(range(batch), free, key=needed) - 1
     raise layer.error(
-        f"out of device memory: at batch {batch} the net needs {mib(needed(batch))}, and {mib(free)} are "
-        f"free; this layer needs the most, {mib(size)} for its {what}",
+        f"out of device memory: at batch {batch} the net needs {mib(needed(batch))}, but only {mib(free)} "
+        f"are free; this layer needs the most, {mib(size)} for its {what}",
         f"a batch of {fits} would fit" if fits > 0 else "not even a batch of 1 would fit: use a smaller net",
     )
 
 
 def _lasting(be: Any, graph: Layer, shapes: Shapes, copies: int) -> int:
-    """Bytes that do not depend on the batch: so many copies of the parameters, two of persistent state."""
+    """Bytes that do not depend on the batch: `copies` of the parameters, two of persistent state."""
     params = (p for layer in graph.walk() if not layer.tied for p in layer.params(shapes[layer][0]).values())
     states = (state for *_, state in all_states(graph, shapes) if state.persistent)
     return copies * sum(padded_nbytes(param.shape, be.dtype) for param in params) + 2 * sum(
@@ -65,9 +65,9 @@ def _lasting(be: Any, graph: Layer, shapes: Shapes, copies: int) -> int:
 
 
 def _demands(graph: Layer, shapes: Shapes, batch: int, default: np.dtype) -> Iterator[tuple[int, Layer, str]]:
-    """Bytes that grow with the batch, the layer that needs them, and what for."""
+    """Yield bytes that grow with the batch, the layer that needs them, and what for."""
     in_shape, out_shape = shapes[graph]
-    # An input comes in while the one before it is still held.
+    # The next input arrives while the previous one is still held.
     yield 2 * math.prod(in_shape) * batch * default.itemsize, graph, "input"
     yield 2 * math.prod(out_shape) * batch * default.itemsize, graph, "output and its delta"
     scratch: dict[int, tuple[int, Layer, str]] = {}

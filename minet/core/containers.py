@@ -1,8 +1,8 @@
-"""Sequential, Concat and Sum: layers made of layers, nesting freely, copying nothing.
+"""Sequential, Concat and Sum: layers made of layers, which nest freely and copy nothing.
 
 A container is a Layer like any other. The activations between its children are its per-sample state; the
 deltas between them are scratch, shared by all containers of the same depth. Branches write into slices
-of the parent's y and read slices of its dy; what several branches add up, they add up through beta.
+of the parent's y and read slices of its dy; where several branches add up, they do so through beta.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ class Container(Layer):
 
     def __init__(self, *layers: Layer | Iterable[Any]) -> None:
         if not layers:
-            raise self.error(f"{type(self).__name__} needs at least one layer", "use Identity() to pass x on")
+            raise self.error(
+                f"{type(self).__name__} needs at least one layer", "use Identity() to pass x through"
+            )
         self.layers = tuple(self._layer(item) for item in layers)
 
     def _layer(self, item: Any) -> Layer:
@@ -33,7 +35,7 @@ class Container(Layer):
             if isinstance(item, type) and issubclass(item, Layer)
             else "a layer or a list of layers"
         )
-        raise self.error(f"{type(self).__name__} holds layers, got {item!r}", f"give {made}")
+        raise self.error(f"{type(self).__name__} takes layers, got {item!r}", f"use {made}")
 
     @property
     def children(self) -> tuple[Layer, ...]:
@@ -45,7 +47,7 @@ class Container(Layer):
         other.layers = tuple(layer.clone() for layer in self.layers)
         copies = dict(zip(self.walk(), other.walk(), strict=True))
         for layer, copy in copies.items():
-            if layer.tied in copies:  # twins of one another stay so
+            if layer.tied in copies:  # twins of each other stay twins
                 copy.tied = copies[layer.tied]
         return other
 
@@ -59,7 +61,7 @@ class Sequential(Container):
     Parameters
     ----------
     *layers : Layer or list
-        A list stands for a Sequential of its own.
+        A list stands for a nested Sequential.
     """
 
     def out_shape(self, in_shape: Shape) -> Shape:
@@ -86,8 +88,8 @@ class Sequential(Container):
     def _places(self) -> list[str]:
         """Which buffer holds the delta of each activation between the layers.
 
-        Two deltas are alive at a time, what a layer's bprop reads and what it writes: they take turns in two
-        buffers. One that is made in place of another stays where that one is.
+        Two deltas are alive at a time, the one that a layer's bprop reads and the one that it writes, so two
+        buffers take turns. A delta computed in place stays in the buffer of the one that it replaces.
         """
         places = ["even"] * (len(self.layers) - 1)
         for i in range(len(places) - 2, -1, -1):
@@ -102,7 +104,7 @@ class Sequential(Container):
             self._dys.append(self.s[place].reshape(-1)[: y.size].reshape(y.shape))
         for i in range(len(self._dys) - 2, -1, -1):
             if self.layers[i + 1].in_place:
-                self._dys[i] = self._dys[i + 1]  # one object, so that the layer can tell
+                self._dys[i] = self._dys[i + 1]  # one object, so that the layer sees dx is dy
 
     def fprop(self, x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
         for layer, out in zip(self.layers, self._ys, strict=False):
@@ -123,7 +125,7 @@ class Concat(Container):
     Parameters
     ----------
     *branches : Layer or list
-        All must agree in H and W of their output.
+        Their outputs must agree in H and W.
     """
 
     def out_shape(self, in_shape: Shape) -> Shape:
@@ -131,7 +133,7 @@ class Concat(Container):
         if len({shape[1:] for shape in shapes}) > 1:
             raise self.error(
                 f"branches disagree in (H, W): {_listed(self.layers, shapes)}",
-                "let strides and pads bring every branch to one height and width",
+                "choose strides and pads that give every branch the same height and width",
             )
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
@@ -146,7 +148,7 @@ class Concat(Container):
     def bprop(self, x: Array, dy: Array, dx: Array | None, beta: float = 0.0) -> None:
         for branch, part in zip(self.layers, self._slices, strict=True):
             branch.bprop(x, dy[part], dx, beta)
-            beta = 1.0  # the first branch meets the caller's dx, the others add to it
+            beta = 1.0  # the first branch applies the caller's beta, the others add to dx
 
 
 class Sum(Container):
@@ -155,14 +157,14 @@ class Sum(Container):
     Parameters
     ----------
     *branches : Layer or list
-        All must agree in the shape of their output.
+        Their outputs must agree in shape.
     """
 
     def out_shape(self, in_shape: Shape) -> Shape:
         shapes = [branch.configure(in_shape) for branch in self.layers]
         if len(set(shapes)) > 1:
             raise self.error(
-                f"branches disagree in (C, H, W): {_listed(self.layers, shapes)}", "a sum needs one shape"
+                f"branches disagree in (C, H, W): {_listed(self.layers, shapes)}", "a sum needs equal shapes"
             )
         return shapes[0]
 

@@ -1,4 +1,4 @@
-"""What layers declare, checked: parameters, their first values, and state. An error names layer and place."""
+"""Checks of what layers declare: parameters, their initial values, and state. Errors name the layer."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from minet.core.settings import is_whole
 
 
 def declared_params(layer: Layer, in_shape: Shape) -> dict[str, Param]:
-    """What ``params()`` returns, checked."""
+    """The result of ``params()``, checked."""
     params = layer.params(in_shape)
     _check_named(layer, "params", params, Param)
     for name, param in params.items():
         low, high = param.bounds or (None, None)
         if low is not None and high is not None and low > high:
-            raise layer.error(f"params() gives {name!r} the bounds {param.bounds}, the lower above the upper")
+            raise layer.error(f"params() gives {name!r} the bounds {param.bounds}, lower above upper")
     return params
 
 
 def declared_states(layer: Layer, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-    """What ``state()`` returns, and on a backend with kernels ``state_gpu()``, checked."""
+    """The result of ``state()``, with that of ``state_gpu()`` on a backend with kernels, checked."""
     states: dict[str, State] = {}
     for method in layer.be.declarations:
         found = getattr(layer, method)(in_shape, out_shape)
         _check_named(layer, method, found, State)
         if both := states.keys() & found.keys():
-            raise layer.error(f"{method}() declares {min(both)!r}, as another does", "rename one")
+            raise layer.error(f"{method}() declares {min(both)!r} a second time", "rename one")
         states |= found
     for name, state in states.items():
         try:
@@ -37,26 +37,26 @@ def declared_states(layer: Layer, in_shape: Shape, out_shape: Shape) -> dict[str
         except TypeError:
             fit = False
         if not fit:
-            hint = 'give one like "uint8", or None for the net\'s own'
-            raise layer.error(f"state() gives {name!r} the dtype {state.dtype!r}", hint)
+            hint = 'use one like "uint8", or None for the net\'s own'
+            raise layer.error(f"state() gives {name!r} the invalid dtype {state.dtype!r}", hint)
     return states
 
 
 def all_states(graph: Layer, shapes: dict[Layer, tuple[Shape, Shape]]) -> Iterator[tuple[Layer, str, State]]:
-    """Every layer's declared states, by name."""
+    """Yield every declared state with its layer and name."""
     for layer in graph.walk():
         for name, state in declared_states(layer, *shapes[layer]).items():
             yield layer, name, state
 
 
 def first_value(layer: Layer, name: str, param: Param, generator: np.random.Generator) -> np.ndarray:
-    """What a parameter starts from."""
+    """The initial value of a parameter, checked."""
     values = param.init(param.shape, generator) if callable(param.init) else param.init
     try:
         first = np.ascontiguousarray(np.broadcast_to(np.asarray(values, dtype=float), param.shape))
     except (TypeError, ValueError):
         what = f"{values!r}" if isinstance(values, str) or values is None else f"of shape {np.shape(values)}"
-        hint = "give a number, an array of that shape, or init(shape, rng) such as He()"
+        hint = "use a number, an array of that shape, or init(shape, rng) such as He()"
         raise layer.error(f"initial {name} {what} does not fit {tuple(param.shape)}", hint) from None
     if not np.isfinite(first).all():
         raise layer.error(f"initial {name} is not finite")
@@ -64,7 +64,7 @@ def first_value(layer: Layer, name: str, param: Param, generator: np.random.Gene
 
 
 def _check_named(layer: Layer, method: str, found: Any, kind: type[Param] | type[State]) -> None:
-    """Raise unless `found` is a dict of names to `kind`, each with a shape of whole sizes."""
+    """Raise unless `found` maps names to `kind`, each with a shape of whole numbers."""
     hint = f'return {{"name": {kind.__name__}(shape)}}'
     if not isinstance(found, dict):
         raise layer.error(f"{method}() must return a dict, got {found!r}", hint)
@@ -72,7 +72,11 @@ def _check_named(layer: Layer, method: str, found: Any, kind: type[Param] | type
         if not isinstance(item, kind):
             raise layer.error(f"{method}() must return {kind.__name__}s, got {item!r} for {name!r}", hint)
         if not isinstance(name, str) or not name.isidentifier() or hasattr(dict, name):
-            raise layer.error(f"{method}() has the name {name!r}", "one that reads as an attribute: self.p.w")
+            raise layer.error(
+                f"{method}() has the invalid name {name!r}", "it must read as an attribute: self.p.w"
+            )
         whole = isinstance(item.shape, tuple) and all(map(is_whole, item.shape))
         if not whole or min(item.shape, default=0) < 0:
-            raise layer.error(f"{method}() gives {name!r} the shape {item.shape!r}", "a tuple of whole sizes")
+            raise layer.error(
+                f"{method}() gives {name!r} the invalid shape {item.shape!r}", "use whole numbers"
+            )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 
 class MinetError(Exception):
-    """A mistake in what minet was given, told in one message.
+    """A mistake in what minet was given, reported in one message.
 
     Parameters
     ----------
     message : str
         What is wrong, with the names, shapes and values that show it.
     hint : str
-        How to mend it; printed on a line of its own.
+        How to fix it; printed on its own line.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Files: those that users write, run as they are; and those that minet writes, whole or not at all."""
+"""Run files that users write, and write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class FileError(MinetError):
 
 
 def run_file(path: Path) -> ModuleType:
-    """The module that a Python file makes. Its folder joins the end of sys.path, for what lies beside it.
+    """Run a Python file as a module; its folder joins the end of sys.path, so it can import its neighbours.
 
     Raises
     ------
     FileError
-        If it is missing, or does not run: the line of the file that it stopped at.
+        If the file is missing or does not run; the message names the line where it stopped.
     """
     shown = relative(path)
     try:
@@ -53,18 +53,18 @@ def run_file(path: Path) -> ModuleType:
 
 
 def raise_with_line(path: Path, error: BaseException) -> NoReturn:
-    """Raise the error with the line of the file where it came from in front; minet's own keep their class."""
+    """Raise the error with its line of the file in front; minet's own errors keep their class."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path.resolve())]
     where = f"{relative(path)}:{lines[-1]}" if lines else relative(path)
     if not isinstance(error, MinetError):
         raise FileError(f"{where}: {type(error).__name__}: {error}".removesuffix(": ")) from error
-    if not (isinstance(error, LayerError) and error.layer):  # which names by itself where it was made
+    if not (isinstance(error, LayerError) and error.layer):  # which names its place already
         error.message = f"{where}: {error.message}"
     raise error
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file in one go: a reader, or a crash, meets the old content or the new, never a part.
+    """Write a file atomically: readers, even after a crash, find the old content or the new, never a part.
 
     Raises
     ------
@@ -85,12 +85,12 @@ def write_whole(path: str | Path, data: bytes) -> None:
     except OSError as error:
         raise FileError(
             f"{path}: cannot be written: {error.strerror or error}",
-            "is there space, and may you write there?",
+            "check the free space and your permissions",
         ) from error
 
 
 def shipped(name: str) -> Path:
-    """The folder of minet's own ``kernels`` or ``models``: in an installed package, or beside it."""
+    """The folder of minet's own ``kernels`` or ``models``: inside an installed package, else beside it."""
     package = Path(__file__).parents[1]
     inside = package / name
     return inside if inside.is_dir() else package.parent / name

@@ -1,4 +1,4 @@
-"""What is said when numbers stop being finite: the error, and the search for the layer to blame."""
+"""NaN and infinity: the error, and the search for the layer where they began."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from minet.core.memory import Slot
 
 
 class NotFiniteError(MinetError):
-    """A loss, a gradient or an output turned into NaN or infinity; the parameters were not touched."""
+    """A loss, a gradient or an output became NaN or infinity; the parameters are unchanged."""
 
 
 RATE = "lower the learning rate"
 
 
 def first_not_finite(be: Any, graph: Layer, slots: Iterable[Slot], x: Array, y: Array) -> tuple[str, str]:
-    """Where NaN or infinity began, and a hint: the last training fprop again, every output watched.
+    """Where NaN or infinity began, and a hint; repeats the last training fprop, watching every output.
 
     Parameters
     ----------
@@ -57,6 +57,6 @@ def first_not_finite(be: Any, graph: Layer, slots: Iterable[Slot], x: Array, y: 
         for layer in leaves:
             del layer.__dict__["fprop"]
     if not found:
-        return "every layer's output is finite", f"{RATE}, or look at the labels"
-    where = f"the first output that is not finite is that of {found[0].where}"
-    return where, f"{RATE}, or look at the data"
+        return "every layer's output is finite", f"{RATE}, or check the labels"
+    where = f"the first output that is not finite comes from {found[0].where}"
+    return where, f"{RATE}, or check the data"

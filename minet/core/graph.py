@@ -1,4 +1,4 @@
-"""A walk over a graph of layers before anything is allocated: paths, shapes, depths."""
+"""Paths, shapes and depths in a graph of layers, found before anything is allocated."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from minet.core.layer import SET_BY_NET, Layer, Shape
 
 
 def assign_paths(graph: Layer) -> None:
-    """Give every layer its path; refuse one that is used twice, bound, or hides what the net sets."""
+    """Give every layer its path; refuse one that is used twice, is bound, or overwrites what the net sets."""
     seen: dict[Layer, str] = {}
-    share = "make a second layer; to share its weights, put layer.twin() in the second place"
+    share = "make a second layer; to share the weights, make it with layer.twin()"
 
     def visit(layer: Layer, path: str) -> None:
         if layer in seen:
             first = seen[layer] or "the root"
-            raise layer.error(f"this object stands at {first} and again at {path}: a layer binds once", share)
+            raise layer.error(f"this object is used at {first} and at {path}: a layer binds once", share)
         if layer.bound:
             raise layer.error("this object is bound in another net: a layer binds once", share)
         if not layer.placed and (own := set(SET_BY_NET) & layer.__dict__.keys()):
-            raise layer.error(f"self.{min(own)} is for the net to set", "give the setting another name")
+            raise layer.error(f"self.{min(own)} is reserved for the net", "rename the attribute")
         seen[layer] = path
         for i, child in enumerate(layer.children):
             visit(child, f"{path}/{i}" if path else str(i))
@@ -47,7 +47,7 @@ def shapes_of(graph: Layer, in_shape: Shape) -> dict[Layer, tuple[Shape, Shape]]
 
 
 def with_depth(layer: Layer, depth: int = 0) -> Iterator[tuple[int, Layer]]:
-    """Every layer, parents first, with the number of containers around it."""
+    """Yield every layer, parents first, with the number of containers around it."""
     yield depth, layer
     for child in layer.children:
         yield from with_depth(child, depth + 1)

@@ -1,7 +1,7 @@
-"""Initialisers: random first values of parameters, called as ``init(shape, rng)``.
+"""Initialisers: random initial values of parameters, called as ``init(shape, rng)``.
 
-A float does for a constant: every ``init`` setting takes one. Weights are ``(K, C, R, S)`` or ``(K, C)``: the
-first axis is the output's, so ``fan_in = prod(shape[1:])`` and ``fan_out = shape[0] * prod(shape[2:])``.
+For a constant, pass a float: every ``init`` setting takes one. Weights are ``(K, C, R, S)`` or ``(K, C)``:
+the first axis is the output's, so ``fan_in = prod(shape[1:])`` and ``fan_out = shape[0] * prod(shape[2:])``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from minet.core.settings import is_real
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Normal, of the given standard deviation and mean, whatever the shape.
+    """Normal with the given standard deviation and mean, whatever the shape.
 
     Raises
     ------
@@ -40,10 +40,10 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Glorot:
-    """Variance ``gain^2 * 2 / (fan_in + fan_out)``: keeps activations and deltas alike in size.
+    """Variance ``gain^2 * 2 / (fan_in + fan_out)``: keeps activations and deltas similar in size.
 
-    Uniform in ``(-b, b)`` with ``b = gain * sqrt(6 / (fan_in + fan_out))``, as in the paper, or normal of the
-    same variance.
+    Uniform in ``(-b, b)`` with ``b = gain * sqrt(6 / (fan_in + fan_out))``, as in the paper, or normal with
+    the same variance.
 
     Parameters
     ----------
@@ -68,7 +68,10 @@ class Glorot:
     def __post_init__(self) -> None:
         _check(self, "gain", self.gain, 0.0)
         if not isinstance(self.uniform, bool):
-            raise MinetError(f"Glorot's uniform must be True or False, got {self.uniform!r}", "False: normal")
+            raise MinetError(
+                f"Glorot's uniform must be True or False, got {self.uniform!r}",
+                "False draws from a normal distribution",
+            )
 
     def __call__(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         std = self.gain * math.sqrt(2 / sum(fans(shape)))
@@ -85,7 +88,7 @@ class He:
     Parameters
     ----------
     a : float
-        Slope of the negative side of the rectifier: 0 for ReLU, 0.25 for a fresh PReLU, 1 for none at all.
+        Slope of the negative side of the rectifier: 0 for ReLU, 0.25 for a new PReLU, 1 for no rectifier.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The layer contract: Layer, and what a layer declares, Param and State."""
+"""The layer contract: Layer, and the Param and State that it declares."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Init: TypeAlias = Callable[[Shape, np.random.Generator], np.ndarray]
 
 @dataclass(frozen=True)
 class Param:
-    """A learnable array that a layer asks for.
+    """A learnable array that a layer declares.
 
     Parameters
     ----------
     shape : tuple of int
     init : float, array_like or callable
-        The first value: a constant, an array of that shape, or ``init(shape, rng)`` with a NumPy Generator.
+        Initial value: a constant, an array of that shape, or ``init(shape, rng)`` with a NumPy Generator.
     decay : bool
         Whether weight decay applies.
     lr : float
@@ -46,22 +46,22 @@ class Param:
 
 @dataclass(frozen=True)
 class State:
-    """Memory that a layer asks for beside its parameters.
+    """An array that a layer declares besides its parameters.
 
     Parameters
     ----------
     shape : tuple of int
         Without the batch axis.
     dtype : str, optional
-        NumPy's name of it; None is the net's floating type.
+        A NumPy dtype name; None is the net's floating type.
     per_sample : bool
-        Append the batch axis N. Such state lives from an fprop to the bprop that follows it.
+        Append the batch axis N. Such state lives from an fprop until its bprop.
     persistent : bool
         Saved in checkpoints and kept when the batch size changes (running statistics).
     scratch : bool
-        Contents live within one call only, so that layers share the memory. Never zeroed.
+        Contents live within one call only, so layers share the memory. Never zeroed.
     init : float
-        The first value; scratch has none.
+        Initial value; scratch has none.
     """
 
     shape: Shape
@@ -75,39 +75,56 @@ class State:
 class Layer(Node):
     """One node of a net. Subclass it, declare what it needs, and write its maths.
 
-    Declare, without allocating and without the batch size N:
+    **Declare** shapes and memory. Allocate nothing, and leave out the batch size N:
 
-    - ``out_shape(in_shape)``: ``(C, H, W)`` to ``(K, P, Q)``; raise ``self.error(...)`` if it does not fit.
-    - ``params(in_shape) -> {name: Param}`` and ``state(in_shape, out_shape) -> {name: State}``.
-    - The net allocates. The layer sees ``self.p`` (parameters), ``self.g`` (their gradients) and
-      ``self.s`` (state), by name, and ``self.be``, its backend.
+    - ``out_shape(in_shape)``: ``(K, P, Q)`` for an input ``(C, H, W)``. If that does not fit, raise
+      ``self.error(message, hint)``.
+    - ``params(in_shape)``: ``{name: Param}``, the learnable arrays.
+    - ``state(in_shape, out_shape)``: ``{name: State}``, all other memory: what bprop needs besides ``x``,
+      running statistics, scratch.
+    - ``state_gpu(in_shape, out_shape)``: the same, for what only CUDA kernels need, such as partial sums.
+    - ``constants()``: compile-time constants of the CUDA kernels, by macro name.
+    - ``examples()``: pairs ``(make, in_shape)`` on which ``minet check`` tests the class.
 
-    Compute, on C-contiguous ``(C, H, W, N)`` arrays, the batch innermost:
+    The net allocates the arrays and sets ``self.p`` (parameters), ``self.g`` (their gradients) and ``self.s``
+    (state), each by name, as in ``self.p.w``; and ``self.be``, the backend. Then, and after each change of
+    batch size, it calls ``on_bind()``: cache views there.
 
-    - fprop: ``y <- beta*y + f(x)``. bprop: ``dx <- beta*dx + J^T dy``. Parameter gradients always
-      ``+=``; the net clears them.
-    - ``beta == 0`` never reads the destination: it may hold NaN. beta is any float, both ways.
-    - Never modify ``x`` or ``dy``: Sum hands one ``dy`` to every branch.
-    - bprop never reads ``y``: under Sum it holds the siblings' share too. What bprop needs beyond ``x``
-      is declared as state. bprop follows the fprop of the same ``x``; ``self.train`` tells its mode.
-    - ``in_place = True`` says that bprop works with dy itself for dx, at beta 0, as elementwise layers can.
-    - ``dx is None`` for a net's first layer: skip that work.
-    - An object binds once. To use its weights in a second place, use ``layer.twin()`` there.
-    - Deterministic, bit for bit on one backend: one owner for each element of dx, reductions in a fixed
-      order, random draws by ``minet.rng.uniform(self.key, self.clock.step, shape)`` or its Numba twin.
+    **Compute** on C-contiguous arrays ``(C, H, W, N)``, the batch innermost:
 
-    Three ways to write the maths, in the order in which one meets them:
+    - fprop: ``y <- beta*y + f(x)``. bprop: ``dx <- beta*dx + J^T dy``, with J the Jacobian of f. ``beta`` may
+      be any float. At ``beta == 0`` never read the destination: it may hold NaN.
+    - Parameter gradients are always added, ``self.g.w += ...``, whatever beta is; the net clears them.
+    - Never modify ``x`` or ``dy``: Sum passes one ``dy`` to every branch.
+    - bprop never reads ``y``: under Sum it also holds the sibling branches' share. Declare what bprop needs
+      besides ``x`` as state.
+    - bprop follows an fprop of the same ``x``, and may run more than once for it. ``self.train`` is the mode
+      of that fprop.
+    - ``dx is None`` for a net's first layer: skip dx, but add the parameter gradients.
+    - ``in_place = True`` promises that bprop also works if ``dx is dy``, at beta 0: elementwise layers can.
+    - An object binds once. To use its weights in a second place, put ``layer.twin()`` there.
+    - Be deterministic, bit for bit on one backend: one owner for each element of dx, sums in a fixed order,
+      random draws from ``minet.rng.uniform(self.key, self.clock.step, shape)`` or its Numba twin,
+      ``minet.loops.philox``.
 
-    1. ``fprop_cpu(x, y, beta, train)`` and ``bprop_cpu(x, dy, dx, beta)`` in NumPy.
-    2. The hot loops move to a Numba function in ``kernels/<stem>.py``, or beside your own file.
-    3. ``<stem>.cu`` beside the class's file (for minet's own: in ``kernels/``), with kernels ``<stem>_fprop``
-       and ``<stem>_bprop``, makes it native on a GPU. A kernel's parameters are given what their names say:
-       ``x y dy dx``, parameters (``a``) and their gradients (``da``), state, the sizes ``C H W K P Q N``,
-       ``beta``, ``train``, the draw's ``key0 key1 step``. What needs more than one launch, or a grid of its
-       own, overrides ``fprop_gpu`` / ``bprop_gpu``, with the same arguments, and calls ``self.be.launch``.
-       Without a kernel the layer computes on the host, and its arrays travel there and back.
+    **Three ways to write the maths**, in the order you meet them. ``<stem>`` is the class name in snake case,
+    ``gaussian_pool`` for GaussianPool:
 
-    Layers made of backend calls only override ``fprop`` and ``bprop`` and run on every backend.
+    1. *NumPy*: write ``fprop_cpu(x, y, beta, train)`` and ``bprop_cpu(x, dy, dx, beta)``. Most end in
+       ``update(y, value, beta)`` from minet. Test them with ``minet check FILE``.
+    2. *Numba*, once that is right but too slow: move the hot loops to a file of their own, and call them from
+       the same two methods. The file may lie beside your layer file, say ``swish_loops.py``, and imports its
+       decorators with ``from minet.loops import kernel, parallel_kernel``. The loops of minet's own layers
+       are in ``minet/loops/<stem>.py``; the README there has the rules.
+    3. *CUDA*: kernels ``<stem>_fprop`` and ``<stem>_bprop`` in ``<stem>.cu`` beside the layer's file (for
+       minet's own: in ``kernels/``) make it native on a GPU. A kernel gets its arguments by name, in any
+       order: ``x y dy dx``, parameters (``a``) and their gradients (``da``), state, the sizes
+       ``C H W K P Q N``, ``beta``, ``train``, and ``key0 key1 step`` for random draws. For more than one
+       launch, or a grid of your own, override ``fprop_gpu`` or ``bprop_gpu``, which take the arguments of
+       their ``_cpu`` twins, and call ``self.be.launch``. Without a kernel the layer runs on the host, and its
+       arrays travel there and back.
+
+    A layer made of backend calls alone overrides ``fprop`` and ``bprop`` instead, and runs on every backend.
     """
 
     clock: Any
@@ -115,7 +132,7 @@ class Layer(Node):
     key: tuple[int, int] = (0, 0)
     train: bool = False
     in_place: bool = False
-    renamed: dict[str, str] = {}  # parameters' and state's names in older checkpoints, old to new
+    renamed: dict[str, str] = {}  # names of parameters and state in older checkpoints, old to new
     bound: bool = False
     placed: bool = False
     tied: Layer | None = None
@@ -135,18 +152,18 @@ class Layer(Node):
         return {}
 
     def state_gpu(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        """Memory that only CUDA kernels need, such as partial sums: declared beside `state` on a GPU."""
+        """Memory that only CUDA kernels need, such as partial sums; on a GPU it comes on top of `state`."""
         return {}
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
-        """Pairs ``(make, in_shape)`` on which the conformance kit proves the class."""
+        """Pairs ``(make, in_shape)`` on which the conformance kit tests the class."""
         raise NotImplementedError(f"{cls.__name__} has no examples() for the conformance kit")
 
     # -- computed -------------------------------------------------------------------------------
 
     def fprop(self, x: Array, y: Array, beta: float = 0.0, train: bool = True) -> None:
-        """``y <- beta*y + f(x)``; by default the backend finds ``fprop_cpu`` or the kernel."""
+        """``y <- beta*y + f(x)``; by default the backend runs ``fprop_cpu`` or the kernel."""
         self.train = train
         self.be.run(self, "fprop", x, y, beta, train)
 
@@ -158,30 +175,30 @@ class Layer(Node):
 
     @property
     def children(self) -> tuple[Layer, ...]:
-        """The layers inside; empty but for containers."""
+        """The layers inside; empty except in containers."""
         return ()
 
     @property
     def full_path(self) -> str:
-        """Where the layer stands in its net, with its stem: ``2/1/gaussian_pool``."""
+        """The layer's position in its net, with its stem: ``2/1/gaussian_pool``."""
         return "/".join(filter(None, (self.path, self.stem())))
 
     def walk(self) -> Iterator[Layer]:
-        """This layer and all inside it, parents first, in forward order."""
+        """Yield this layer and all layers inside it, parents first, in forward order."""
         yield self
         for child in self.children:
             yield from child.walk()
 
     def configure(self, in_shape: Shape) -> Shape:
-        """``out_shape`` with the shapes checked and an error that says where it happened."""
+        """Call ``out_shape`` and check both shapes; errors name the layer and its input."""
         try:
             if not is_shape(in_shape):
-                found = "input shape must be three whole positive sizes (C, H, W)"
+                found = "input shape must be three positive whole numbers (C, H, W)"
                 raise self.error(found, "leave out the batch size")
             out = self.out_shape(in_shape)
             if not isinstance(out, tuple) or not is_shape(out):
                 raise self.error(
-                    f"out_shape gave {out!r}, which is not (K, P, Q) with whole positive sizes",
+                    f"out_shape returned {out!r}, which is not (K, P, Q) in positive whole numbers",
                     "raise self.error(...) in out_shape if the input does not fit",
                 )
         except LayerError as error:
@@ -193,14 +210,14 @@ class Layer(Node):
         return out
 
     def clone(self) -> Layer:
-        """An unbound layer of the same settings."""
+        """An unbound layer with the same settings."""
         other = copy.copy(self)
         for name in (*SET_BY_NET, "tied"):
             other.__dict__.pop(name, None)
         return other
 
     def twin(self) -> Layer:
-        """An unbound layer of the same settings that shares this one's parameters and gradients."""
+        """An unbound layer with the same settings that shares this one's parameters and gradients."""
         other = self.clone()
         other.made_at = caller(sys._getframe(1), type(self))
         for ours, theirs in zip(other.walk(), self.walk(), strict=True):
@@ -222,6 +239,6 @@ def update(out: np.ndarray, value: np.ndarray, beta: float) -> None:
 
 
 def is_shape(shape: Any) -> bool:
-    """Whether it is (C, H, W) in whole positive sizes."""
+    """Whether `shape` is (C, H, W) in positive whole numbers."""
     long_enough = isinstance(shape, (tuple, list)) and len(shape) == 3
     return long_enough and all(is_whole(size) and size >= 1 for size in shape)

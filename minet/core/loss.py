@@ -1,4 +1,4 @@
-"""Losses: what a net is trained to make small, and the count of correct answers."""
+"""Losses, which training makes small, and the count of correct answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minet.core.errors import MinetError
 from minet.core.layer import Array, Shape
 from minet.core.node import Named, Node
 
-SHARES = 1 << 13  # of a sum of squares on a GPU, each with a thread of its own
+SHARES = 1 << 13  # parts of a sum of squares on a GPU, one thread each
 
 
 class Loss(Node, ABC):
@@ -23,7 +23,7 @@ class Loss(Node, ABC):
     """
 
     def on(self, be: Any) -> Self:
-        """A copy that computes on a backend: unlike a layer, one loss object may be given to several nets."""
+        """A copy that computes on a backend: unlike a layer, one loss object may serve several nets."""
         other = copy.copy(self)
         vars(other).update(be=be, p=Named(), g=Named(), s=Named())
         return other
@@ -41,31 +41,29 @@ class SoftmaxCrossEntropy(Loss):
     """``-log p[label]``, averaged over the batch, with ``p = softmax(y)`` over the K classes.
 
     ``dy = (p - onehot(label)) / N``. The net's output, the logits, is ``(K, 1, 1)``, not a map; labels are N
-    class numbers in 0 .. K-1. A logit that is not finite makes the loss NaN, and all of dy.
+    class numbers in 0 .. K-1. A logit that is not finite makes the loss and all of dy NaN.
     """
 
     def check(self, labels: np.ndarray, out_shape: Shape, batch: int) -> None:
         labels = np.asarray(labels)
         if tuple(out_shape[1:]) != (1, 1):
             raise MinetError(
-                f"SoftmaxCrossEntropy takes an output of shape (K, 1, 1), the net's is {tuple(out_shape)}",
-                "end the net in Linear(classes), or in AvgPool() over the whole map",
+                f"SoftmaxCrossEntropy needs an output of shape (K, 1, 1), got {tuple(out_shape)}",
+                "end the net with Linear(classes), or with AvgPool() over the whole map",
             )
         if labels.shape != (batch,):
             raise MinetError(
-                f"labels must be {batch} class numbers, one for each sample, got shape {labels.shape}",
-                "one-hot rows become class numbers by labels.argmax(axis=1)" if labels.ndim == 2 else "",
+                f"labels must be {batch} class numbers, one per sample, got shape {labels.shape}",
+                "turn one-hot rows into class numbers with labels.argmax(axis=1)" if labels.ndim == 2 else "",
             )
         if labels.dtype.kind not in "iu":
-            raise MinetError(
-                f"labels must be integers, got {labels.dtype}", "labels.astype(int) makes them so"
-            )
+            raise MinetError(f"labels must be integers, got {labels.dtype}", "use labels.astype(int)")
         bad = np.flatnonzero((labels < 0) | (labels >= out_shape[0]))
         if bad.size:
             raise MinetError(
                 f"label {labels[bad[0]]} at index {bad[0]} is not one of the {out_shape[0]} classes "
                 f"0 .. {out_shape[0] - 1}",
-                "the net's output must have as many channels as there are classes, counted from 0",
+                "the net's output needs one channel per class; classes count from 0",
             )
 
     def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
@@ -73,7 +71,7 @@ class SoftmaxCrossEntropy(Loss):
             if dy is not None:
                 dy.fill(np.nan)
             return float("nan")
-        # K*N numbers are few: float64 makes differences of the largest float32 logits safe, at no cost.
+        # K*N is small: float64 costs nothing, and differences of the largest float32 logits stay finite.
         p = y.reshape(len(y), -1).astype(np.float64)
         p -= p.max(axis=0)
         samples = np.arange(p.shape[1])
@@ -107,15 +105,15 @@ class MeanSquaredError(Loss):
         labels = np.asarray(labels)
         if labels.shape != (*out_shape, batch):
             raise MinetError(
-                f"targets must have the shape (K, P, Q, N) = {(*out_shape, batch)} of the output, "
+                f"targets must have the output's shape (K, P, Q, N) = {(*out_shape, batch)}, "
                 f"got {labels.shape}",
-                "targets in NCHW order become so by np.ascontiguousarray(targets.transpose(1, 2, 3, 0))",
+                "for targets in NCHW order: np.ascontiguousarray(targets.transpose(1, 2, 3, 0))",
             )
         if labels.dtype.kind not in "fiu":
             raise MinetError(f"targets must be real numbers, got {labels.dtype}")
 
     def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller judges a loss that is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller handles a loss that is not finite
             difference = y - labels
             if dy is not None:
                 np.multiply(difference, 2 / y.size, out=dy, casting="same_kind")
@@ -137,15 +135,15 @@ class MeanSquaredError(Loss):
 
 
 def correct(y: np.ndarray, labels: np.ndarray) -> int:
-    """How many samples have their label's logit as the largest; of equals, the first counts.
+    """Count the samples whose label has the largest logit; of equal logits, the first is the answer.
 
     Parameters
     ----------
     y : array (K, 1, 1, N) or (K, N)
     labels : array (N,)
-        Class numbers; -1 marks a sample that does not count, such as one that fills up the last batch.
+        Class numbers; -1 marks a sample that does not count, such as padding of the last batch.
     """
     logits = y.reshape(len(y), -1)
-    answer = logits.argmax(axis=0)  # a NaN counts as the largest, and is no answer
+    answer = logits.argmax(axis=0)  # argmax picks a NaN, which is no answer
     known = ~np.isnan(logits[answer, np.arange(len(answer))])
     return int(np.count_nonzero((answer == labels) & known))

@@ -1,4 +1,4 @@
-"""How the memory of a net is laid out: arrays one after another in a few buffers, each on a cache line."""
+"""A net's memory: arrays one after another in a few buffers, each from a cache line on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Slot:
 
 
 class Memory:
-    """All arrays of a net: what lasts is allocated here, what depends on the batch size by `resize`.
+    """All arrays of a net: lasting ones allocated at once, those that depend on the batch size by `resize`.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Memory:
     graph : Layer
     shapes : dict of Layer to (in_shape, out_shape)
     seed : int
-        With a parameter's path decides its first value.
+        Decides initial values, together with each parameter's path.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Memory:
     flat_params, flat_grads : array
         All parameters, and all gradients, each as one buffer.
     persistent : dict of str to array
-        State that belongs to a checkpoint, by path.
+        State that checkpoints save, by path.
     y, dy : array
         The net's output and its delta.
     """
@@ -65,7 +65,7 @@ class Memory:
         self._place_persistent()
 
     def _place_params(self, seed: int) -> None:
-        """Allocate parameters and gradients, each of them in one buffer."""
+        """Allocate parameters in one buffer and gradients in another."""
         layers = list(self.graph.walk())
         for layer in layers:
             layer.p, layer.g, layer.s = Named(), Named(), Named()
@@ -92,7 +92,7 @@ class Memory:
                 layer.p, layer.g = tied(layer, self.shapes[layer][0], layers)
 
     def _place_persistent(self) -> None:
-        """Allocate persistent state, and as much again for `restore` to go back to."""
+        """Allocate persistent state, and as much again for `keep_state`."""
         kept = [found for found in all_states(self.graph, self.shapes) if found[2].persistent]
         size = sum(padded_nbytes(*concrete(state, 0, self.be.dtype)) for *_, state in kept)
         self._state, self._kept = self.be.zeros((size,), "uint8"), self.be.zeros((size,), "uint8")
@@ -100,14 +100,14 @@ class Memory:
         start = 0
         for layer, name, state in kept:
             if name in layer.p:
-                raise layer.error(f"{name!r} names a parameter and persistent state too", "rename one")
+                raise layer.error(f"{name!r} names both a parameter and persistent state", "rename one")
             array, start = carve(self._state, start, *concrete(state, 0, self.be.dtype))
             self.be.fill(array, state.init)
             layer.s[name] = self.persistent[f"{layer.full_path}.{name}"] = array
 
     def resize(self, batch: int) -> None:
-        """Allocate what depends on the batch size, in place of what there was."""
-        self.y = self.dy = None  # freed before there are new ones: the device need not hold both
+        """Free what depends on the batch size, then allocate it for this one."""
+        self.y = self.dy = None  # freed first: the device need not hold both the old and the new
         self._of_batch = []
         self._unbind()
         self._of_batch = self._bind(batch)
@@ -115,7 +115,7 @@ class Memory:
         self._of_batch += [self.y, self.dy]
 
     def _bind(self, batch: int) -> list[Array]:
-        """Give each layer its state for that batch size, beside its persistent one; the new arrays."""
+        """Give each layer its state for that batch size, persistent state included; return the new arrays."""
         scratch = [self.be.empty((size,), "uint8") for size in self._scratch_sizes(batch)]
         taken = list(scratch)
         for depth, layer in with_depth(self.graph):
@@ -134,7 +134,7 @@ class Memory:
         return taken
 
     def _scratch_sizes(self, batch: int) -> list[int]:
-        """Bytes of scratch for each depth: layers of one depth never run inside one another, and share."""
+        """Bytes of scratch at each depth; layers of one depth never run inside one another, so they share."""
         sizes: dict[int, int] = {}
         for depth, layer in with_depth(self.graph):
             states = declared_states(layer, *self.shapes[layer]).values()
@@ -145,7 +145,7 @@ class Memory:
         return [sizes[depth] for depth in sorted(sizes)]
 
     def _unbind(self) -> None:
-        """Let go of all state but the persistent, and of what `on_bind` made of it."""
+        """Drop all state except persistent state, and what `on_bind` made of it."""
         for layer, name, before in self._derived:
             if before is ABSENT:
                 vars(layer).pop(name, None)
@@ -157,7 +157,7 @@ class Memory:
             layer.s = Named({name: layer.s[name] for name, state in states.items() if state.persistent})
 
     def call_on_bind(self) -> None:
-        """Call each layer's `on_bind`; note which attributes it set to arrays: `resize` frees them."""
+        """Call each layer's `on_bind`; note the attributes that it sets to arrays, for `resize` to free."""
         for layer in self.graph.walk():
             before = dict(vars(layer))
             layer.on_bind()
@@ -166,12 +166,12 @@ class Memory:
                     self._derived.append((layer, name, old))
 
     def keep_state(self) -> None:
-        """Remember the persistent state as it is."""
+        """Save the persistent state in memory."""
         if self.persistent:
             self.be.copy(self._state, self._kept)
 
     def restore_state(self) -> None:
-        """Set the persistent state to what `keep_state` remembered."""
+        """Go back to the persistent state that `keep_state` saved."""
         if self.persistent:
             self.be.copy(self._kept, self._state)
 
@@ -188,18 +188,18 @@ class Memory:
 
 
 def padded_nbytes(shape: Shape, dtype: np.dtype) -> int:
-    """Bytes that an array takes up in a buffer, to the end of its last cache line."""
+    """Bytes that an array takes in a buffer, to the end of its last cache line."""
     return -(-math.prod(shape) * dtype.itemsize // LINE) * LINE
 
 
 def carve(buffer: Array, start: int, shape: Shape, dtype: np.dtype) -> tuple[Array, int]:
-    """An array in a buffer of bytes from `start` on, and where the next one starts."""
+    """An array in a byte buffer, from `start` on, and where the next one starts."""
     end = start + math.prod(shape) * dtype.itemsize
     return buffer[start:end].view(dtype).reshape(shape), start + padded_nbytes(shape, dtype)
 
 
 def aligned(shape: Shape, dtype: np.dtype) -> np.ndarray:
-    """A NumPy array that starts on a cache line, its contents undefined."""
+    """An uninitialised NumPy array that starts on a cache line."""
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + LINE, np.uint8)
     start = -raw.ctypes.data % LINE
@@ -214,7 +214,7 @@ def concrete(state: State, batch: int, default: np.dtype) -> tuple[Shape, np.dty
 
 
 def holds(value: Any, kind: type) -> bool:
-    """Whether a value is an array of that kind, or a dict, list or tuple with one in it."""
+    """Whether a value is an array of that kind, or a dict, list or tuple that contains one."""
     items = value.values() if isinstance(value, dict) else value
     return isinstance(value, kind) or (
         isinstance(value, dict | list | tuple) and any(isinstance(item, kind) for item in items)
@@ -227,7 +227,7 @@ def tied(layer: Layer, in_shape: Shape, here: Iterable[Layer]) -> tuple[Named, N
     assert original is not None
     if original not in set(here):
         raise layer.error(
-            "the layer whose weights this twin shares is not in this net", "put the original in too"
+            "the original of this twin is not in this net", "add the layer whose weights it shares"
         )
     for name, param in declared_params(layer, in_shape).items():
         if tuple(param.shape) != original.p[name].shape:

@@ -1,4 +1,4 @@
-"""What layers are called in paths, errors and summaries, and where they were made."""
+"""The names of layers in paths, errors and summaries, and where layers were made."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ KIT = ("minet.testing",)
 
 
 def stem_of(name: str) -> str:
-    """GaussianPool is gaussian_pool, PReLU is prelu."""
+    """The name in files of a class: gaussian_pool for GaussianPool, prelu for PReLU."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def caller(frame: FrameType | None, cls: type) -> tuple[str, int]:
-    """File and line that made a layer: the innermost frame that is not of what makes layers for others.
+    """File and line that made a layer: the innermost frame outside the modules that make layers for others.
 
-    A layer that the conformance kit makes from its class alone has no such line: then it is the class's.
+    A layer made by the conformance kit has no such line; it gets that of its class.
     """
     while frame is not None and (name := str(frame.f_globals.get("__name__"))).startswith(MAKERS + KIT):
         if name.startswith(KIT):
@@ -43,14 +43,14 @@ def defined(cls: type) -> tuple[str, int]:
 
 
 def relative(file: str | os.PathLike[str]) -> str:
-    """A file's path from the current folder, if it lies below."""
+    """A file's path, relative to the current folder if it lies inside."""
     file = os.fspath(file)
     below = os.path.relpath(file) if os.path.isabs(file) else file
     return file if below.startswith("..") else below
 
 
 def brief(value: Any) -> str:
-    """A setting as one would type it; functions and classes by their names, arrays by their shape."""
+    """A setting as typed; functions and classes by their names, arrays by their shape."""
     if isinstance(value, np.ndarray) and value.ndim:
         return f"<array {value.shape}>"
     if inspect.isfunction(value) or inspect.isclass(value):
@@ -59,11 +59,11 @@ def brief(value: Any) -> str:
 
 
 def mib(size: int) -> str:
-    """A number of bytes in MiB: 1536 KiB is ``1.5 MiB``."""
+    """A number of bytes in MiB, such as ``1.5 MiB``."""
     return f"{size / 2**20:,.1f} MiB"
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """A hint with the known name that comes closest, if one comes close."""
+    """A hint with the closest known name; empty if none is close."""
     match = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {match[0]}?" if match else ""

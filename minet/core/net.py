@@ -31,7 +31,7 @@ class Net:
     Parameters
     ----------
     graph : Layer or list
-        A layer, most often a Sequential; a list is taken as one. The net binds these very objects.
+        A layer, usually a Sequential; a list stands for one. The net binds these objects, not copies.
     input_shape : tuple of int
         ``(C, H, W)`` of one sample.
     batch : int
@@ -39,7 +39,7 @@ class Net:
     loss : Loss, optional
         Needed by `train_step`.
     backend : str or Backend
-        "cpu", "cuda", "emu", or "auto" for the best there is (`minet.backends.get`).
+        "cpu", "cuda", "emu", or "auto" for the best available (`minet.backends.get`).
     seed : int
         32 bits; decides initial values and, with the step, every random draw.
     dtype : str
@@ -50,14 +50,14 @@ class Net:
     params, grads : dict of str to array
         By path, such as ``"2/1/gaussian_pool.mean"``: views of the net's own memory.
     persistent : dict of str to array
-        State that belongs to a checkpoint, such as running statistics, by path.
+        State that checkpoints save, such as running statistics, by path.
     clock : Clock
         ``clock.step`` counts the training steps done.
 
     Raises
     ------
     LayerError
-        If shapes do not fit, or if a layer object is used twice; nothing is allocated then.
+        If shapes do not fit, or a layer object is used twice; nothing is allocated then.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Net:
         self.input_shape = tuple(input_shape) if isinstance(input_shape, Iterable) else (input_shape,)
         self.seed = rng.layer_key(seed, "")[0]
         if loss is not None and not isinstance(loss, Loss):
-            raise MinetError(f"loss must be one such as SoftmaxCrossEntropy(), got {loss!r}")
+            raise MinetError(f"loss must be a Loss such as SoftmaxCrossEntropy(), got {loss!r}")
         assign_paths(self.graph)
         self.be = backends.get(backend, dtype)
         self.loss: Any = None if loss is None else loss.on(self.be)
@@ -100,13 +100,13 @@ class Net:
         self.persistent = self.memory.persistent
         self.resize(batch)
         for layer in self.graph.walk():
-            layer.bound = True  # and not before: a net that cannot be made leaves its layers free
+            layer.bound = True  # only now: a net that cannot be made leaves its layers free
 
     def resize(self, batch: int) -> None:
-        """Bind to another batch size: new activations, the same parameters and running statistics."""
+        """Change the batch size: new activations, the same parameters and running statistics."""
         batch = checked_batch(batch)
         check_capacity(self.be, self.graph, self.shapes, batch, held=self.memory.nbytes_of_batch)
-        self.batch, self.x, self.y, self.dy = batch, None, None, None  # freed before there are new ones
+        self.batch, self.x, self.y, self.dy = batch, None, None, None  # freed before the new ones are made
         self.memory.resize(batch)
         self.y, self.dy = self.memory.y, self.memory.dy
         with blaming():
@@ -115,12 +115,12 @@ class Net:
     # -- computation ----------------------------------------------------------------------------
 
     def fprop(self, x: Array, train: bool = False) -> Array:
-        """The output ``(K, P, Q, N)`` for x ``(C, H, W, N)``, in the net's own memory until the next call."""
+        """The output ``(K, P, Q, N)`` for x ``(C, H, W, N)``, in the net's memory until the next call."""
         expected = (*self.input_shape, self.batch)
         if shape_of(x) != expected:
             raise LayerError(
                 f"the net takes x of shape (C, H, W, N) = {expected}, got {shape_of(x)}",
-                "images in NCHW order go through predict(), or np.ascontiguousarray(x.transpose(1, 2, 3, 0))",
+                "for images in NCHW order: predict(), or np.ascontiguousarray(x.transpose(1, 2, 3, 0))",
             )
         self.x = self.be.array(x)
         with blaming():
@@ -128,48 +128,49 @@ class Net:
         return self.y
 
     def bprop(self, dy: Array, dx: Array | None = None) -> None:
-        """Set `grads`, and `dx` where one is given, for the x of the last fprop, from the output's delta."""
+        """Compute `grads`, and `dx` if given, from the output's delta, for the x of the last fprop."""
         if self.x is None:
-            raise MinetError("bprop before fprop", "net.fprop(x, train=True) comes first")
+            raise MinetError("bprop was called before fprop", "call net.fprop(x, train=True) first")
         dy = self.be.array(dy)
         for name, given, like in (("dy", dy, self.y), ("dx", dx, self.x)):
             if given is not None and (given.shape, given.dtype) != (like.shape, like.dtype):
                 what, got = f"{like.shape} of {like.dtype}", f"{given.shape} of {given.dtype}"
                 raise MinetError(f"{name} must be {what}, got {got}")
         if dx is not None and not dx.flags.c_contiguous:
-            raise MinetError("dx must be C-contiguous", "np.empty(x.shape, x.dtype) is")
+            raise MinetError("dx must be C-contiguous", "use np.empty(x.shape, x.dtype)")
         self.be.fill(self.flat_grads, 0.0)
         with blaming():
             self.graph.bprop(self.x, dy, dx, 0.0)
 
     def train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
-        """One step of training; the batch's mean loss, as it was before the step.
+        """Take one training step; return the batch's mean loss from before the update.
 
         Parameters
         ----------
         x : array (C, H, W, N)
         labels : array
-            What the loss asks for: (N,) class numbers for SoftmaxCrossEntropy.
+            What the loss expects: (N,) class numbers for SoftmaxCrossEntropy.
         solver : SGD
 
         Raises
         ------
         NotFiniteError
-            If the loss or a gradient is not finite: names the layer, and leaves parameters and running
-            statistics as they were.
+            If the loss or a gradient is not finite. It names the layer; parameters and running statistics
+            stay as they were.
         """
         if self.loss is None:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
         if not callable(getattr(solver, "update", None)):
             raise MinetError(f"train_step takes a solver such as SGD(0.01), got {solver!r}")
         self.loss.check(labels, self.output_shape, self.batch)
-        with np.errstate(all="ignore"):  # what overflows is found below, and told with its place
+        with np.errstate(all="ignore"):  # overflows are found below, and reported with their place
             return self._train_step(x, labels, solver)
 
     def _train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
         self.memory.keep_state()
         y = self.fprop(x, train=True)
-        loss: float = self.be.run(self.loss, "loss", y, labels, self.dy)
+        with blaming():
+            loss: float = self.be.run(self.loss, "loss", y, labels, self.dy)
         if not math.isfinite(loss):
             raise self._step_back(
                 f"the loss is {loss}", *first_not_finite(self.be, self.graph, self.slots, self.x, self.y)
@@ -188,9 +189,9 @@ class Net:
         return NotFiniteError(f"{what} at step {self.clock.step}" + (f": {where}" if where else ""), hint)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The outputs for any number M of images ``(M, C, H, W)``: ``(M, K)``, or ``(M, K, P, Q)`` for maps.
+        """Outputs for any number M of images ``(M, C, H, W)``: ``(M, K)``, or ``(M, K, P, Q)`` for maps.
 
-        The images must be scaled as in training: ``dataset.normalize(pixels)`` does it.
+        Scale the images as in training, with ``dataset.normalize(pixels)``.
         """
         images = np.asarray(images)
         if images.ndim != 4 or images.shape[1:] != self.input_shape:
@@ -214,7 +215,7 @@ class Net:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all the memory that the net owns."""
+        """Bytes of all memory that the net owns."""
         return self.memory.nbytes
 
     @property
@@ -225,6 +226,6 @@ class Net:
 
 
 def shape_of(values: Any) -> Shape:
-    """The shape of an array, or of what offers itself as one in a GPU's memory."""
+    """The shape of an array, including one in a GPU's memory with a ``__cuda_array_interface__``."""
     offer = getattr(values, "__cuda_array_interface__", None)
     return tuple(offer["shape"]) if offer else np.shape(values)

@@ -1,4 +1,4 @@
-"""What a backend runs: a layer or a loss, with its name, its place in the user's file, and its errors."""
+"""Node, what a backend runs: a layer or a loss, with its name, its place in the user's file, its errors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class Named(dict[str, Any]):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"no {name!r} here; there is {', '.join(self) or 'nothing'}") from None
+            raise AttributeError(f"no {name!r}; available: {', '.join(self) or 'nothing'}") from None
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name in self and self[name] is not value:
-            # Another array would be the layer's alone: the net would go on with its own.
-            raise TypeError(f"{name!r} is an array of the net's: write into it, with += or [...] =")
+            # A new array would be the layer's alone: the net would keep using its own.
+            raise TypeError(f"{name!r} is an array that the net owns: write into it, with += or [...] =")
         super().__setitem__(name, value)
 
     __setattr__ = __setitem__
 
 
 class LayerError(MinetError):
-    """A layer, or a loss, that cannot do what it was asked: which one, made where, the shapes, a hint."""
+    """An error of a layer or a loss: which one, where it was made, the shapes, a hint."""
 
     def __init__(
         self, message: str, hint: str = "", *, layer: Node | None = None, in_shape: Any = None
@@ -49,7 +49,7 @@ class Node:
 
     `Backend.run(node, phase, ...)` calls the node's ``<phase>_cpu`` or ``<phase>_gpu``, or a kernel named
     ``<stem>_<phase>``. The net sets `be`, its backend, and the arrays `p` (parameters), `g` (their
-    gradients) and `s` (state), by name; a loss has none of these arrays.
+    gradients) and `s` (state), by name; in a loss these three are empty.
     """
 
     be: Any
@@ -62,7 +62,7 @@ class Node:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         node = super().__new__(cls)
-        # Past frozen dataclasses, which losses may be.
+        # Bypass the setters of frozen dataclasses, which losses may be.
         object.__setattr__(node, "made_at", caller(sys._getframe(1), cls))
         object.__setattr__(node, "_call", (args, kwargs))
         if cls.__init__ is object.__init__ and (args or kwargs):
@@ -70,20 +70,20 @@ class Node:
         return node
 
     def constants(self) -> dict[str, Any]:
-        """What the CUDA kernels are compiled with, by the names of macros: a window, flags."""
+        """Compile-time constants of the CUDA kernels, by macro name: a window's sizes, flags."""
         return {}
 
     def on_bind(self) -> None:
-        """Called once memory is in place (again after a change of batch size): cache views here."""
+        """Cache views here: called when memory is in place, and again after a change of batch size."""
 
     @classmethod
     def stem(cls) -> str:
-        """The class's name in files and parameter paths: GaussianPool is gaussian_pool."""
+        """The class's name in files and parameter paths: gaussian_pool for GaussianPool."""
         return stem_of(cls.__name__)
 
     @property
     def where(self) -> str:
-        """``1/2:GaussianPool (models/x.py:14)``, as errors say it."""
+        """The node as errors name it: ``1/2:GaussianPool (models/x.py:14)``."""
         name = f"{self.path}:{type(self).__name__}" if self.path else type(self).__name__
         file, line = self.made_at
         return f"{name} ({relative(file)}:{line})" if file else name
@@ -94,5 +94,5 @@ class Node:
 
     def __repr__(self) -> str:
         args, kwargs = self._call
-        said = [brief(a) for a in args] + [f"{k}={brief(v)}" for k, v in kwargs.items()]
-        return f"{type(self).__name__}({', '.join(said)})"
+        settings = [brief(a) for a in args] + [f"{k}={brief(v)}" for k, v in kwargs.items()]
+        return f"{type(self).__name__}({', '.join(settings)})"

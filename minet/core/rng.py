@@ -1,8 +1,8 @@
 """Random numbers by counter: the same (seed, layer, step, element) gives the same bits everywhere.
 
-Two users. Initialisers draw from NumPy's Philox generator, keyed by (seed, crc32 of the parameter's path).
-Layers that draw while they run use Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
-1, 2, 3", SC 2011; constants as in Random123), here in NumPy as `uniform`, in ``kernels/philox.py`` in Numba:
+Initialisers draw from NumPy's Philox generator, keyed by (seed, crc32 of the parameter's path). Layers that
+draw while they run use Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011;
+constants as in Random123), in NumPy by `uniform` and in Numba by ``minet/loops/philox.py``:
 key ``(seed, crc32 of the layer's path)``, counter ``(block low, block high, step low, step high)`` with
 ``block = element // 4``; the element's word is number ``element % 4`` of the four.
 """
@@ -30,13 +30,13 @@ def layer_key(seed: int, path: str) -> tuple[int, int]:
     """The Philox key of the layer at `path`: two 32-bit words."""
     if not is_whole(seed) or not 0 <= seed < 2**32:
         raise MinetError(
-            f"seed must be a whole number in 0 .. {2**32 - 1}, got {seed!r}", "any 32-bit one will do"
+            f"seed must be a whole number in 0 .. {2**32 - 1}, got {seed!r}", "any 32-bit number will do"
         )
     return int(seed), crc32(path.encode())
 
 
 def generator(seed: int, path: str) -> np.random.Generator:
-    """NumPy's generator for what is drawn once, such as the first value of the parameter at `path`."""
+    """NumPy's generator for what is drawn once, such as the initial value of the parameter at `path`."""
     low, high = layer_key(seed, path)
     return np.random.Generator(np.random.Philox(key=low << 32 | high))
 
@@ -44,7 +44,7 @@ def generator(seed: int, path: str) -> np.random.Generator:
 def uniform(key: tuple[int, int], step: int, shape: tuple[int, ...]) -> np.ndarray:
     """Draws in [0, 1), float32, for layers in NumPy: ``uniform(self.key, self.clock.step, x.shape)``.
 
-    Element by element the same as ``uniform(words(...))`` of ``kernels/philox.py``: 24 bits each, exact.
+    Each element equals ``uniform(words(...))`` of ``minet/loops/philox.py``: 24 bits, exact.
     """
     size = math.prod(shape)
     block = np.arange(-(-size // 4), dtype=np.uint64)

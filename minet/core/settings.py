@@ -1,4 +1,4 @@
-"""What settings are checked for, in layers, initialisers and solvers."""
+"""Checks of settings, for layers, initialisers and solvers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from minet.core.errors import MinetError
 
 
 def is_real(value: Any) -> bool:
-    """Whether the value is one finite number, Python's or NumPy's; a bool is not."""
+    """Whether the value is a finite Python or NumPy number; a bool is not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_whole(value: Any) -> bool:
-    """Whether the value is one integer, Python's or NumPy's; a bool is not."""
+    """Whether the value is a Python or NumPy integer; a bool is not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def checked_batch(batch: Any) -> int:
-    """The batch size as an int, if it is a whole number of at least 1."""
+    """The batch size as an int; raises MinetError unless it is a whole number of at least 1."""
     if not is_whole(batch) or batch < 1:
         raise MinetError(f"batch must be a whole number of at least 1, got {batch!r}")
     return int(batch)

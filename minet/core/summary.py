@@ -9,7 +9,7 @@ from minet.core.memory import Shapes
 
 
 def table(be: Any, graph: Layer, shapes: Shapes, where: str) -> str:
-    """The lines of `Net.summary`; `where` ends them: batch, type, memory and backend."""
+    """The text of `Net.summary`; `where` ends it, with batch, type, memory and backend."""
     rows = [("path", "layer", "output (C, H, W)", "parameters")]
     total = 0
     for layer in graph.walk():
@@ -26,6 +26,6 @@ def table(be: Any, graph: Layer, shapes: Shapes, where: str) -> str:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     if any(row[1].endswith(" *") for row in rows):
-        lines += ["", f"* no kernel: computes on the host, its arrays leave {be.name} at each call"]
+        lines += ["", f"* no kernel: runs on the host; its arrays leave {be.name} and come back at each call"]
     size = "x".join(map(str, shapes[graph][0]))
     return "\n".join([*lines, "", f"{total:,} parameters, input {size}, {where}"])

@@ -1,4 +1,4 @@
-"""The geometry of a sliding window: what pooling layers, Conv and im2col have in common."""
+"""The geometry of a sliding window, as pooling layers, Conv and im2col share it."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ class Window(NamedTuple):
 
     @classmethod
     def pool(cls, layer: Layer, window: Any, stride: Any, pad: Any) -> Window:
-        """A pooling layer's window: stride None is the window's size, and every window meets the image."""
+        """A pooling layer's window: stride None is the window's size; every window meets the image."""
         size = pair(layer, "window", window)
         pads = pair(layer, "pad", pad, 0)
         if pads[0] >= size[0] or pads[1] >= size[1]:
             raise layer.error(
                 f"pad {pads} must be smaller than the window {size}",
-                "a window inside the padding would pool nothing",
+                "or a window could lie in the padding and pool nothing",
             )
         return cls(size, size if stride is None else pair(layer, "stride", stride), pads)
 
     def outputs(self, axis: int, size: int) -> int:
-        """How many windows there are along an axis (0 vertical, 1 horizontal) of that size."""
+        """How many windows fit along an axis (0 vertical, 1 horizontal) of that size."""
         r, s, p, d = (numbers[axis] for numbers in self)
         return (size + 2 * p - d * (r - 1) - 1) // s + 1
 
     @property
     def reach(self) -> tuple[int, int]:
-        """How many windows hold one position, at most."""
+        """The most windows that contain one position."""
         (R, S), (SY, SX) = self.size, self.stride
         return -(-R // SY), -(-S // SX)
 
     @property
     def lanes(self) -> int:
-        """Samples at once, at most, of a GPU's thread that holds as many pixels as the stride across."""
+        """The most samples per GPU thread, if it holds as many pixels as the horizontal stride."""
         return 4 if self.stride[1] <= 4 else 1
 
     def beginning(self, size: int, axis: int = 1) -> int:
-        """How many groups of neighbours, before each of which a window begins, from the padding on."""
+        """How many groups of `stride` neighbours cover an axis and its front padding."""
         return (size - 1 + self.pad[axis]) // self.stride[axis] + 1
 
     @property
     def tap_dtype(self) -> str:
-        """The smallest type that holds a place r*S + s in the window, R*S for none, and one more."""
+        """The smallest type that holds a position r*S + s in the window, R*S for none, and one more."""
         return str(np.min_scalar_type(self.size[0] * self.size[1] + 1).name)
 
     def constants(self) -> dict[str, Any]:
@@ -78,8 +78,8 @@ class Window(NamedTuple):
         return out[0], out[1]
 
 
-MARCHING = 1 << 17  # threads of a GPU that hide its memory's latency, at least
-MOST = 1 << 15  # bands; a grid has 65535 blocks along y
+MARCHING = 1 << 17  # GPU threads that it takes to hide memory latency
+MOST = 1 << 15  # bands; a grid has at most 65535 blocks along y
 
 
 def bands(threads: int, rows: int, reach: int) -> int:
@@ -95,7 +95,7 @@ def pair(layer: Layer, name: str, value: Any, least: int = 1) -> tuple[int, int]
         if (int(vertical), int(horizontal)) != (vertical, horizontal) or min(vertical, horizontal) < least:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        hint = f"give {name}=3 or {name}=(3, 5)" if least else f"give {name}=0 or {name}=(1, 2)"
+        hint = f"use {name}=3 or {name}=(3, 5)" if least else f"use {name}=0 or {name}=(1, 2)"
         raise layer.error(
             f"{name} must be one or two whole numbers of at least {least}, got {value!r}", hint
         ) from None

@@ -1,4 +1,4 @@
-"""Batches: images shuffled, augmented and laid out as (C, H, W, N), ahead of the step that uses them."""
+"""Batches: images shuffled, augmented and laid out as (C, H, W, N), ahead of the steps that use them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Batch = tuple[NDArray[Any], NDArray[np.int64]]
 
 
 class Plan(NamedTuple):
-    """One epoch, by position in it."""
+    """The plan of one epoch, by position in the epoch."""
 
     order: NDArray[np.int64]  # (positions,): index of the image
     labels: NDArray[np.int64]  # (positions,): its label, -1 for a filler
@@ -30,12 +30,12 @@ class Plan(NamedTuple):
 class Batches:
     """Batches of a data set, epoch by epoch.
 
-    In training the images come in a new order each epoch, augmented as the data set says, and an incomplete
-    last batch is dropped. Otherwise they come in the data set's order, not augmented, and the last batch is
-    filled up with images whose labels are -1, to be ignored.
+    In training, images come in a new order each epoch, augmented as the data set specifies, and an incomplete
+    last batch is dropped. Otherwise they come in the data set's order, without augmentation, and the last
+    batch is filled up with images labelled -1, to be ignored.
 
-    An image's place in the order and its augmentation are drawn from ``(seed, epoch, image index)`` alone:
-    not from the batch size, the timing, or the place where an epoch was resumed.
+    An image's place in the order and its augmentation depend on ``(seed, epoch, image index)`` alone, not on
+    the batch size, the timing, or where an epoch was resumed.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Batches:
     Raises
     ------
     DataError
-        If in training the batch is larger than the data set, or a setting does not fit.
+        If a training batch is larger than the data set, or a setting is invalid.
     """
 
     def __init__(
@@ -61,20 +61,20 @@ class Batches:
         train: bool = True,
         dtype: DTypeLike = "float32",
     ) -> None:
-        from minet.loops.gather import gather  # here, as it imports Numba: `import minet.data` stays quick
+        from minet.loops.gather import gather  # here, as it imports Numba: `import minet.data` stays fast
 
         self._gather = gather
         self.dataset, self.batch, self.seed, self.train = dataset, batch, seed, train
         self.dtype = np.dtype(dtype)
         if batch < 1:
-            raise DataError(f"{dataset.name}: a batch of {batch} images", "give 1 at least")
+            raise DataError(f"{dataset.name}: cannot make batches of {batch} images", "use at least 1")
         if train and batch > len(dataset):
             raise DataError(
                 f"{dataset.name}: a batch of {batch} is larger than the data set of {len(dataset)} images",
                 "use a smaller batch or a larger limit",
             )
         if self.dtype not in (np.float32, np.float64):
-            raise DataError(f"{dataset.name}: no batches of {self.dtype}", "dtype is float32 or float64")
+            raise DataError(f"{dataset.name}: cannot make batches of {self.dtype}", "use float32 or float64")
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -82,10 +82,10 @@ class Batches:
         return n // self.batch if self.train else -(-n // self.batch)
 
     def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `e`, from batch `start` on.
+        """Yield the batches of epoch `e`, starting with batch `start`.
 
-        One worker thread prepares them ahead. It ends with the loop, also when the loop is left early. Each
-        batch has memory of its own and stays valid.
+        A worker thread prepares them ahead. It ends with the loop, even if the loop is left early. Each batch
+        has its own memory and stays valid.
 
         Yields
         ------
@@ -95,7 +95,7 @@ class Batches:
         Raises
         ------
         DataError
-            If `start` is not within the epoch. Whatever fails in the worker is raised here too.
+            If `start` is outside the epoch. Errors in the worker are raised here too.
         """
         if not 0 <= start <= len(self):
             message = f"{self.dataset.name}: cannot start from batch {start}"
@@ -110,14 +110,14 @@ class Batches:
                     yield ready.popleft().result()
             while ready:
                 yield ready.popleft().result()
-        finally:  # also when the consumer breaks out or fails: ends the batch at hand, drops the others
+        finally:  # also if the consumer breaks out or fails: finish the current batch, drop the others
             pool.shutdown(cancel_futures=True)
 
     def _plan(self, e: int) -> Plan:
         n, crop = len(self.dataset), self.dataset.crop
         if self.train:
-            # One block of Philox4x64 for each image, counted by its index: four words for its rank in the
-            # order, the two shifts and the mirror. Raw words, as Generator's methods may change with NumPy.
+            # One Philox4x64 block per image, numbered by its index: four words for its rank in the order, the
+            # two shifts and the mirror. Raw words, because Generator's methods may change with NumPy.
             philox = np.random.Philox(key=(int(e) & _WORD) << 64 | int(self.seed) & _WORD)
             words = philox.random_raw(4 * n).reshape(n, 4)
             order = np.argsort(words[:, 0], kind="stable")

@@ -1,4 +1,4 @@
-"""Dataset: images and labels in memory, checked once, with the settings that make them input."""
+"""Dataset: images and labels in memory, checked once, with their normalisation and augmentation."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from minet.core.errors import MinetError
 
 
 class DataError(MinetError):
-    """A data set, or a file of one, that cannot be used: missing, damaged or inconsistent."""
+    """A data set, or one of its files, that cannot be used: missing, damaged or inconsistent."""
 
 
 class Dataset:
-    """Labelled images, with how to normalise and augment them.
+    """Labelled images, and how to normalise and augment them.
 
     Parameters
     ----------
@@ -26,14 +26,14 @@ class Dataset:
         The number of classes; by default the largest label plus one.
     mean, std : float or array_like of float
         Input to the net is ``(image - mean) / std``, in units of the stored pixel: one number, or one per
-        channel. A test set takes the figures of its training set. By default pixels are left as they are.
+        channel. A test set uses the values of its training set. By default pixels are left unchanged.
     flip : bool
         In training, mirror each image left to right with probability 1/2.
     crop : int
-        In training, shift each image by up to `crop` pixels along each axis. What comes in from outside
-        is 0 after normalisation.
+        In training, shift each image by up to `crop` pixels along each axis. Pixels from outside the image
+        are 0 after normalisation.
     name : str
-        What errors call it.
+        The name used in error messages.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Dataset:
     Raises
     ------
     DataError
-        If any of this does not hold; it names the first image at fault.
+        If any of this does not hold; the message names the first bad image.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Dataset:
         if numbers.ndim != 1 or (numbers.dtype.kind not in "iu" and numbers.size):
             raise DataError(
                 f"{name}: labels must be whole numbers of shape (N,), got {numbers.dtype} {numbers.shape}",
-                "from one row of scores per image, take labels.argmax(axis=1)",
+                "if each label is a row of scores, use labels.argmax(axis=1)",
             )
         check_counts(len(self.images), len(numbers), name)
         self.classes = int(numbers.max()) + 1 if classes is None else classes
@@ -80,7 +80,7 @@ class Dataset:
         if not 0 <= crop < min(self.image_shape[1:]):
             raise DataError(
                 f"{name}: crop={crop} does not fit images of shape {self.image_shape}",
-                "crop is the largest shift in pixels, less than height and width",
+                "crop, the largest shift in pixels, must be smaller than height and width",
             )
         self.flip, self.crop = bool(flip), int(crop)
 
@@ -103,20 +103,20 @@ class Dataset:
         return (np.asarray(images, np.float32) - self.mean[column]) / self.std[column]
 
     def _per_channel(self, setting: str, value: ArrayLike) -> NDArray[np.float32]:
-        figures, channels = np.asarray(value, np.float32), self.image_shape[0]
-        if figures.shape not in ((), (1,), (channels,)) or not np.isfinite(figures).all():
+        values, channels = np.asarray(value, np.float32), self.image_shape[0]
+        if values.shape not in ((), (1,), (channels,)) or not np.isfinite(values).all():
             raise DataError(
                 f"{self.name}: {setting}={value!r} does not fit images of {channels} channel(s)",
                 "give one finite number, or one per channel",
             )
-        return np.broadcast_to(figures, channels).copy()
+        return np.broadcast_to(values, channels).copy()
 
 
 def _checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
     array = np.asarray(images)
     if array.size == 0:
         raise DataError(
-            f"{name}: the data set is empty: images have shape {array.shape}", "give one at least"
+            f"{name}: the data set is empty: images have shape {array.shape}", "give at least one image"
         )
     if array.dtype.kind not in "iuf" or array.ndim not in (3, 4):
         raise DataError(
@@ -127,7 +127,7 @@ def _checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray
         array = array[:, np.newaxis]
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
-    with np.errstate(over="ignore"):  # what float32 cannot hold turns infinite, and is reported below
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is reported below
         array = np.ascontiguousarray(array, np.float32)
     finite = np.isfinite(array)
     if not finite.all():
@@ -135,7 +135,7 @@ def _checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray
         kind = "NaN" if np.isnan(array[n, c, h, w]) else "infinity"
         raise DataError(
             f"{name}: {kind} in the data: image {n}, channel {c}, row {h}, column {w}",
-            "leave such images out, or repair them with np.nan_to_num",
+            "remove such images, or repair them with np.nan_to_num",
         )
     return array
 
@@ -147,11 +147,11 @@ def check_counts(images: int, labels: int, where: str) -> None:
 
 
 def check_labels(labels: NDArray[np.integer], classes: int, where: str) -> None:
-    """Raise DataError about the first label outside ``0 .. classes-1``."""
+    """Raise DataError for the first label outside ``0 .. classes-1``."""
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if bad.size:
         i = int(bad[0])
         raise DataError(
             f"{where}: label {labels[i]} of image {i} is out of range for {classes} classes",
-            f"labels count from 0 to {classes - 1}",
+            f"labels run from 0 to {classes - 1}",
         )

@@ -1,4 +1,4 @@
-"""The known data sets: digits comes with minet, MNIST and CIFAR-10 are looked for and else downloaded."""
+"""The built-in data sets: digits comes with minet, MNIST and CIFAR-10 are downloaded if not found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from minet.core.settings import is_whole
 from minet.data.dataset import DataError, Dataset
-from minet.data.formats import Bytes, read_cifar10, read_idx_pair
+from minet.data.readers import Bytes, read_cifar10, read_idx_pair
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST_FILES = {  # images and labels of each split, with the MD5 sums of the gzipped files
@@ -30,7 +30,7 @@ MNIST_FILES = {  # images and labels of each split, with the MD5 sums of the gzi
         ("t10k-labels-idx1-ubyte", "ec29112dd5afa0611ce80d1b7f02629c"),
     ),
 }
-MNIST_CONTENT = {  # how many images the official files hold, and the MD5 sums of the files unpacked
+MNIST_CONTENT = {  # the number of images in the official files, and the MD5 sums of the unpacked files
     "train": (60_000, "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624"),
     "test": (10_000, "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
 }
@@ -50,7 +50,7 @@ def digits(
     std: ArrayLike = 6.023,
     limit: int | None = None,
 ) -> Dataset:
-    """1,797 grey images of handwritten digits, 8x8, values 0 to 16, 10 classes; they come with minet.
+    """Load 1,797 grey 8x8 images of handwritten digits, values 0 to 16, 10 classes; they come with minet.
 
     Image i is in the test set if ``i % 5 == 4``, otherwise in the training set: 1,438 and 359 images.
 
@@ -61,12 +61,12 @@ def digits(
     flip, crop, mean, std
         As in `Dataset`.
     limit : int, optional
-        Take the first `limit` images only.
+        Use only the first `limit` images.
 
     Raises
     ------
     DataError
-        If the split is unknown or a setting does not fit.
+        If the split is unknown or a setting is invalid.
 
     References
     ----------
@@ -91,11 +91,11 @@ def mnist(
     std: ArrayLike = 0.3081 * 255,
     limit: int | None = None,
 ) -> Dataset:
-    """MNIST: 60,000 and 10,000 grey images of handwritten digits, 28x28 bytes, 10 classes.
+    """Load MNIST: 60,000 training and 10,000 test images of digits, 28x28 grey bytes, 10 classes.
 
-    The IDX files, gzipped or not, are looked for in the folder that the environment variable ``MINET_DATA``
-    names (by default a cache of the user's) and in its sub-folder ``mnist``. Those that are missing are
-    downloaded into the latter.
+    The IDX files, gzipped or not, are looked for in the folder named by the environment variable
+    ``MINET_DATA`` (by default the user's cache) and in its sub-folder ``mnist``. Missing ones are downloaded
+    into that sub-folder.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def mnist(
     Raises
     ------
     DataError
-        If the files are not found and cannot be downloaded, or are damaged, or a setting does not fit.
+        If the files are not found and cannot be downloaded, or are damaged, or a setting is invalid.
 
     References
     ----------
@@ -136,12 +136,12 @@ def cifar10(
     std: ArrayLike = (0.2470 * 255, 0.2435 * 255, 0.2616 * 255),
     limit: int | None = None,
 ) -> Dataset:
-    """CIFAR-10: 50,000 and 10,000 colour images, 32x32 bytes in 3 channels, 10 classes.
+    """Load CIFAR-10: 50,000 training and 10,000 test images, 32x32 bytes in 3 channels, 10 classes.
 
-    The files of the *binary* version are looked for in the folder that the environment variable
-    ``MINET_DATA`` names (by default a cache of the user's), in its sub-folder ``cifar10``, and in the
-    ``cifar-10-batches-bin`` of either. If one is missing, they are unpacked from
-    ``cifar-10-binary.tar.gz``, which is downloaded if need be.
+    The files of the *binary* version are looked for in the folder named by the environment variable
+    ``MINET_DATA`` (by default the user's cache), in its sub-folder ``cifar10``, and in the folder
+    ``cifar-10-batches-bin`` in either. If one is missing, all are unpacked from ``cifar-10-binary.tar.gz``,
+    which is downloaded if necessary.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def cifar10(
     Raises
     ------
     DataError
-        If the files are not found and cannot be downloaded, or are damaged, or a setting does not fit.
+        If the files are not found and cannot be downloaded, or are damaged, or a setting is invalid.
 
     References
     ----------
@@ -171,22 +171,22 @@ def cifar10(
     counts = [len(labels) for _, labels in parts]
     if len(set(counts)) > 1:
         raise DataError(
-            f"{paths[counts.index(min(counts))]}: holds {min(counts):,} images, others {max(counts):,}",
-            "batches are of one size: the file is incomplete, delete it and fetch it again",
+            f"{paths[counts.index(min(counts))]}: holds {min(counts):,} images, others hold {max(counts):,}",
+            "all batch files are the same size: this one is incomplete, delete it and fetch it again",
         )
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return _dataset(f"cifar10 {split}", images, labels, limit, mean=mean, std=std, flip=flip, crop=crop)
 
 
 def _check_content(path: Path, array: Bytes, md5: str) -> None:
-    """Raise unless an array is that of the IDX file with this MD5 sum."""
+    """Raise DataError unless an array, written as an IDX file, has this MD5 sum."""
     header = bytes((0, 0, 8, array.ndim)) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     digest = hashlib.md5(header, usedforsecurity=False)
     digest.update(array.data)
     if digest.hexdigest() != md5:
         raise DataError(
             f"{path}: has the shape of the official file, {array.shape}, but not its content",
-            "fetch it again; for other images of this shape make a minet.data.Dataset",
+            "fetch it again; for other images of this shape, make a minet.data.Dataset",
         )
 
 
@@ -197,20 +197,22 @@ def _check_split(name: str, split: str) -> None:
 
 def _dataset(name: str, images: Bytes, labels: Bytes, limit: int | None, **settings: Any) -> Dataset:
     if limit is not None and (not is_whole(limit) or limit < 1):
-        raise DataError(f"{name}: limit={limit!r} leaves no image", "give 1 at least, or None for all")
+        raise DataError(
+            f"{name}: limit must be a whole number of at least 1, got {limit!r}", "None for all images"
+        )
     return Dataset(images[:limit], labels[:limit], classes=10, name=name, **settings)
 
 
 def _root() -> Path:
-    """The folder that MINET_DATA names; by default the user's cache, which need not exist yet."""
+    """The folder named by MINET_DATA; by default the user's cache, which may not exist yet."""
     named = os.environ.get("MINET_DATA")
     if not named:
-        import pooch  # here, as few runs need it
+        import pooch  # here, because few runs need it
 
         return Path(pooch.os_cache("minet"))
     root = Path(named).expanduser()
     if not root.is_dir():
-        raise DataError(f"{root}: no such data folder", "correct --data-dir or MINET_DATA, or create it")
+        raise DataError(f"{root}: no such data folder", "fix --data-dir or MINET_DATA, or create the folder")
     return root
 
 
@@ -219,34 +221,34 @@ def _find(folders: list[Path], *names: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _download(url: str, md5: str, into: Path, looked: list[Path]) -> Path:
-    """Fetch a file, known by its hash, that is in none of the folders `looked`."""
+def _download(url: str, md5: str, into: Path, searched: list[Path]) -> Path:
+    """Download a file that is in none of the `searched` folders, and check its hash."""
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")  # else it says on standard error what the error below says better
+    pooch.get_logger().setLevel("WARNING")  # otherwise it logs what the error below reports better
     name, new = url.rpartition("/")[2], [path for path in (into, *into.parents) if not path.exists()]
-    if sys.stderr.isatty():  # minutes may pass
+    if sys.stderr.isatty():  # it may take minutes
         print(f"downloading {url} to {into}", file=sys.stderr)
     try:
         return Path(pooch.retrieve(url, f"md5:{md5}", fname=name, path=into))
-    except (OSError, ValueError) as error:  # the network or the disk; the hash
+    except (OSError, ValueError) as error:  # OSError: network or disk; ValueError: wrong hash
         with contextlib.suppress(OSError):
             for path in new:
-                path.rmdir()  # which refuses a folder that holds something
+                path.rmdir()  # fails if the folder is not empty
         raise DataError(
-            f"{name} is not here and could not be downloaded\n"
-            f"  looked in: {', '.join(map(str, looked))}\n"
+            f"{name} was not found and could not be downloaded\n"
+            f"  looked in: {', '.join(map(str, searched))}\n"
             f"  tried: {url}\n"
             f"  {type(error).__name__}: {error}",
-            "get it by other means and name its folder with --data-dir or MINET_DATA",
+            "get it by other means and give its folder with --data-dir or MINET_DATA",
         ) from error
 
 
 def _unpack_cifar10(archive: Path) -> None:
-    """Write the archive's data files into a folder beside it.
+    """Unpack the archive's data files into a folder next to it.
 
-    Members are read by names of ours and written under names of ours, so that whatever paths and links an
-    archive holds, nothing lands elsewhere.
+    Members are read and written only under known names, so nothing lands elsewhere, whatever paths and links
+    the archive holds.
     """
     folder = archive.parent / CIFAR10_FOLDER
     try:
@@ -256,12 +258,12 @@ def _unpack_cifar10(archive: Path) -> None:
                 member = tar.extractfile(f"{CIFAR10_FOLDER}/{name}")
                 if member is None:
                     raise KeyError(f"{name} is not a file")
-                part = folder / f"{name}.part"  # renamed once whole: an interrupted run leaves no short file
+                part = folder / f"{name}.part"  # renamed once complete: an interruption leaves no short file
                 with part.open("wb") as out:
                     shutil.copyfileobj(member, out)
                 part.replace(folder / name)
     except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
         raise DataError(
             f"{archive}: cannot be unpacked: {error}",
-            "if it is damaged, delete it and run again; if the folder is read-only, name another",
+            "if it is damaged, delete it and run again; if the folder is read-only, choose another",
         ) from error

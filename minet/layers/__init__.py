@@ -18,7 +18,7 @@ def stems() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name == "__all__":  # what `from minet.layers import *` takes
         return __dir__()
-    # A layer's class is found by the stem of its name, so that a new file needs no list to stand in.
+    # A layer's class is found by the stem of its name, so a new file need not be listed anywhere.
     stem = stem_of(name) if name[:1].isupper() else name
     if stem not in stems():
         raise AttributeError(f"minet.layers has no {name!r}; there is no file {stem}.py")

@@ -12,9 +12,9 @@ from minet.core.window import Window, bands
 
 
 class AvgPool(Layer):
-    """``y = mean of x over the part of the window inside the image``; each of its cells gets ``dy / cells``.
+    """``y = mean of x over the part of the window inside the image``; each pixel of it gets ``dy / pixels``.
 
-    Padding is left out of the mean: at an edge it has fewer terms.
+    Padding does not count: at an edge the mean has fewer terms.
 
     Parameters
     ----------
@@ -25,26 +25,26 @@ class AvgPool(Layer):
     pad : int or (int, int)
         Pixels on each side; less than the window.
 
-    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, Q alike; without a
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q; without a
     window to ``(C, 1, 1)``.
 
     Raises
     ------
     LayerError
-        If a setting is not made of whole numbers in its range, if the window does not fit the input, or if
-        a stride or pad is given without a window.
+        If a setting is not whole or out of its range, if the window does not fit the input, or if a stride or
+        pad is given without a window.
     """
 
     def __init__(self, window: Any = None, stride: Any = None, pad: Any = 0) -> None:
         if window is None and (stride is not None or np.any(pad)):
             raise self.error(
                 f"a stride or pad needs a window, got stride={stride!r}, pad={pad!r}",
-                "AvgPool() is the mean over the whole image; AvgPool(3, stride=2) has windows",
+                "AvgPool() averages the whole image; AvgPool(3, stride=2) has windows",
             )
         self.window = None if window is None else Window.pool(self, window, stride, pad)
 
     def window_on(self, in_shape: Shape) -> Window:
-        """The window on an input of this shape, ``(C, H, W)`` or more."""
+        """The window on an input of this shape, ``(C, H, W)`` or longer."""
         H, W = in_shape[1:3]
         return self.window or Window((H, W), (H, W), (0, 0))
 
@@ -75,7 +75,7 @@ class AvgPool(Layer):
             self._march("avg_pool_bprop", dx, steps, dy=dy, dx=dx, beta=beta)
 
     def _march(self, name: str, image: Array, rows: int, **values: Any) -> None:
-        """Launch a kernel that marches down each column of the image, in bands of the rows."""
+        """Launch a kernel that marches down each column of the image, in bands of rows."""
         C, _, width, N = image.shape
         cut = bands(C * width * N // 4, rows, self.window_on(self.bound_shapes[0]).reach[0])
         self.be.launch(self, name, width * N, C * cut, bands=cut, **values)

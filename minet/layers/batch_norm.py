@@ -1,4 +1,4 @@
-"""BatchNorm: every channel with mean 0 and variance 1, then a scale and a shift to learn."""
+"""BatchNorm: each channel brought to mean 0 and variance 1, then a learned scale and shift."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from minet.core.layer import Array, Layer, Param, Shape, State
 from minet.core.settings import is_real
 
-# On a GPU a channel's sums are added up in shares of CHUNK elements or more, each by a block of threads.
+# On a GPU, blocks of threads sum a channel in shares of at least CHUNK elements.
 CHUNK, SHARES, THREADS = 1 << 11, 128, 256
 
 
@@ -16,19 +16,19 @@ class BatchNorm(Layer):
     """``y = gamma * (x - mean) / sqrt(var + eps) + shift`` for each channel.
 
     In training, mean and variance are those of the batch, over H, W and N; the variance is the biased one.
-    Otherwise they are the running ones, which training gathers, in Keras's convention::
+    In evaluation they are the running ones, which training updates, in Keras's convention::
 
         running <- momentum * running + (1 - momentum) * batch
 
-    with the batch's unbiased variance, as in PyTorch (whose momentum is 1 minus this one); of a single
-    element the variance is 0. Statistics that are not finite are not gathered.
+    with the batch's unbiased variance, as in PyTorch (whose momentum is 1 minus this one). The variance of a
+    single element is 0. Statistics that are not finite are ignored.
 
     Parameters
     ----------
     momentum : float
-        What the running statistics keep at each step, in [0, 1).
+        The share that running statistics keep at each step, in [0, 1).
     eps : float
-        Added to the variance, above 0.
+        Added to the variance; above 0.
 
     Shapes: ``(C, H, W)`` to ``(C, H, W)``; `gamma`, `shift`, `running_mean` and `running_var` are ``(C,)``.
     Weight decay applies to none of them.
@@ -43,7 +43,7 @@ class BatchNorm(Layer):
     Ioffe & Szegedy, "Batch normalization", ICML 2015, arXiv 1502.03167.
     """
 
-    renamed = {"beta": "shift"}  # as the contract's beta is another thing
+    renamed = {"beta": "shift"}  # the contract's beta means something else
 
     def __init__(self, momentum: float = 0.9, eps: float = 1e-5) -> None:
         if not is_real(momentum) or not 0 <= momentum < 1:
@@ -114,7 +114,7 @@ class BatchNorm(Layer):
         return max(1, min(SHARES, x[0].size // CHUNK))
 
     def _launch(self, kernel: str, x: Array, blocks: int, **values: Any) -> None:
-        """Launch a kernel of batch_norm.cu on a row of blocks for each channel."""
+        """Launch a kernel of batch_norm.cu, with a row of blocks for each channel."""
         size, block = blocks * THREADS, (THREADS, 1, 1)
         self.be.launch(self, f"batch_norm_{kernel}", size, len(x), block=block, x=x, **values)
 

@@ -12,7 +12,7 @@ from minet.core.layer import Array, Init, Layer, Param, Shape, State
 from minet.core.settings import is_whole
 from minet.core.window import Window, pair
 
-BLOCK = 1 << 16  # elements of unrolled windows for a sample: at N = 128 in float32 32 MiB
+BLOCK = 1 << 16  # elements of unrolled windows per sample: 32 MiB at N = 128 in float32
 
 
 class Conv(Layer):
@@ -26,7 +26,7 @@ class Conv(Layer):
     maps : int
         K, the number of output maps.
     window : int or (int, int)
-        R and S in pixels, (vertical, horizontal), as in all settings that take two.
+        R and S in pixels, (vertical, horizontal), like all settings that take two.
     stride : int or (int, int)
         Pixels from one window to the next.
     pad : int or (int, int)
@@ -34,9 +34,9 @@ class Conv(Layer):
     dilation : int or (int, int)
         Pixels from one tap of the window to the next.
     bias : bool
-        Whether there is a b.
+        Whether to add b.
     init : float, array_like or callable, optional
-        First value of w, by default ``He()``. b starts at 0.
+        Initial value of w, by default ``He()``. b starts at 0.
 
     Learns ``w`` (K, C, R, S) and ``b`` (K,), which has no weight decay.
 
@@ -49,10 +49,10 @@ class Conv(Layer):
 
     Notes
     -----
-    A matrix product of w and the windows of x. On the cpu the product reads the windows where they are
-    (``kernels/gemm.py``); elsewhere im2col unrolls them first (Chellapilla, Puri, Simard, "High performance
-    convolutional neural networks for document processing", 2006), in blocks of output rows, so that memory is
-    bounded whatever the size of the image. A 1x1 window with stride 1 multiplies x itself.
+    A matrix product of w and the windows of x. On the cpu the product reads the windows in place
+    (``minet/loops/conv/gemm.py``); elsewhere im2col unrolls them first (Chellapilla, Puri, Simard, "High
+    performance convolutional neural networks for document processing", 2006), in blocks of output rows, so
+    memory is bounded whatever the size of the image. A 1x1 window with stride 1 multiplies x itself.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Conv(Layer):
         init: float | np.ndarray | Init | None = None,
     ) -> None:
         if not is_whole(maps) or maps < 1:
-            raise self.error(f"maps must be a whole number of at least 1, got {maps!r}", "give maps=64")
+            raise self.error(f"maps must be a whole number of at least 1, got {maps!r}", "use maps=64")
         if not isinstance(bias, bool):
             raise self.error(f"bias must be True or False, got {bias!r}")
         self.maps = int(maps)
@@ -122,10 +122,10 @@ class Conv(Layer):
         _, P, Q = out_shape
         rows = min(P, max(1, BLOCK // (taps * Q)))
         blocks = -(-P // rows)
-        return taps, -(-P // blocks)  # rows shared out evenly
+        return taps, -(-P // blocks)  # rows spread evenly
 
     def _blocks(self, x: Array, y: Array) -> Iterator[tuple[tuple[int, int], slice, Array]]:
-        """Output rows, the columns that they take in a matrix, and the windows of x there (taps, columns)."""
+        """Yield output rows, their columns in a matrix, and the windows of x there (taps, columns)."""
         taps, step = self._block(x.shape[:3], y.shape[:3])
         _, P, Q, N = y.shape
         for p in range(0, P, step):

@@ -9,15 +9,15 @@ from minet.core.settings import is_real
 
 
 class Dropout(Layer):
-    """In training each element is 0 with probability `rate`, else ``x / (1 - rate)``; otherwise x as it is.
+    """In training each element is 0 with probability `rate`, else ``x / (1 - rate)``; in evaluation y is x.
 
-    ``dx = dy * mask / (1 - rate)``. The mask is drawn by counter (`minet.rng`): another one at each training
-    step, the same one for the same seed, path and step on every backend.
+    ``dx = dy * mask / (1 - rate)``. The mask is drawn by counter (`minet.rng`): a new one at each training
+    step, and the same one on every backend for the same seed, path and step.
 
     Parameters
     ----------
     rate : float
-        Probability to drop, in [0, 1); taken down to a multiple of 2^-32.
+        Probability of dropping an element, in [0, 1); rounded down to a multiple of 2^-32.
 
     Shapes: ``(C, H, W)`` to ``(C, H, W)``.
 
@@ -36,10 +36,10 @@ class Dropout(Layer):
     def __init__(self, rate: float) -> None:
         if not is_real(rate) or not 0 <= rate < 1:
             raise self.error(
-                f"rate must be a number in [0, 1), got {rate!r}", "the probability to drop: Dropout(0.5)"
+                f"rate must be a number in [0, 1), got {rate!r}", "the probability of dropping: Dropout(0.5)"
             )
         self.rate = float(rate)
-        self.threshold = int(rate * 2**32)  # of a 32-bit word; rounded down it always is one itself
+        self.threshold = int(rate * 2**32)  # for 32-bit words; rounded down, it always fits one
         self.scale = 1 / (1 - self.rate)
 
     def out_shape(self, in_shape: Shape) -> Shape:

@@ -1,4 +1,4 @@
-"""GaussianPool: pooling under Gaussian windows whose means and widths are learnt."""
+"""GaussianPool: pooling under Gaussian windows with learned means and widths."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from minet.core.layer import Array, Layer, Param, Shape, State
 from minet.core.window import Window, bands
 
-SMALLEST = 0.3  # px; under a narrower window the gradient of the mean vanishes
-THREADS = 256  # of a block on a GPU
-HELD = 40 << 10  # bytes of tables in a block's shared memory, at most
-LEARNT = {"mean": "mean", "sigma": "log_sigma"}  # parameters, by the names of their settings
+SMALLEST = 0.3  # px; under a narrower Gaussian the gradient of the mean vanishes
+THREADS = 256  # per block on a GPU
+HELD = 40 << 10  # most bytes of tables in a block's shared memory
+LEARNED = {"mean": "mean", "sigma": "log_sigma"}  # parameters, by the names of their settings
 
 
 class GaussianPool(Layer):
-    """Weighted sums over windows; the weights are a Gaussian, of which mean and width are learnt.
+    """Weighted sums over windows; the weights are a Gaussian with learned mean and width.
 
     Kernel j on channel c weighs the pixel at (r, s) from the window's centre by
-    ``w ~ exp(-(r-my)^2 / (2 sy^2) - (s-mx)^2 / (2 sx^2))`` and writes ``y[j*C + c]``. So a layer of J kernels
-    equals ``Concat`` of J layers of one, but reads x once. Near the image's border the weights are normalised
-    over the part of the window inside, position by position, and the gradients are those of just that.
+    ``w ~ exp(-(r-my)^2 / (2 sy^2) - (s-mx)^2 / (2 sx^2))`` and writes ``y[j*C + c]``. A layer of J kernels
+    thus equals ``Concat`` of J layers of one, but reads x once. Near the image's border the weights are
+    normalised over the part of the window inside, position by position, and the gradients are exact for that.
 
     Parameters
     ----------
@@ -32,27 +32,27 @@ class GaussianPool(Layer):
     kernels : int
         J, the number of Gaussians on each channel.
     mean, sigma : float, (y, x), array (J, 2) or array (C, J, 2), optional
-        First values in pixels: means from the window's centre, down and right, and standard deviations of at
-        least 0.3; a pair is one (y, x) for all kernels. By default a lone kernel is centred, its sigma a
-        quarter of the window; several have sigmas from an eighth to a half of it, and means a sixteenth of it
-        off the centre in different directions.
+        Initial values in pixels: means from the window's centre, down and right, and standard deviations of
+        at least 0.3. A pair is one (y, x) for all kernels. By default a single kernel is centred, with sigma
+        a quarter of the window; several have sigmas from an eighth to half of it, and means a sixteenth of it
+        off centre, in different directions.
     learn : bool, or some of {"mean", "sigma"}
-        What the solver may change. The rest stays in checkpoints, with lr 0 and a gradient of 0.
+        What the solver may change. The rest is still saved in checkpoints, with lr 0 and gradient 0.
     per_channel : bool
-        Whether each channel has kernels of its own, or all channels share them.
+        Whether each channel has its own kernels, or all channels share them.
     normalize : {"sum", "l2", "none"}
-        The weights sum to one; or their squares do, each weight the square root of that of "sum"; or they are
-        the bare exponentials.
+        "sum": the weights sum to one. "l2": their squares do, each weight being the square root of that of
+        "sum". "none": they are the bare exponentials.
     edge : {"exact", "zero"}
-        "zero" normalises over the whole window and takes pixels outside as 0, as a convolution would.
+        "zero" normalises over the whole window and counts pixels outside as 0, as a convolution would.
 
-    Shapes: ``(C, H, W)`` to ``(J*C, P, Q)``. Learnt: ``mean`` and ``log_sigma``, each ``(C or 1, J, 2)`` in
+    Shapes: ``(C, H, W)`` to ``(J*C, P, Q)``. Learned: ``mean`` and ``log_sigma``, each ``(C or 1, J, 2)`` in
     the order (y, x), without weight decay.
 
     Raises
     ------
     LayerError
-        If a setting is out of range, the window does not fit the image, or first values do not fit C.
+        If a setting is out of range, the window does not fit the image, or initial values do not fit C.
 
     Notes
     -----
@@ -83,7 +83,7 @@ class GaussianPool(Layer):
         if isinstance(kernels, bool) or not isinstance(kernels, (int, np.integer)) or kernels < 1:
             raise self.error(f"kernels must be a whole number of at least 1, got {kernels!r}")
         self.kernels, self.per_channel = int(kernels), per_channel
-        self.normalize, self.edge, self.learn = normalize, edge, self._learnt(learn)
+        self.normalize, self.edge, self.learn = normalize, edge, self._learned(learn)
         for name, choices in (
             ("per_channel", (True, False)),
             ("normalize", ("sum", "l2", "none")),
@@ -98,20 +98,20 @@ class GaussianPool(Layer):
         if self.sigma.min() < SMALLEST:
             raise self.error(
                 f"sigma must be at least {SMALLEST} px, got {self.sigma.min():g}",
-                "a narrower Gaussian picks a single pixel, and could not learn its mean",
+                "a narrower Gaussian picks a single pixel and cannot learn its mean",
             )
 
-    def _learnt(self, learn: Any) -> tuple[str, ...]:
+    def _learned(self, learn: Any) -> tuple[str, ...]:
         if isinstance(learn, bool):
-            return tuple(LEARNT) if learn else ()
+            return tuple(LEARNED) if learn else ()
         names = (learn,) if isinstance(learn, str) or not isinstance(learn, Iterable) else tuple(learn)
-        if not all(name in tuple(LEARNT) for name in names):
-            raise self.error(f"learn must be True, False or some of {', '.join(LEARNT)}, got {learn!r}")
-        return tuple(name for name in LEARNT if name in names)
+        if not all(name in tuple(LEARNED) for name in names):
+            raise self.error(f"learn must be True, False or some of {', '.join(LEARNED)}, got {learn!r}")
+        return tuple(name for name in LEARNED if name in names)
 
     def _first(self, name: str, value: Any) -> np.ndarray:
-        """First values as (J, 2) or (C, J, 2)."""
-        hint = f"give {name}=1.5, (y, x), or an array of shape (kernels, 2) or (C, kernels, 2)"
+        """Initial values as (J, 2) or (C, J, 2)."""
+        hint = f"use {name}=1.5, (y, x), or an array of shape (kernels, 2) or (C, kernels, 2)"
         try:
             values, shape = np.array(value, dtype=float), (self.kernels, 2)
         except (TypeError, ValueError):
@@ -119,7 +119,7 @@ class GaussianPool(Layer):
         if values.shape in ((), (2,)):
             values = np.broadcast_to(values, shape)
         if values.ndim not in (2, 3) or values.shape[-2:] != shape:
-            raise self.error(f"{name} of shape {values.shape} does not fit {self.kernels} kernels", hint)
+            raise self.error(f"{name} of shape {values.shape} does not fit kernels={self.kernels}", hint)
         if not np.isfinite(values).all():
             raise self.error(f"{name} must be finite, got {value!r}")
         return values
@@ -128,7 +128,7 @@ class GaussianPool(Layer):
         sets = in_shape[0] if self.per_channel else 1
         for name, values in (("mean", self.mean), ("sigma", self.sigma)):
             if values.ndim == 3 and len(values) not in (1, sets):
-                whose = f"{sets} channels" if self.per_channel else "the one set that channels share"
+                whose = f"{sets} channels" if self.per_channel else "the one set that all channels share"
                 raise self.error(f"{name} of shape {values.shape} does not fit {whose}")
         return (self.kernels * in_shape[0], *self.window.out_hw(self, in_shape))
 
@@ -152,7 +152,7 @@ class GaussianPool(Layer):
             return
         (C, H, W, N), P = x.shape, dy.shape[1]
         axes, bands, transposed = self._tables_on(x)
-        # A channel is one thread's work, unless there are few or its delta would not stay in cache.
+        # One thread per channel, unless channels are few or a channel's delta would not stay in cache.
         wanted = max(8 // C, self.kernels * P * W * N * x.itemsize >> 20)
         blocks = max(1, min(wanted, H // (2 * self.window.size[0])))
         dws = [np.zeros((blocks, *band.w.shape)) for band in bands]
@@ -162,10 +162,10 @@ class GaussianPool(Layer):
             slopes = weights.slopes(axis.weights(dw.sum(0)))
             for name in self.learn:
                 slope = slopes[name].reshape(C, self.kernels)
-                self.g[LEARNT[name]][..., i] += slope if self.per_channel else slope.sum(0)
+                self.g[LEARNED[name]][..., i] += slope if self.per_channel else slope.sum(0)
 
     def _tables_on(self, x: Array) -> tuple[list[Any], list[Any], list[Any]]:
-        """Geometry and weights along both axes, bands and transposes: made anew when parameters move."""
+        """Geometry and weights along both axes, bands and transposes; rebuilt when parameters change."""
         key = x.shape[:3], x.dtype, self.p.mean.tobytes(), self.p.log_sigma.tobytes()
         if key != self._kept[0]:
             axes = self._axes(x)
@@ -195,12 +195,12 @@ class GaussianPool(Layer):
             "EXACT": int(self.edge == "exact"),
             "LANES": 2,
             "APART": int(self.kernels * self._table() * 4 > HELD),
-            # Blocks on a multiprocessor: more of them hide memory's latency, as far as registers go.
+            # Blocks per multiprocessor: more of them hide memory latency, as far as registers allow.
             "RESIDENT": 2 if self.window.size[0] <= 11 and self.window.reach[1] <= 6 else 1,
         }
 
     def _table(self) -> int:
-        """Numbers in one kernel's tables: three for each tap of each different window, along both axes."""
+        """Numbers in one kernel's tables: three for each tap of each distinct window, along both axes."""
         places = [
             (2 * -(-pad // stride) + 1 + axis) * -(-taps // 4) * 4
             for axis, (taps, stride, pad) in enumerate(zip(*self.window[:3], strict=True))
@@ -223,7 +223,7 @@ class GaussianPool(Layer):
         if self.constants()["APART"]:
             sets = (C if self.per_channel else 1) * self.kernels
             state["tables"] = State((sets * self._table(),), per_sample=False)
-        if self.learn:  # four sums of each block, of which N samples take at most 2N times what one takes
+        if self.learn:  # four sums per block; N samples take at most 2N times the blocks of one
             blocks = math.prod(self._grid(C, H, W, 1, self.window.size[0])[0])
             state["parts"] = State((2 * 4 * self.kernels * blocks,), scratch=True)
         return state
@@ -242,22 +242,21 @@ class GaussianPool(Layer):
         self._launch("bprop", grid, block, x=x, dy=dy, dx=dx, beta=beta, parts=parts)
         if parts is not None:
             sums = 2 * self.p.mean.size
-            wanted = {f"d{n}": self.g[n] if of in self.learn else None for of, n in LEARNT.items()}
+            wanted = {f"d{n}": self.g[n] if of in self.learn else None for of, n in LEARNED.items()}
             blocks = 4 * self.kernels * math.prod(grid) // sums
             self.be.launch(
-                self, "gaussian_pool_slopes", x.size, grid=(sums, 1, 1), block=(THREADS, 1, 1), x=x,
+                self, "gaussian_pool_slopes", grid=(sums, 1, 1), block=(THREADS, 1, 1), x=x,
                 parts=parts, blocks=blocks, **wanted,
             )  # fmt: skip
 
     def _launch(self, phase: str, grid: Shape, block: Shape, **values: Any) -> None:
-        """One pass over the images, after the tables if they are made apart."""
+        """Launch one pass over the images, after one for the tables if a block cannot hold them."""
         values |= {"shared_sets": not self.per_channel, "tables": None}
         if "tables" in self.s:
             sets, values["tables"] = self.p.mean.size // 2, self.s.tables
             size = sets * self._table()
             self.be.launch(self, "gaussian_pool_weights", size, sets=sets, **values)
-        size = values["x"].size
-        self.be.launch(self, f"gaussian_pool_{phase}", size, grid=grid, block=block, **values)
+        self.be.launch(self, f"gaussian_pool_{phase}", grid=grid, block=block, **values)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
@@ -270,7 +269,7 @@ class GaussianPool(Layer):
 
 
 def spread(kernels: int, window: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Default means and sigmas (J, 2), all apart: kernels that start alike may stay alike."""
+    """Default means and sigmas (J, 2), all different: kernels that start alike may stay alike."""
     size, j = np.array(window, dtype=float), np.arange(kernels)[:, None]
     if kernels == 1:
         mean, sigma = np.zeros((1, 2)), size[None] / 4

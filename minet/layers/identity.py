@@ -1,4 +1,4 @@
-"""Identity: x as it is, for a branch that passes its input on."""
+"""Identity: x unchanged, for a branch that passes its input through."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ class Linear(Layer):
     units : int
         The number of outputs.
     bias : bool
-        Whether there is a b.
+        Whether to add b.
     init : float, array_like or callable, optional
-        First value of w, by default ``He()``. b starts at 0.
+        Initial value of w, by default ``He()``. b starts at 0.
 
     Learns ``w`` (units, C*H*W) and ``b`` (units,), which has no weight decay.
 
@@ -35,7 +35,7 @@ class Linear(Layer):
 
     def __init__(self, units: int, bias: bool = True, init: float | np.ndarray | Init | None = None) -> None:
         if not is_whole(units) or units < 1:
-            raise self.error(f"units must be a whole number of at least 1, got {units!r}", "give units=10")
+            raise self.error(f"units must be a whole number of at least 1, got {units!r}", "use units=10")
         if not isinstance(bias, bool):
             raise self.error(f"bias must be True or False, got {bias!r}")
         self.units, self.bias = int(units), bias

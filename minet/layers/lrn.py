@@ -8,13 +8,13 @@ from typing import Any
 from minet.core.layer import Array, Layer, Shape
 from minet.core.settings import is_real, is_whole
 
-THREADS = 1 << 18  # that a GPU should have, by slabs of maps where there are too few columns
+THREADS = 1 << 18  # enough to keep a GPU busy: with too few columns, maps are cut into slabs
 
 
 class LRN(Layer):
     """``y = x * s**-beta`` with ``s = k + alpha/size * (sum of x^2 over `size` neighbouring maps)``.
 
-    The maps around map c are ``c - size//2 .. c + (size-1)//2``: of an even number, one more before c than
+    The maps around map c are ``c - size//2 .. c + (size-1)//2``: if size is even, one more before c than
     after, as in PyTorch. Maps that do not exist count as 0. `alpha` is divided by `size`, as in Caffe and
     PyTorch; the paper does not.
 
@@ -25,7 +25,7 @@ class LRN(Layer):
     alpha : float
         At least 0.
     beta : float
-        The exponent; 0.75 is much the fastest.
+        The exponent; 0.75 is by far the fastest.
     k : float
         Above 0.
 
@@ -50,7 +50,7 @@ class LRN(Layer):
         if alpha < 0 or k <= 0:
             raise self.error(
                 f"alpha must be at least 0 and k above 0, got alpha={alpha!r}, k={k!r}",
-                "k + alpha/size * (sum of squares) must stay above 0, as a power is taken of it",
+                "k + alpha/size * (sum of squares) must stay above 0: LRN takes a power of it",
             )
         self.size, self.alpha, self.beta, self.k = int(size), float(alpha), float(beta), float(k)
 

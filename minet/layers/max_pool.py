@@ -12,7 +12,7 @@ from minet.core.window import Window
 class MaxPool(Layer):
     """``y = max of x over the window``; the delta goes to where the maximum was.
 
-    Of equal values the first, row by row, is the maximum. A NaN in the window comes out, as in PyTorch.
+    Of equal values the first, row by row, is the maximum. A NaN in the window is the output, as in PyTorch.
     Padding is never the maximum.
 
     Parameters
@@ -24,13 +24,13 @@ class MaxPool(Layer):
     pad : int or (int, int)
         Pixels on each side; less than the window.
 
-    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, Q alike. State
-    ``argmax``, ``(C, P, Q, N)``: the maximum's place r*S + s in its window, uint8 while R*S + 1 fits.
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q. State
+    ``argmax``, ``(C, P, Q, N)``: the maximum's position r*S + s in its window, uint8 if R*S + 1 fits.
 
     Raises
     ------
     LayerError
-        If a setting is not made of whole numbers in its range, or the window does not fit the input.
+        If a setting is not whole or out of its range, or the window does not fit the input.
     """
 
     def __init__(self, window: Any, stride: Any = None, pad: Any = 0) -> None:

@@ -10,20 +10,20 @@ from numpy.typing import ArrayLike
 
 from minet.core.layer import Array, Init, Layer, Param, Shape, State
 
-BLOCKS = 32  # of threads for a channel at most, each with a sum of its own
+BLOCKS = 32  # most blocks of threads per channel, one partial sum each
 
 
 class PReLU(Layer):
-    """``f(x) = x if x > 0 else a*x``, with a slope `a` to learn for each channel.
+    """``f(x) = x if x > 0 else a*x``, with a learned slope `a` for each channel.
 
     ``dx = dy * (1 if x > 0 else a)``: at ``x = 0`` it is ``a*dy``, as in PyTorch. ``da`` is the sum of
-    ``dy*x`` over all ``x <= 0``. As in the paper, weight decay does not apply to `a`: it would make PReLU
-    a ReLU.
+    ``dy*x`` over all ``x <= 0``. As in the paper, weight decay does not apply to `a`: it would turn PReLU
+    into ReLU.
 
     Parameters
     ----------
     init : float, array_like or callable
-        First value of `a`.
+        Initial value of `a`.
     shared : bool
         One slope for all channels.
 
@@ -86,9 +86,7 @@ class PReLU(Layer):
         blocks = max(1, min(BLOCKS, H * W * N >> 12))
         sums = self.s.sums.reshape(-1)[: C * blocks]
         grid, block = (blocks, min(C, 1 << 15), 1), (256, 1, 1)
-        self.be.launch(
-            self, "prelu_bprop", x.size, grid=grid, block=block, x=x, dy=dy, dx=dx, sums=sums, beta=beta
-        )
+        self.be.launch(self, "prelu_bprop", grid=grid, block=block, x=x, dy=dy, dx=dx, sums=sums, beta=beta)
         self.be.sum_rows(sums.reshape(self.p.a.size, -1), self.g.a, beta=1.0)
 
     @classmethod

@@ -10,7 +10,7 @@ from minet.core.layer import Array, Layer, Shape
 class ReLU(Layer):
     """``f(x) = max(x, 0)``; ``dx = dy`` where ``x > 0``, else 0, at ``x = 0`` too.
 
-    Shapes: ``(C, H, W)`` to ``(C, H, W)``. A NaN comes out as a NaN.
+    Shapes: ``(C, H, W)`` to ``(C, H, W)``. A NaN stays a NaN.
 
     References
     ----------

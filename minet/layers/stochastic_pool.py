@@ -1,4 +1,4 @@
-"""StochasticPool: a value of each window, drawn with a probability in proportion to it."""
+"""StochasticPool: one value of each window, drawn with a probability proportional to it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from minet.core.window import Window
 
 
 class StochasticPool(Layer):
-    """In training ``y = a[l]``, l drawn with probability ``a[l] / sum a``; otherwise ``y = sum a^2 / sum a``.
+    """In training ``y = a[l]``, l drawn with probability ``a[l] / sum a``; else ``y = sum a^2 / sum a``.
 
-    a is ``max(x, 0)`` over the window: the layer belongs after a ReLU, and a negative value weighs 0. The
-    delta goes to the drawn position alone. In evaluation, y is the mean over all draws, and bprop is its own
-    derivative, ``dy * (2 a[l] - y) / sum a``. Padding is never drawn. The draw is made by counter
-    (`minet.rng`): another one at each training step, the same one for the same seed, path and step on every
-    backend, with any number of threads.
+    a is ``max(x, 0)`` over the window: the layer belongs after a ReLU, and a negative value has weight 0. The
+    delta goes to the drawn position alone. In evaluation, y is the mean over all draws, and bprop is the
+    derivative of that, ``dy * (2 a[l] - y) / sum a``. Padding is never drawn. The draw is made by counter
+    (`minet.rng`): a new one at each training step, and the same one on every backend, with any number of
+    threads, for the same seed, path and step.
 
-    A window with no positive value gives 0 and passes no delta. One whose sum is not finite (a NaN,
-    +infinity, an overflow) gives NaN, so that the training loop notices.
+    A window without positive values gives 0 and passes no delta. If the sum is not finite (a NaN, +infinity,
+    an overflow), y is NaN, so that the training loop notices.
 
     Parameters
     ----------
@@ -30,14 +30,14 @@ class StochasticPool(Layer):
     pad : int or (int, int)
         Pixels on each side; less than the window.
 
-    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, Q alike. State
-    ``picked``, ``(C, P, Q, N)``: the drawn place r*S + s in its window, or R*S for none; uint8 while
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q. State
+    ``picked``, ``(C, P, Q, N)``: the drawn position r*S + s in its window, or R*S for none; uint8 if
     R*S + 1 fits.
 
     Raises
     ------
     LayerError
-        If a setting is not made of whole numbers in its range, or the window does not fit the input.
+        If a setting is not whole or out of its range, or the window does not fit the input.
 
     References
     ----------
@@ -58,23 +58,23 @@ class StochasticPool(Layer):
         return self.window.constants() | {"LANES": self.window.lanes}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.loops import stochastic_pool as kernels
+        from minet.loops import stochastic_pool as loops
 
         if train:
             draw = self.key, self.clock.step
-            kernels.stochastic_pool_fprop(x, y, self.s.picked, *self.window[:3], beta, *draw)
+            loops.stochastic_pool_fprop(x, y, self.s.picked, *self.window[:3], beta, *draw)
         else:
-            kernels.stochastic_pool_mean_fprop(x, y, *self.window[:3], beta)
+            loops.stochastic_pool_mean_fprop(x, y, *self.window[:3], beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.loops import stochastic_pool as kernels
+        from minet.loops import stochastic_pool as loops
 
         if dx is None:
             return
         if self.train:
-            kernels.stochastic_pool_bprop(dy, dx, self.s.picked, *self.window[:3], beta)
+            loops.stochastic_pool_bprop(dy, dx, self.s.picked, *self.window[:3], beta)
         else:
-            kernels.stochastic_pool_mean_bprop(x, dy, dx, *self.window[:3], beta)
+            loops.stochastic_pool_mean_bprop(x, dy, dx, *self.window[:3], beta)
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         name = "stochastic_pool_fprop" if train else "stochastic_pool_mean_fprop"
@@ -90,7 +90,7 @@ class StochasticPool(Layer):
             self.be.launch(self, "stochastic_pool_bprop", across * N, C * H, **values)
         else:
             name = "stochastic_pool_mean_bprop"
-            # By a thread for each element, not for LANES of them.
+            # The launch divides by LANES, but this kernel takes a thread for each element.
             self.be.launch(self, name, self.window.lanes * W * N, C * H, x=x, dy=dy, dx=dx, beta=beta)
 
     @classmethod

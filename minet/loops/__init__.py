@@ -1,4 +1,4 @@
-"""The hot loops in Numba, one file for each layer, named by its stem. README.md has the conventions."""
+"""The hot loops in Numba, one file per layer, named by its stem; README.md has the conventions."""
 
 import contextlib
 import math
@@ -13,24 +13,24 @@ from numba import extending, get_num_threads, njit
 
 from minet.core.memory import LINE, aligned
 
-# Idle OpenMP threads spin for a fraction of a millisecond, from one layer's kernel to the next: to wake one
-# takes longer than a small kernel. Then they sleep: spinning ones keep the cores from the thread that reads
-# data, and from BLAS, where a layer multiplies in NumPy. Read when Numba starts its threads.
+# Idle OpenMP threads spin for a fraction of a millisecond, from one layer's kernel to the next: waking one
+# takes longer than a small kernel. Then they sleep, so that they do not keep cores from the thread that reads
+# data, and from BLAS, where a layer multiplies in NumPy. Numba reads these when it starts its threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # contract: fused multiply-add; reassoc: sums along N in SIMD lanes; nsz, arcp: cheap and harmless. Not nnan
-# or ninf: a NaN must come out as a NaN. The order of a sum is fixed at compile time, so bits repeat.
+# or ninf: a NaN must stay a NaN. The order of a sum is fixed at compile time, so bits repeat.
 MATH = {"contract", "reassoc", "nsz", "arcp"}
 
 kernel: Any = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath=MATH)
 parallel_kernel: Any = partial(kernel, parallel=True)
-intrinsic: Any = extending.intrinsic  # whose functions are called without their first parameter
+intrinsic: Any = extending.intrinsic  # its functions are called without their first parameter
 
 
 @kernel()
 def scratch(size, like):
-    """Uninitialised memory from a cache line on: SIMD loads that straddle two take half as long again."""
+    """Return uninitialised memory from a cache line on: SIMD loads across two take half as long again."""
     raw = np.empty(size + LINE, like.dtype)
     start = (-raw.ctypes.data) % LINE // raw.itemsize
     return raw[start : start + size]
@@ -40,9 +40,9 @@ buffers = threading.local()
 
 
 def workspace(size, dtype, shared=(0,)):
-    """Memory that all share, of that shape; and of a size for each worker, from a cache line on.
+    """Return memory of shape `shared` for all workers, `size` aligned elements for each, and their number.
 
-    It is kept: fresh pages cost more than their use.
+    The memory is kept for the next call: fresh pages cost more than their use.
     """
     workers, size, together = get_num_threads(), -(-size // LINE) * LINE, math.prod(shared)
     own = workers * size
@@ -53,7 +53,7 @@ def workspace(size, dtype, shared=(0,)):
     return memory[own:].reshape(shared), memory[:own].reshape(workers, size), workers
 
 
-# What kernels of other files inline.
+# Files with code that kernels of other files inline.
 SHARED = (
     "__init__.py",
     "arithmetic.py",
@@ -70,7 +70,7 @@ SHARED = (
 
 
 def forget_stale(folder: Path) -> None:
-    """Drop compiled kernels that are older than the code they share, of which Numba's cache knows nothing."""
+    """Delete compiled kernels older than the shared code, whose changes Numba's cache does not notice."""
     newest = max((folder / name).stat().st_mtime for name in SHARED)
     with contextlib.suppress(OSError):
         for index in folder.rglob("__pycache__/*.nbi"):

@@ -1,11 +1,11 @@
-"""What layers ask of a backend beside their own loops and matrix products: sums over the rows of a matrix.
+"""What layers need of a backend besides their own loops and matrix products: sums over a matrix's rows.
 
     sum_rows   out[i] <- beta*out[i] + sum over t of a[i, t]
 
-Order:    along the rows, in parts of LENGTH: one long sum would lose digits.
+Order:    along the rows, in parts of LENGTH: one long sum would lose precision.
 Parallel: over rows.
-Bytes:    an element is read once.
-Source:   textbook. Twin of arithmetic.cu; axpby and add_bias are NumPy's own.
+Bytes:    each element is read once.
+Source:   textbook. Twin of kernels/arithmetic.cu; axpby and add_bias are NumPy's own.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from numba import prange
 
 from minet.loops import kernel, parallel_kernel
 
-LENGTH = 512  # terms to a part of a sum
+LENGTH = 512  # terms in a part of a sum
 
 
 @kernel
@@ -22,9 +22,9 @@ def put(out, at, value, beta):
 
 
 def flat(matrix):
-    """The memory of a matrix from its first to its last element, and its strides in elements.
+    """Return a matrix's memory, from its first to its last element, and its strides in elements.
 
-    One-dimensional arrays are of one type, so that a kernel compiles but once for each dtype.
+    One-dimensional arrays have a single type, so a kernel compiles only once for each dtype.
     """
     if matrix.flags.c_contiguous:
         return matrix.reshape(-1), matrix.shape[1], 1
@@ -35,7 +35,7 @@ def flat(matrix):
 
 @parallel_kernel
 def sums(a, am, out, M, T, beta):
-    """``out[i] <- beta*out[i] + sum over t of a[i, t]``."""
+    """Compute ``out[i] <- beta*out[i] + sum over t of a[i, t]``."""
     for i in prange(M):
         total = 0.0
         for t0 in range(0, T, LENGTH):

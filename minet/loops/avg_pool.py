@@ -1,9 +1,9 @@
-"""Average pooling: y[c,p,q,n] = mean of x[c,h,w,n] over the part of the window of (p, q) inside the image.
+"""Average pooling: y[c,p,q,n] = mean of x[c,h,w,n] over the part of window (p, q) inside the image.
 
-Order:    that part is a rectangle, so the mean is one down the columns, then one along the row: R + S steps
-          for each output in place of R*S. Loops run along (w, n) or (q, n) first, then along n.
-Parallel: fprop over (c, p), bprop over (c, h). bprop gathers: each dx element has one owner, who adds the
-          shares of the windows that hold it, down and then along, in the order of p and of q.
+Order:    that part is a rectangle, so the mean is taken down the columns, then along the row: R + S steps for
+          each output instead of R*S. Loops run along (w, n) or (q, n) first, then along n.
+Parallel: fprop over (c, p), bprop over (c, h). bprop gathers: each dx element has one owner, which adds the
+          shares of the windows that contain it, down and then along, in the order of p and of q.
 Bytes:    3x3 stride 2, float32, for each x: 4 read and 1 written in fprop, the reverse in bprop; `column`
           stays in cache.
 Source:   textbook; padding is left out of the mean (count_include_pad=False elsewhere).
@@ -20,7 +20,7 @@ from minet.loops.window import covering, span
 
 @kernel()
 def shares(windows, window, stride, pad, size, like):
-    """For each window along an axis 1 / the positions that it holds."""
+    """Return, for each window along an axis, 1 / the number of positions inside the image."""
     share = np.empty(windows, like.dtype)
     for p in range(windows):
         start, end = span(p, window, stride, pad, size)
@@ -49,7 +49,7 @@ def avg_pool_fprop(x, y, window, stride, pad, beta):
 
 @parallel_kernel()
 def avg_pool_bprop(dy, dx, window, stride, pad, beta):
-    """dx <- beta*dx + dy / cells of each window that holds the position."""
+    """dx <- beta*dx + dy / size of each window that contains the position."""
     C, H, W, N = dx.shape
     _, P, Q, _ = dy.shape
     dy, dx, real = dy.reshape(-1), dx.reshape(-1), dx.dtype.type
@@ -64,7 +64,7 @@ def avg_pool_bprop(dy, dx, window, stride, pad, beta):
         add_rows(address(flat, 0), first, Q * N, Q * N, p1 - p0, share, 1, zero)
         q0, q1 = 0, 0
         for w in range(W):
-            # As `covering` does, without its divisions.
+            # The same as `covering`, without its divisions.
             while q0 < Q and q0 * stride[1] - pad[1] + window[1] <= w:
                 q0 += 1
             while q1 < Q and q1 * stride[1] - pad[1] <= w:

@@ -4,9 +4,9 @@ In training mean and variance are the batch's, over the M = H*W*N elements of a 
 dx = gamma*inv_std * (dy - sum(dy)/M - xhat * sum(dy*xhat)/M); otherwise they are constants and
 dx = gamma*inv_std * dy. Either way dgamma = sum(dy*xhat), dshift = sum(dy).
 
-Order:    rows x[c] of M elements. Sums are float64: the mean first, then the squares of what is left.
-Parallel: over c; a row that fits the cache is read from memory once.
-Bytes:    8 an element in float32 forward, 12 backward, and 4 more at a beta other than 0.
+Order:    rows x[c] of M elements. Sums are float64: the mean first, then the squared deviations from it.
+Parallel: over c; a row that fits into the cache is read from memory once.
+Bytes:    per element in float32: 8 forward, 12 backward, 4 more if beta is not 0.
 Source:   Ioffe & Szegedy, "Batch normalization", ICML 2015, arXiv 1502.03167, algorithms 1 and 2.
 """
 
@@ -18,7 +18,7 @@ from minet.loops import parallel_kernel
 
 @parallel_kernel()
 def batch_norm_statistics(x, mean, inv_std, running_mean, running_var, momentum, eps):
-    """The batch's mean and inv_std, and running <- momentum*running + (1-momentum)*batch where finite."""
+    """Set the batch's mean and inv_std; where finite, running <- momentum*running + (1-momentum)*batch."""
     C, M = x.shape
     for c in prange(C):
         row = x[c]
@@ -50,7 +50,7 @@ def batch_norm_fprop(x, y, gamma, shift, mean, inv_std, beta):
 
 @parallel_kernel()
 def batch_norm_bprop(x, dy, dx, gamma, mean, inv_std, dgamma, dshift, train, beta):
-    """dx <- beta*dx + J^T dy, unless dx is None; dgamma and dshift += theirs."""
+    """dx <- beta*dx + J^T dy, unless dx is None; add the gradients to dgamma and dshift."""
     C, M = x.shape
     real = x.dtype.type
     beta = real(beta)

@@ -2,8 +2,8 @@
 
 Order:    flat; element i of (C, H, W, N) takes word i % 4 of Philox block i // 4 at the training step.
 Parallel: over blocks of fixed size; the mask of a block is drawn first, then used from cache.
-Bytes:    9 an element in float32 forward, 9 backward, and 4 more at a beta other than 0.
-Bits:     the mask is decided by comparing integers: the same on every backend.
+Bytes:    per element in float32: 9 forward, 9 backward, 4 more if beta is not 0.
+Bits:     the mask comes from comparing integers, so it is the same on every backend.
 Source:   Srivastava et al., "Dropout", JMLR 15, 2014, scaled in training ("inverted").
 """
 
@@ -48,7 +48,7 @@ def dropout_fprop(x, y, mask, k0, k1, step, threshold, scale, beta):
 
 @parallel_kernel()
 def dropout_bprop(dy, dx, mask, scale, beta):
-    """dx <- beta*dx + scale * mask * dy, on flat arrays. If dy is None it is in dx, and is overwritten."""
+    """dx <- beta*dx + scale * mask * dy, on flat arrays. If dy is None, it is in dx and is overwritten."""
     scale, beta = dx.dtype.type(scale), dx.dtype.type(beta)
     for block in prange((dx.size + BLOCK - 1) // BLOCK):
         first = np.intp(block) * BLOCK

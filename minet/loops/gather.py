@@ -1,10 +1,11 @@
-"""A batch made of images: x[c, h, w, n] = (image[order[n], c, row, column] - mean[c]) / std[c].
+"""Make a batch of images: x[c, h, w, n] = (image[order[n], c, row, column] - mean[c]) / std[c].
 
-Picked, shifted by `moves[n, :2]`, mirrored if `moves[n, 2]`, and normalised in one pass; 0 beyond the image.
+Images are picked, shifted by `moves[n, :2]`, mirrored if `moves[n, 2]`, and normalised in one pass; x is 0
+beyond the image.
 
 Order:    images (., C, H, W), x (C, H, W, N).
-Parallel: not at all: a thread of the loader runs it beside the training step.
-Bytes:    an element of the images is read once, 4 for each x are written.
+Parallel: no; a thread of the loader runs it during the training step.
+Bytes:    each element of the images is read once, and 4 bytes are written for each x.
 Source:   textbook.
 """
 
@@ -12,11 +13,11 @@ from numba import njit
 
 
 # One Numba call rather than NumPy calls for each image: a worker that takes and releases the interpreter lock
-# a hundred times a batch waits each time for a main thread that is busy with Python. Without fastmath.
+# a hundred times a batch would wait each time for a main thread that is busy with Python. No fastmath.
 @njit(cache=True, nogil=True, error_model="numpy")
 def gather(images, order, moves, mean, std, x):
     C, H, W, N = x.shape
-    for first in range(0, N, 16):  # 16 float32 make a cache line: it is written whole, from 16 cached images
+    for first in range(0, N, 16):  # a cache line of 16 float32, written whole from 16 cached images
         for c in range(C):
             for h in range(H):
                 for w in range(W):

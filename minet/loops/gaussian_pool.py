@@ -3,14 +3,14 @@
     y[j*C + c, p, q, n] = sum over h, w of Ay[p, h] * x[c, h, w, n] * Ax[q, w],  A of channel c and kernel j
     E = dY Ax,  dX = sum over j of Ay^T E,  dAy = E X^T,  dAx = dY^T (Ay X),  the last two on the bands alone
 
-Order:    the vertical products go along rows of (w, n), the horizontal ones along rows of n, or of (q, n)
-          where weights repeat. Taps are summed in ascending order, then kernels.
-Parallel: fprop over (c, p), bprop over c, and over blocks of h where channels are few. bprop gathers: each
-          dx element has one owner; each (block, c, j) has sums of its own for dA, which the caller adds up.
+Order:    vertical products go along rows of (w, n), horizontal ones along rows of n, or of (q, n) where
+          weights repeat. Taps are summed in ascending order, then kernels.
+Parallel: fprop over (c, p), bprop over c, and over blocks of h if there are few channels. bprop gathers:
+          each dx element has one owner; each (block, c, j) has its own sums for dA, which the caller adds up.
 Bytes:    fprop reads 4 for each x and writes 4 for each y; bprop reads 4 for each x and dy and writes 4 for
-          each dx, whatever J. E of one channel or block, (J, P, W, N), stays in L2 between its uses.
-Source:   a diagonal Gaussian over a rectangle factorises. `Weights` knows all about edges and normalisation,
-          the kernels nothing; `Band` tells how Ay and Ax are stored.
+          each dx, for any J. E of one channel or block, (J, P, W, N), stays in L2 between its uses.
+Source:   a diagonal Gaussian over a rectangle factorises. `Weights` handles edges and normalisation,
+          which the kernels know nothing of; `Band` describes how Ay and Ax are stored.
 """
 
 from functools import lru_cache
@@ -23,17 +23,17 @@ from minet.loops import kernel, parallel_kernel, scratch
 from minet.loops.simd.lanes import address
 from minet.loops.simd.rows import combine
 
-TINY = float(np.finfo(np.float32).tiny)  # weights below it are 0: processors are slow at denormal numbers
+TINY = float(np.finfo(np.float32).tiny)  # smaller weights become 0: processors are slow with denormal numbers
 
 
 class Band(NamedTuple):
     """A band matrix as the kernels read it, in several sets that differ in weights alone.
 
     Row k has `taps[k]` weights, on the columns from `first[k]` on; those of set s are ``w[at[k]:, s]``. From
-    row k on, `run[k]` rows have the same weights, each one column further on than the row before.
+    row k on, `run[k]` rows have the same weights, each one column further right than the row before.
 
-    It stands here because Numba's cache names the types of arguments by their module, which must be the
-    same for all who use the cache.
+    It is defined here because Numba's cache names argument types by their module, which must be the same for
+    every user of the cache.
     """
 
     first: np.ndarray
@@ -54,7 +54,7 @@ class Weights:
         counted = inside if edge == "exact" else np.ones_like(inside)
         share = np.where(counted, -0.5 * self.precision * self.distance**2, -np.inf)
         if normalize != "none":
-            share -= share.max(1, keepdims=True)  # however far the mean, one exponential of a row is 1
+            share -= share.max(1, keepdims=True)  # one exponential of a row is 1, however far the mean
         np.exp(share, out=share)
         if normalize != "none":
             share /= share.sum(1, keepdims=True)
@@ -62,7 +62,7 @@ class Weights:
         self.w = np.where(inside & (w > TINY), w, 0.0)
 
     def slopes(self, dw: np.ndarray) -> dict[str, np.ndarray]:
-        """The slopes of a loss in mean and in log sigma (sets,), from those in the weights."""
+        """Return the slopes of a loss in mean and log sigma (sets,), from its slopes in the weights."""
         dw, slopes = dw * self.w, {}
         for name, moment in (("mean", self.distance), ("sigma", self.distance**2)):
             total = (dw * moment).sum(1)
@@ -73,7 +73,7 @@ class Weights:
 
 
 class Axis:
-    """Windows along one axis: which inputs each output sees, and by which outputs each input is seen."""
+    """Windows along one axis: which inputs each output sees, and which outputs see each input."""
 
     def __init__(self, size: int, window: int, stride: int, pad: int) -> None:
         outputs = (size + 2 * pad - window) // stride + 1
@@ -87,7 +87,7 @@ class Axis:
         row = row.reshape(-1)  # NumPy 2.0 gives a column
         self.inside = (parts[:, :1] <= tap) & (tap < parts[:, 1:])
         self._band = first, end - first, row * window + first - start, runs(row, first)
-        # Input h is seen by `seen` outputs from low on, with the weights at `index`; there is a 0 at -1.
+        # Input h is seen by `seen` outputs from `low` on, with the weights at `index`; index -1 holds a 0.
         h = np.arange(size)
         low = np.maximum(-((window - 1 - h - pad) // stride), 0)
         seen = np.maximum(np.minimum((h + pad) // stride + 1, outputs) - low, 0)
@@ -99,17 +99,17 @@ class Axis:
         self._transposed = low, seen, row * len(nth), runs(row, low)
 
     def band(self, w: np.ndarray, dtype: Any) -> Any:
-        """The Band of weights (rows, window, sets)."""
+        """Return the Band of weights (rows, window, sets)."""
         return Band(*self._band, w.reshape(-1, w.shape[2]).astype(dtype))
 
     def transposed(self, w: np.ndarray, dtype: Any) -> Any:
-        """The transpose of that matrix."""
+        """Return the Band of the transposed matrix."""
         table = np.zeros((w[..., 0].size + 1, w.shape[2]), dtype)
         table[:-1] = w.reshape(-1, w.shape[2])
         return Band(*self._transposed, table[self._index.reshape(-1)])
 
     def weights(self, table: np.ndarray) -> np.ndarray:
-        """What a table like that of `band` holds for the weights (rows, window, sets)."""
+        """Reshape a table with the layout of `band` to that of the weights (rows, window, sets)."""
         return table.reshape(*self.inside.shape, -1)
 
 
@@ -117,7 +117,7 @@ axis_of = lru_cache(maxsize=1024)(Axis)
 
 
 def runs(row: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """For each k the number of rows, from k on, of the same weights, each one column further on."""
+    """Return, for each k, how many rows from k on have the same weights, each one column further right."""
     run = np.ones_like(first)
     for k in range(len(run) - 2, -1, -1):
         if row[k] == row[k + 1] and first[k] + 1 == first[k + 1]:
@@ -133,7 +133,7 @@ def product(band, which, out, o, src, a, pitch, lo, hi, beta, d, e, g, into):
     product's delta, row lo at d[e].
     """
     step = band.w.shape[1]
-    o, e, k = np.int64(o), np.int64(e), lo  # combine would compile anew for each literal 0
+    o, e, k = np.int64(o), np.int64(e), lo  # combine would recompile for each literal 0
     while k < hi:
         run = min(band.run[k], hi - k)
         n, at = run * pitch, band.at[k] * step
@@ -175,7 +175,7 @@ def gaussian_pool_bprop(x, dy, dx, rows, cols, rows_t, cols_t, g_rows, g_cols, b
         block, c = divmod(np.int64(task), C)
         h0, h1 = H * block // blocks, H * (block + 1) // blocks
         p0, p1 = rows_t.first[h0], rows_t.first[h1 - 1] + rows_t.taps[h1 - 1]
-        mine = P if h1 == H else rows_t.first[h1]  # from here on, dA is for the next block to sum
+        mine = P if h1 == H else rows_t.first[h1]  # from here on, the next block sums dA
         v, e = scratch(W * N, x), scratch(J * (p1 - p0) * W * N, x)
         into_rows, into_cols = block * rows.w.size, block * cols.w.size
         for j in range(J):

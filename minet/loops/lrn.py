@@ -2,12 +2,12 @@
 
 s[c] = k + alpha/size * sum of x[j]**2 over the maps j = c - size//2 .. c + (size-1)//2 that exist, and
 dx[c] = dy[c] * s[c]**-power - 2*alpha*power/size * x[c] * sum of dy[j]*x[j]*s[j]**(-power-1) over the maps j
-whose windows hold c.
+whose windows contain c.
 
 Order:    columns of (C, H*W*N), a tile of them at a time through all maps.
-Parallel: over tiles. bprop works s out again from x: cheaper than to write and to read it.
-Bytes:    8 an element in float32 forward, 12 backward, and 4 more at a beta other than 0; the windows'
-          overlaps come from cache.
+Parallel: over tiles. bprop recomputes s from x: cheaper than to write it and read it back.
+Bytes:    per element in float32: 8 forward, 12 backward, 4 more if beta is not 0; what windows share
+          comes from cache.
 Source:   Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", NIPS 2012,
           section 3.3, with alpha divided by size as in Caffe and PyTorch.
 """
@@ -32,7 +32,7 @@ def inverse_power(x, c, start, size, alpha, power, k, s, p):
     one = s.dtype.type(1)
     for m in range(s.size):
         s[m] = k + alpha * s[m]
-    if power == 0.75:  # the usual one; a general power costs far more
+    if power == 0.75:  # the usual value; a general power costs far more
         for m in range(s.size):
             root = np.sqrt(s[m])
             p[m] = one / (root * np.sqrt(root))

@@ -1,13 +1,13 @@
 """Max pooling: y[c,p,q,n] = max of x[c,h,w,n] over the window of (p, q), h = p*stride - pad + r, w alike.
 
-Order:    rows along n. fprop keeps a vector in registers while all taps (r, s) of the window go by, row by
-          row; bprop adds a window's deltas to its columns, each where argmax is r*S + s.
+Order:    rows along n. fprop keeps a vector in registers while it goes through all taps (r, s) of the window,
+          row by row; bprop adds a window's deltas to its columns, each where argmax is r*S + s.
           The first of equals wins, NaN wins over any number, padding never wins.
-Parallel: fprop over (c, p), bprop over (c, h). bprop gathers: each dx element has one owner, who adds the
-          deltas of the windows that chose it in the order of (p, q).
-Bytes:    3x3 stride 2, float32, for each x: fprop reads 4 (what windows share comes from cache) and
-          writes 1.25; bprop reads 1.25 and writes 4.
-Source:   textbook. The argmax is local to the window, so that it is small whatever the image's size.
+Parallel: fprop over (c, p), bprop over (c, h). bprop gathers: each dx element has one owner, which adds
+          the deltas of the windows that chose it, in the order of (p, q).
+Bytes:    3x3 stride 2, float32, for each x: fprop reads 4 (what windows share comes from cache) and writes
+          1.25; bprop reads 1.25 and writes 4.
+Source:   textbook. The argmax is local to the window, so it is small at any image size.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from minet.loops.window import covering, span
 
 @kernel(forceinline=True)
 def pick(x, y, argmax, rows, columns, pitch, N, tap, S, beta, part):
-    """Of a window whose first tap is `tap`, the largest elements: `part` of a row, or a whole vector."""
+    """Pick the largest elements of a window whose first tap is `tap`: `part` of a row, or a whole vector."""
     best = get_some(x, part)
     where = marked(best, tap)
     for r in range(rows):
@@ -36,7 +36,7 @@ def pick(x, y, argmax, rows, columns, pitch, N, tap, S, beta, part):
 
 @parallel_kernel()
 def max_pool_fprop(x, y, argmax, window, stride, pad, beta):
-    """y <- beta*y + max over the window; argmax <- where it was."""
+    """y <- beta*y + max over the window; argmax <- its tap."""
     C, H, W, N = x.shape
     _, P, Q, _ = y.shape
     S, lanes, beta = window[1], BYTES // y.itemsize, y.dtype.type(beta)
@@ -68,7 +68,7 @@ def max_pool_bprop(dy, dx, argmax, window, stride, pad, beta):
     for row in prange(C * H):
         c, h = divmod(np.intp(row), H)
         p0, p1 = covering(h, window[0], stride[0], pad[0], P)
-        out, done = address(dx, (c * H + h) * W * N), 0  # columns that hold beta*dx and more
+        out, done = address(dx, (c * H + h) * W * N), 0  # the columns that already hold beta*dx
         first, places = address(dy, c * P * Q * N), address(argmax, c * P * Q * N)
         for p in range(p0, p1):
             for q in range(Q):

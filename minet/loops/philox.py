@@ -1,7 +1,7 @@
 """Philox4x32-10: four random 32-bit words from a key and a counter, without state.
 
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3;
-constants and test vectors from Random123 (kat_vectors). Twin of philox.cuh.
+constants and test vectors from Random123 (kat_vectors). Twin of kernels/philox.cuh.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 @njit(inline="always")
 def philox(k0, k1, c0, c1, c2, c3):
-    """The four uint32 words for key (k0, k1) and counter (c0, c1, c2, c3), all uint32."""
+    """Return the four uint32 words for key (k0, k1) and counter (c0, c1, c2, c3), all uint32."""
     k0, k1 = np.uint32(k0), np.uint32(k1)
     c0, c1, c2, c3 = np.uint32(c0), np.uint32(c1), np.uint32(c2), np.uint32(c3)
     for _ in range(10):
@@ -31,12 +31,12 @@ def philox(k0, k1, c0, c1, c2, c3):
 
 @njit(inline="always")
 def uniform(word):
-    """A float32 in [0, 1) from the word's upper 24 bits: exact, and the same on every backend."""
+    """Return a float32 in [0, 1) from the word's upper 24 bits: exact, and the same on every backend."""
     return np.float32(word >> np.uint32(8)) * np.float32(2.0**-24)
 
 
 @njit(inline="always")
 def words(k0, k1, step, block):
-    """The words of elements 4*block .. 4*block + 3 at a training step."""
+    """Return the words of elements 4*block .. 4*block + 3 at a training step."""
     block, step = np.uint64(block), np.uint64(step)
     return philox(k0, k1, block & LOW, block >> HALF, step & LOW, step >> HALF)

@@ -1,8 +1,8 @@
 """PReLU: y = x if x > 0 else a*x; dx = dy if x > 0 else a*dy; da = sum of dy*x over x <= 0.
 
-Order:    rows x[c] of H*W*N elements, in blocks of fixed size; a has one slope for each row, or one for all.
+Order:    rows x[c] of H*W*N elements, in blocks of fixed size; a has a slope for each row, or one for all.
 Parallel: over (c, block). da is summed in pieces of a block, in SIMD lanes, then in float64.
-Bytes:    8 an element in float32 forward, 12 backward, and 4 more at a beta other than 0.
+Bytes:    per element in float32: 8 forward, 12 backward, 4 more if beta is not 0.
 Source:   He et al., "Delving deep into rectifiers", ICCV 2015, section 2.1, arXiv 1502.01852.
 """
 
@@ -11,7 +11,7 @@ from numba import prange
 
 from minet.loops import parallel_kernel
 
-BLOCK = 1 << 13  # elements; one for all machines, so that bits repeat
+BLOCK = 1 << 13  # elements; the same on every machine, so that bits repeat
 PIECE = 1 << 9
 
 
@@ -34,7 +34,7 @@ def prelu_fprop(x, y, a, beta):
 def prelu_bprop(x, dy, dx, a, da, beta):
     """dx <- beta*dx + dy * f'(x), unless dx is empty; da += sum of dy*x over x <= 0.
 
-    If dy is None it is in dx, and is overwritten: seen as two arrays they would keep LLVM from SIMD.
+    If dy is None, it is in dx and is overwritten: as two arrays they would keep LLVM from using SIMD.
     """
     C, M = x.shape
     zero, beta = x.dtype.type(0), x.dtype.type(beta)
@@ -46,7 +46,7 @@ def prelu_bprop(x, dy, dx, a, da, beta):
         for start in range(block * BLOCK, min((block + 1) * BLOCK, M), PIECE):
             part = slice(start, min(start + PIECE, M))
             into, delta = x[c, part], dx[c, part] if dy is None else dy[c, part]
-            share = zero  # in float32 no longer than a piece: a long sum would lose digits
+            share = zero  # in float32 only within a piece: a long sum would lose precision
             for m in range(into.size):
                 share += zero if into[m] > 0 else delta[m] * into[m]
             total += share
@@ -56,7 +56,7 @@ def prelu_bprop(x, dy, dx, a, da, beta):
                     value = delta[m] if into[m] > 0 else slope * delta[m]
                     out[m] = value if beta == 0 else beta * out[m] + value
         sums[c, block] = total
-    # A shared slope gathers the channels before it is rounded, like the blocks.
+    # The gradient of a shared slope is summed over channels in float64, like the blocks.
     for k in range(a.size):
         total = np.float64(0)
         for c in range(k, C, a.size):

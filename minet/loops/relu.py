@@ -2,8 +2,8 @@
 
 Order:    flat; each element by itself.
 Parallel: over blocks of fixed size.
-Bytes:    8 an element in float32 forward, 12 backward, and 4 more at a beta other than 0.
-NaN:      comes out as a NaN, and lets its delta through, as in PyTorch.
+Bytes:    per element in float32: 8 forward, 12 backward, 4 more if beta is not 0.
+NaN:      stays a NaN, and lets its delta through, as in PyTorch.
 Source:   Nair & Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
 """
 
@@ -29,7 +29,7 @@ def relu_fprop(x, y, beta):
 
 @parallel_kernel()
 def relu_bprop(x, dy, dx, beta):
-    """dx <- beta*dx + dy * (x > 0), on flat arrays. If dy is None it is in dx, and is overwritten."""
+    """dx <- beta*dx + dy * (x > 0), on flat arrays. If dy is None, it is in dx and is overwritten."""
     zero, beta = x.dtype.type(0), x.dtype.type(beta)
     for block in prange((x.size + BLOCK - 1) // BLOCK):
         part = slice(np.intp(block) * BLOCK, min((np.intp(block) + 1) * BLOCK, x.size))

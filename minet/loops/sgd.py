@@ -2,8 +2,8 @@
 
 Order:    flat; each element by itself.
 Parallel: over blocks of fixed size; a small array is one block, on the calling thread.
-Bytes:    20 an element in float32: w and v read and written, g read. One pass, nothing in between.
-NaN:      passes through the clip: a bound must not hide it.
+Bytes:    20 per element in float32: w and v read and written, g read, in a single pass.
+NaN:      passes through clipping: a bound must not hide it.
 Source:   Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013,
           in the form of PyTorch's torch.optim.SGD.
 """
@@ -19,7 +19,7 @@ SMALL = 4 * BLOCK  # below this size starting threads costs more than they save
 
 @kernel()
 def sgd_block(w, g, v, lr, momentum, decay, nesterov, low, high):
-    """One step on one thread."""
+    """Take one step on one thread."""
     real = w.dtype.type
     lr, momentum, decay, low, high = real(lr), real(momentum), real(decay), real(low), real(high)
     for i in range(w.size):
@@ -33,13 +33,13 @@ def sgd_block(w, g, v, lr, momentum, decay, nesterov, low, high):
 
 @parallel_kernel()
 def sgd_blocks(w, g, v, lr, momentum, decay, nesterov, low, high):
-    """The same, block by block."""
+    """Take one step, with the blocks in parallel."""
     for block in prange((w.size + BLOCK - 1) // BLOCK):
         part = slice(np.intp(block) * BLOCK, min((np.intp(block) + 1) * BLOCK, w.size))
         sgd_block(w[part], g[part], v[part], lr, momentum, decay, nesterov, low, high)
 
 
 def sgd_step(w, g, v, lr, momentum, decay, nesterov, low, high):
-    """One step on flat arrays; w is clipped to [low, high], which may be infinite."""
+    """Take one step on flat arrays; w is clipped to [low, high], which may be infinite."""
     step = sgd_block if w.size < SMALL else sgd_blocks
     step(w, g, v, lr, momentum, decay, nesterov, low, high)

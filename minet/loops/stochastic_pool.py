@@ -1,23 +1,23 @@
 """Stochastic pooling: y[c,p,q,n] = x at a position of the window of (p, q) drawn with probability a / total.
 
 Here a = max(x, 0) inside the image and total = sum of a. The draw: u in [0, 1) is the element's own uniform
-number (kernels/philox.py; element = flat index in y); the pick is the first position with a > 0 at which the
-running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. When testing there is no
+number (``philox.py``; element = flat index in y); the pick is the first position with a > 0 at which the
+running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. In evaluation there is no
 draw: y = sum of a^2 / total, the mean over all draws.
 A window with no a > 0 gives 0. A total that is not finite (a NaN, an infinity, an overflow) gives NaN. Both
 leave `picked` at R*S, which is no position of the window, so that no delta goes anywhere.
 
-Order:    rows along n, taps (r, s) row by row; a vector's state stays in registers while they go by. Both
-          sums of a draw are plain sequential additions in that order, with no fastmath, and t is rounded
-          before it is compared: a backend that does the same picks the same positions, bit for bit.
-          The mean is taken as in average pooling, down and then along: R + S steps in place of R*S.
+Order:    rows along n, taps (r, s) row by row, while a vector's state stays in registers. Both sums of a draw
+          are plain sequential additions in that order, without fastmath, and t is rounded before it is
+          compared: a backend that does the same picks the same positions, bit for bit.
+          The mean is taken as in average pooling, down and then along: R + S steps instead of R*S.
 Parallel: fprop over (c, p), bprop over (c, h) by gather; the mean's fprop over c and parts of p, its bprop
           over c, one owner for each channel.
-Bytes:    as max pooling, whose bprop serves in training: dx <- beta*dx + dy of the windows that picked here.
+Bytes:    as max pooling, whose bprop is used in training: dx <- beta*dx + dy of the windows that picked x.
 Source:   Zeiler & Fergus, "Stochastic pooling for regularization of deep convolutional neural networks",
           ICLR 2013.
 
-Arrays are indexed in full in the loops: views of rows would make Numba tell LLVM that they may overlap.
+The loops index arrays in full: with views of rows, Numba would tell LLVM that they may overlap.
 """
 
 import numpy as np
@@ -32,18 +32,18 @@ from minet.loops.simd.select import draw, marked, positive_lanes, put_marks, thr
 from minet.loops.simd.tile import BYTES
 from minet.loops.window import span
 
-PARTS = 4  # of a map's rows of windows, for each of which the mean allocates memory once
+PARTS = 4  # of a map's rows of windows; the mean allocates memory once for each part
 
 
 @kernel(fastmath=False)
 def positive(x):
-    """max(x, 0), but NaN stays NaN."""
+    """Return max(x, 0); NaN stays NaN."""
     return type(x)(0) if x <= 0 else x
 
 
 @kernel(fastmath=False, forceinline=True)
 def pick(x, u, y, picked, rows, columns, pitch, N, tap, S, nowhere, beta, part):
-    """From windows whose first tap is `tap`, draw `part` elements of a row, or a whole vector."""
+    """Draw from windows whose first tap is `tap`: `part` elements of a row, or a whole vector."""
     total, one = no_lanes(x), type(beta)(1)
     for r in range(rows):
         for s in range(columns):
@@ -60,7 +60,7 @@ def pick(x, u, y, picked, rows, columns, pitch, N, tap, S, nowhere, beta, part):
 
 @kernel(fastmath=False)
 def uniforms(first, count, key, step, like):
-    """The uniform numbers of elements 4*first .. 4*(first + count) - 1."""
+    """Return the uniform numbers of elements 4*first .. 4*(first + count) - 1."""
     u = np.empty((count, 4), like.dtype)
     for block in range(count):
         word0, word1, word2, word3 = words(key[0], key[1], step, first + block)
@@ -102,7 +102,7 @@ def stochastic_pool_fprop(x, y, picked, window, stride, pad, beta, key, step):
 
 @kernel(forceinline=True)
 def column_sums(x, at, size, taps, total, square):
-    """For i < size, sums over k < taps of the positive values of x[at + k*size + i], and of their squares."""
+    """Sum, for i < size, the positive values of x[at + k*size + i] over k < taps, and their squares."""
     at, size, zero = np.uint64(at), np.uint64(size), x.dtype.type(0)
     first = True
     while taps > 0:
@@ -126,7 +126,7 @@ def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
     x, y = x.reshape(-1), y.reshape(-1)
     for task in prange(C * PARTS):
         c, part = divmod(np.intp(task), PARTS)
-        # Both sums of the columns, (W, N), then of the windows, (Q, N).
+        # Both sums: of the columns, (W, N), then of the windows, (Q, N).
         total, square = np.empty((W + Q) * N, y.dtype), np.empty((W + Q) * N, y.dtype)
         for p in range(P * part // PARTS, P * (part + 1) // PARTS):
             h0, h1 = span(p, window[0], stride[0], pad[0], H)
@@ -134,7 +134,7 @@ def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
             for q in range(Q):
                 w0, w1 = span(q, window[1], stride[1], pad[1], W)
                 into = np.uint64((W + q) * N)
-                if N < 4:  # loops along n would be longer to start than to run
+                if N < 4:  # loops along n would take longer to start than to run
                     for n in range(np.uint64(N)):
                         t = u = zero
                         for i in range(np.uint64(w0 * N) + n, np.uint64(w1 * N) + n, np.uint64(N)):
@@ -153,7 +153,7 @@ def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
 
 @kernel()
 def sums(x, c, h0, h1, w0, w1, total, square):
-    """Of the positive values of a window, for each n, and of their squares."""
+    """Sum the positive values of a window, for each n, and their squares."""
     N = x.shape[3]
     for n in range(N):
         total[n] = 0
@@ -185,7 +185,7 @@ def stochastic_pool_mean_bprop(x, dy, dx, window, stride, pad, beta):
                 w0, w1 = span(q, window[1], stride[1], pad[1], W)
                 sums(x, c, h0, h1, w0, w1, total, mean)
                 for n in range(N):
-                    mean[n] /= total[n]  # 0 / 0 belongs to a window with no a > 0, where it is not used
+                    mean[n] /= total[n]  # 0 / 0 in a window with no a > 0, where it is not used
                 for h in range(h0, h1):
                     for w in range(w0, w1):
                         for n in range(N):

@@ -1,16 +1,16 @@
-"""Which positions a sliding window meets, along one axis: what the pooling kernels have in common."""
+"""The positions that a sliding window meets along one axis, as all pooling kernels need them."""
 
 from minet.loops import kernel
 
 
 @kernel()
 def span(p, window, stride, pad, size):
-    """First and one past the last input position inside both the image and the window of output p."""
+    """Return the half-open range of input positions inside both the image and the window of output p."""
     start = p * stride - pad
     return max(start, 0), min(start + window, size)
 
 
 @kernel()
 def covering(h, window, stride, pad, count):
-    """First and one past the last of `count` outputs whose windows hold input position h."""
+    """Return the half-open range of those of `count` outputs whose windows contain input position h."""
     return max((h + pad - window + stride) // stride, 0), min((h + pad) // stride + 1, count)

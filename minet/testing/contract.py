@@ -1,7 +1,7 @@
-"""The named checks of the conformance kit: one function for each promise of the layer contract.
+"""The named checks of the conformance kit: one function for each clause of the layer contract.
 
-A check gets a `Case`, builds what it needs, and raises `CheckFailed` with index, expected value, value got
-and the likely cause, or `Skip` with the reason. `CHECKS` holds them by name, in the order of a report.
+A check takes a `Case`, builds what it needs, and raises `CheckFailed` with the index, the expected and the
+actual value and the likely cause, or `Skip` with the reason. `CHECKS` holds them by name, in report order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from minet.core.node import LayerError
 from minet.testing.gradients import check_gradients
-from minet.testing.rig import MODES, Case, CheckFailed, Rig, Skip, expect, expect_all, registry, values
+from minet.testing.harness import MODES, Case, CheckFailed, Rig, Skip, expect, expect_all, registry, values
 
 CHECKS, check = registry()
 
@@ -22,32 +22,32 @@ GUARD = 77.0
 
 @check
 def shape(case: Case) -> None:
-    """out_shape tells the truth: fprop writes each element of such a y, bprop each of dx."""
+    """out_shape is correct: fprop writes every element of a y of that shape, bprop every element of dx."""
     rig = Rig(case)
     y, dx = rig.fprop(rig.full(rig.dy.shape, GUARD)), rig.bprop(rig.full(rig.x.shape, GUARD))
     for name, got in (("y", y), ("dx", dx)):
         if (got == GUARD).all():
-            raise CheckFailed(f"all of {name} is as it was before", "it was never written")
+            raise CheckFailed(f"no element of {name} was written", f"the loops do not write to {name}")
         if (got == GUARD).any():
             index = ", ".join(str(i) for i in np.argwhere(got == GUARD)[0])
-            raise CheckFailed(f"{name}[{index}] was not written", "out_shape, or the loops' ends, are off")
+            raise CheckFailed(f"{name}[{index}] was not written", "out_shape is wrong, or a loop ends early")
 
 
 @check
 def untouched(case: Case) -> None:
-    """x and dy stay as they were: other branches read them too."""
+    """fprop and bprop leave x and dy unchanged: other branches read them too."""
     rig = Rig(case)
     x, dy = rig.get(rig.x), rig.get(rig.dy)
     rig.fprop()
-    expect(rig.get(rig.x), x, "x after fprop", "the layer works in place", 0.0)
+    expect(rig.get(rig.x), x, "x after fprop", "the layer modifies x in place", 0.0)
     rig.bprop()
-    expect(rig.get(rig.x), x, "x after bprop", "the layer works in place", 0.0)
+    expect(rig.get(rig.x), x, "x after bprop", "the layer modifies x in place", 0.0)
     expect(rig.get(rig.dy), dy, "dy after bprop", "the layer scales or masks dy in place", 0.0)
 
 
 @check
 def in_place(case: Case) -> None:
-    """A layer that says ``in_place`` computes the same where dx is dy itself."""
+    """A layer that sets ``in_place`` computes the same when dx is dy itself."""
     for train in MODES:
         rig = Rig(case)
         if not rig.graph.in_place:
@@ -58,12 +58,12 @@ def in_place(case: Case) -> None:
         rig.graph.bprop(rig.x, rig.dy, rig.dy, 0.0)
         got = {"dx": rig.get(rig.dy), **rig.grads()}
         expected = {name: value for name, value in plain.items() if name != "y"}
-        expect_all(got, expected, "dy is read after dx is written: in_place is for elementwise layers")
+        expect_all(got, expected, "dy is read after dx is written; in_place is for elementwise layers only")
 
 
 @check
 def poison(case: Case) -> None:
-    """At beta 0 nothing of y, dx, scratch or per-sample state is read before it is written."""
+    """At beta 0, nothing in y, dx, scratch or per-sample state is read before it is written."""
     for train in MODES:
         clean, dirty = Rig(case), Rig(case)
         for array in clean.buffers():
@@ -72,8 +72,10 @@ def poison(case: Case) -> None:
         dx = clean.bprop(clean.full(clean.x.shape, 0.0))
         for name, got in (("y", y), ("dx", dx)):
             if not np.isfinite(got).all():
-                raise CheckFailed(f"{name} is not finite, although x and dy are", "a division by 0, or a log")
-        cause = "a buffer is read before it is written: multiply by beta only if beta != 0"
+                raise CheckFailed(
+                    f"{name} is not finite, although x and dy are", "a division by 0, or a log of x <= 0"
+                )
+        cause = "a buffer is read before it is written; multiply by beta only if beta != 0"
         expect_all(dirty.both(train), {"y": y, "dx": dx, **clean.grads()}, cause)
 
 
@@ -92,7 +94,7 @@ def beta_y(case: Case) -> None:
 
 @check
 def beta_dx(case: Case) -> None:
-    """``dx <- beta*dx + J^T dy`` for any beta; beta is not for parameter gradients."""
+    """``dx <- beta*dx + J^T dy`` for any beta; beta does not apply to parameter gradients."""
     for train in MODES:
         plain = Rig(case).both(train)
         for beta in BETAS:
@@ -102,13 +104,13 @@ def beta_dx(case: Case) -> None:
             got = {"dx": rig.bprop(rig.array(dx0), beta), **rig.grads()}
             expected = {name: value for name, value in plain.items() if name != "y"}
             expected["dx"] = beta * dx0 + plain["dx"]
-            cause = f"at beta {beta}, train={train}, bprop must write beta*dx + J^T dy, beta on dx alone"
+            cause = f"at beta {beta}, train={train}, bprop must write beta*dx + J^T dy, with beta on dx alone"
             expect_all(got, expected, cause)
 
 
 @check
 def slices(case: Case) -> None:
-    """y, dy, x and dx may be channel slices of larger arrays, of which nothing else is written or read."""
+    """y, dy, x and dx may be channel slices of larger arrays; nothing outside them is read or written."""
     rig = Rig(case)
     plain = rig.both()
 
@@ -124,13 +126,13 @@ def slices(case: Case) -> None:
     got = {"y": rig.fprop(y), "dx": rig.bprop(dx), **rig.grads()}
     for name, whole in (("y", rig.get(y_canvas)), ("dx", rig.get(dx_canvas))):
         if not (whole[:2] == GUARD).all() or not (whole[-1:] == GUARD).all():
-            raise CheckFailed(f"memory beside {name} was written", "loops run past the slice")
-    expect_all(got, plain, "an index counts from the array's start, or a stride is taken for granted")
+            raise CheckFailed(f"memory next to {name} was written", "a loop runs past the end of the slice")
+    expect_all(got, plain, "an index counts from the start of the whole array, or a stride is assumed")
 
 
 @check
 def bprop_reads_y(case: Case) -> None:
-    """bprop does without y: under Sum it holds the siblings' share too."""
+    """bprop does not read y: under Sum, y also holds what other branches add."""
     rig = Rig(case)
     plain = rig.both()
     y = rig.full(rig.dy.shape, np.nan)
@@ -138,12 +140,12 @@ def bprop_reads_y(case: Case) -> None:
     rig.be.fill(y, np.nan)
     got = {"dx": rig.bprop(), **rig.grads()}
     expected = {name: value for name, value in plain.items() if name != "y"}
-    expect_all(got, expected, "bprop reads y: keep what it needs as state")
+    expect_all(got, expected, "bprop reads y; keep what it needs as state")
 
 
 @check
 def accumulate(case: Case) -> None:
-    """Parameter gradients are added to what is there."""
+    """bprop adds to parameter gradients and never overwrites them."""
     rig = Rig(case)
     plain = rig.both()
     rig.fprop()
@@ -155,31 +157,31 @@ def accumulate(case: Case) -> None:
 
 @check
 def gradient(case: Case) -> None:
-    """In training, dx and every parameter's gradient equal central differences in float64."""
+    """In training, dx and every parameter gradient equal central differences in float64."""
     check_gradients(case, train=True)
 
 
 @check
 def gradient_eval(case: Case) -> None:
-    """The same in evaluation."""
+    """In evaluation, dx and every parameter gradient equal central differences in float64."""
     check_gradients(case, train=False)
 
 
 @check
 def need_dx(case: Case) -> None:
-    """Without a dx, as for a net's first layer, bprop still gives the parameters' gradients."""
+    """With dx=None, as for a net's first layer, bprop still computes the parameter gradients."""
     rig = Rig(case)
     plain = rig.both()
     rig.fprop()
     rig.be.fill(rig.net.flat_grads, 0.0)
     rig.graph.bprop(rig.x, rig.dy, None, 0.0)
     expected = {name: value for name, value in plain.items() if name not in ("y", "dx")}
-    expect_all(rig.grads(), expected, "gradients are computed only where dx is")
+    expect_all(rig.grads(), expected, "parameter gradients are computed only if dx is given")
 
 
 @check
 def determinism(case: Case) -> None:
-    """The same bits again: from a new layer, from a used one, and with one thread."""
+    """Results are bit-identical from a new layer, from a used one, and with one thread."""
     plain = Rig(case).both()
     expect_all(Rig(case).both(), plain, "global random state, or a reduction whose order varies", 0.0)
     used = Rig(case)
@@ -187,7 +189,7 @@ def determinism(case: Case) -> None:
     used.x = used.array(used.get(x) * -0.5)
     used.both()
     used.x = x
-    expect_all(used.both(), plain, "something is carried over from the batch before", 0.0)
+    expect_all(used.both(), plain, "something carries over from the previous batch", 0.0)
     if case.backend_name == "cpu":
         import numba
 
@@ -201,7 +203,7 @@ def determinism(case: Case) -> None:
 
 @check
 def evaluation(case: Case) -> None:
-    """Evaluation draws nothing, and changes no running statistics."""
+    """Evaluation draws no random numbers and changes no running statistics."""
     rig = Rig(case)
     rig.fprop(train=True)
     kept = {path: rig.get(value) for path, value in rig.net.persistent.items()}
@@ -209,13 +211,13 @@ def evaluation(case: Case) -> None:
     after = {path: rig.get(value) for path, value in rig.net.persistent.items()}
     expect_all(after, kept, "statistics are updated in evaluation", 0.0)
     rig.net.clock.step += 1
-    cause = "random draws, or a counter, in evaluation"
+    cause = "evaluation draws random numbers, or depends on the step"
     expect(rig.fprop(train=False), plain, "y at the next step", cause, 0.0)
 
 
 @check
 def batch_sizes(case: Case) -> None:
-    """N = 1 and odd N: in evaluation each sample's y and dx are its own, whatever the batch."""
+    """N = 1 and odd N work; in evaluation, a sample's y and dx do not depend on the rest of the batch."""
     whole = Rig(case, batch=7)
     together = whole.both(train=False)
     x, dy = whole.get(whole.x), whole.get(whole.dy)
@@ -223,32 +225,32 @@ def batch_sizes(case: Case) -> None:
         one = Rig(case, batch=1)
         one.x, one.dy = one.array(x[..., n : n + 1]), one.array(dy[..., n : n + 1])
         alone = one.both(train=False)
-        cause = "loops over N take a size for granted, or samples are mixed in evaluation"
+        cause = "a loop assumes a certain N, or samples are mixed in evaluation"
         for name in ("y", "dx"):
             expect(alone[name], together[name][..., n : n + 1], f"sample {n} alone: {name}", cause)
     for rig in (Rig(case, batch=1), whole):
         for name, got in rig.both(train=True).items():
             if not np.isfinite(got).all():
                 found = f"{name} is not finite at N = {rig.net.batch}"
-                raise CheckFailed(found, "a statistic over N - 1 samples")
+                raise CheckFailed(found, "a statistic divides by N - 1")
 
 
 @check
 def resize(case: Case) -> None:
-    """After a change of the batch size all is as in a net made for it; parameters stay."""
+    """After the batch size changes, results equal those of a net built for it; parameters stay."""
     plain, rig = Rig(case, batch=case.batch + 1), Rig(case)
     rig.both()
     rig.net.resize(case.batch + 1)
     rig.x, rig.dy = plain.x, plain.dy
-    cause = "something of the old batch's size is kept outside self.s, or not made anew in on_bind"
-    for path, value in plain.net.persistent.items():  # the running statistics that `rig` has moved
+    cause = "a buffer of the old batch size is kept outside self.s, or not rebuilt in on_bind"
+    for path, value in plain.net.persistent.items():  # `rig` has moved its running statistics
         rig.be.copy(value, rig.net.persistent[path])
     expect_all(rig.both(), plain.both(), cause)
 
 
 @check
 def save_load(case: Case) -> None:
-    """Parameters and persistent state are all there is: saved and loaded, a new layer does the same."""
+    """Parameters and persistent state are complete: a new layer that loads them computes the same."""
     from safetensors.numpy import load, save
 
     rig = Rig(case)
@@ -264,7 +266,7 @@ def save_load(case: Case) -> None:
 
 @check
 def bad_shapes(case: Case) -> None:
-    """A shape that does not fit is a LayerError before anything runs; one that fits works."""
+    """A shape that does not fit raises LayerError before anything runs; one that fits works."""
     c, h, w = case.in_shape
     for small in ((1, 1, 1), (c, 1, 1), (c, 1, w), (c, h, 1), (1, h, w), (c + 1, h, w)):
         try:
@@ -273,12 +275,12 @@ def bad_shapes(case: Case) -> None:
             if isinstance(error, LayerError) and error.__cause__ is None:
                 continue  # raised by the layer on purpose
             found = f"input {small}: expected a LayerError or a net, got {(error.__cause__ or error)!r}"
-            raise CheckFailed(found, "out_shape does not look at all sizes") from error
-        cause = "out_shape lets through what does not fit"
+            raise CheckFailed(found, "out_shape does not check every size") from error
+        cause = "out_shape accepts a shape that does not fit"
         try:
             computed = rig.both()
         except Exception as error:
-            found = f"input {small}: expected numbers, got {type(error).__name__}: {error}"
+            found = f"input {small}: expected a result, got {type(error).__name__}: {error}"
             raise CheckFailed(found, cause) from error
         for name, got in computed.items():
             if not np.isfinite(got).all():
@@ -287,8 +289,8 @@ def bad_shapes(case: Case) -> None:
 
 @check
 def float32(case: Case) -> None:
-    """float32 agrees with float64, so that what the gradient check proved holds for training."""
+    """float32 agrees with float64, so the gradient check's result carries over to training."""
     if case.backend_name != "cpu":
-        raise Skip("only the cpu has float64")
+        raise Skip("only the cpu backend has float64")
     exact = {name: value.astype(np.float32) for name, value in Rig(case, "float64").both().items()}
-    expect_all(Rig(case).both(), exact, "a sum or an exponential loses float32's digits", 1e-4, 1e-6)
+    expect_all(Rig(case).both(), exact, "a sum or an exponential loses digits in float32", 1e-4, 1e-6)

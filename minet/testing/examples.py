@@ -1,4 +1,4 @@
-"""What the kit proves a class on: its examples(); for the containers, which know no layers, those below."""
+"""The examples that the kit checks a class on: its own, or for containers, which know no layers, these."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Example = tuple[Callable[[], Layer], Shape]
 
 
 def examples(cls: type[Layer]) -> Iterable[Example]:
-    """Pairs of what makes a layer of the class and the shape of its input."""
+    """Return pairs of a function that makes a layer of the class and the shape of its input."""
     return CONTAINERS[cls]() if cls in CONTAINERS else cls.examples()
 
 

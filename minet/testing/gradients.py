@@ -1,7 +1,7 @@
 """The gradient check: bprop against central differences in float64.
 
 Differences of sum(dy * y) are taken at up to PROBES single elements of x and of each parameter, so that a
-failure names one, and along one random direction through all elements, so that no other can be wrong.
+failure names one, and along one random direction through all elements, so that an error anywhere shows.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from minet.core import rng
-from minet.testing.rig import Case, CheckFailed, Rig, Skip
+from minet.testing.harness import Case, CheckFailed, Rig, Skip
 
 EPS, PROBES = 1e-6, 48
 RTOL = 1e-6  # relative to the largest slope
-ROUNDING = 8 * np.finfo(np.float64).eps / EPS  # of a difference's quotient, relative to what is summed up
+ROUNDING = 8 * np.finfo(np.float64).eps / EPS  # of a quotient, relative to the sum of magnitudes
 
 
 def check_gradients(case: Case, train: bool) -> None:
-    """Raise CheckFailed at the first slope of x or of a learnt parameter that bprop gets wrong."""
+    """Raise CheckFailed at the first slope of x or of a learned parameter that bprop gets wrong."""
     if case.backend_name != "cpu":
-        raise Skip("differences want float64, which only the cpu has; parity carries the result over")
+        raise Skip("differences need float64, which only the cpu backend has; parity carries the result over")
     rig = Rig(case, "float64")
     analytic = rig.both(train)
     atol = ROUNDING * float(np.abs(rig.get(rig.dy) * analytic["y"]).sum())
@@ -42,11 +42,11 @@ def check_gradients(case: Case, train: bool) -> None:
         total, along = float(got @ direction), _slope(rig, array, direction, train)
         if not abs(total - along) <= RTOL * max(abs(along), float(np.abs(got).sum())) + atol:
             found = f"{name} along a random direction: expected {along:.9g}, got {total:.9g}"
-            raise CheckFailed(found, cause + ", at elements that were not probed one by one")
+            raise CheckFailed(found, cause + ", at elements not probed one by one")
 
 
 def _slope(rig: Rig, array: Any, direction: np.ndarray, train: bool) -> float:
-    """The change of sum(dy * y) as `array` moves along a direction."""
+    """Return the slope of sum(dy * y) as `array` moves along a direction."""
     flat = array.reshape(-1)
     home, ends = flat.copy(), []
     for sign in (1, -1):

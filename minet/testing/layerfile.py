@@ -1,4 +1,4 @@
-"""Layer files: the layers to check that a file, or a name, stands for."""
+"""Layer files: find the layers to check from a file or a name."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from minet.testing.examples import Example, examples
 
 
 def all_examples(text: str) -> Iterator[Example]:
-    """Every example of every layer class that `text` stands for.
+    """Return every example of every layer class that `text` names.
 
     Parameters
     ----------
     text : str
-        ``path/to/file.py`` or ``path/to/file.py:Class``; without ``.py`` a layer of minet's own, by its stem
-        or its class: ``gaussian_pool``, ``GaussianPool``.
+        ``path/to/file.py`` or ``path/to/file.py:Class``; without ``.py``, one of minet's own layers by
+        stem or class: ``gaussian_pool``, ``GaussianPool``.
 
     Raises
     ------
@@ -33,15 +33,15 @@ def all_examples(text: str) -> Iterator[Example]:
 
 
 def classes(text: str) -> list[type[Layer]]:
-    """The layer classes that `text` stands for, in the order in which they are defined."""
+    """Return the layer classes that `text` names, in order of definition."""
     file, colon, name = text.partition(".py:")
     if not (colon or text.endswith(".py")):
         return _own(text)
     file = f"{file}.py" if colon else text
     if colon and not name.isidentifier():
         raise MinetError(
-            f"{text!r} wants the name of a class after the colon, got {name!r}",
-            f"{file}:MyLayer, or {file} for all that it has",
+            f"{text!r} needs a class name after the colon, got {name!r}",
+            f"{file}:MyLayer, or {file} for all its layers",
         )
     module = _imported(Path(file)) or run_file(Path(file))
     defined = {cls.__name__: cls for cls in _layers(module)}
@@ -49,7 +49,7 @@ def classes(text: str) -> list[type[Layer]]:
         raise MinetError(f"{file}: defines no layer", "class MyLayer(Layer): ...")
     if not name:
         bases = {base for cls in defined.values() for base in cls.__mro__[1:]}
-        # A class that others here build on is theirs to prove, unless it has examples of its own.
+        # A base class of others in the file is checked through them, unless it has its own examples.
         return [cls for cls in defined.values() if cls not in bases or "examples" in vars(cls)]
     if name not in defined:
         raise MinetError(
@@ -59,7 +59,7 @@ def classes(text: str) -> list[type[Layer]]:
 
 
 def _imported(path: Path) -> ModuleType | None:
-    """The module of a file that belongs to minet: run a second time, its classes would be other ones."""
+    """Return the module of one of minet's own files; running it again would define other classes."""
     from minet import layers
 
     if path.is_file() and path.resolve().parent == Path(layers.__path__[0]).resolve():
@@ -68,14 +68,14 @@ def _imported(path: Path) -> ModuleType | None:
 
 
 def _own(name: str) -> list[type[Layer]]:
-    """Layers and containers of minet, by class or by stem."""
+    """Return minet's own layers or containers of that class name or stem."""
     from minet import layers
     from minet.core import containers
 
     known = {cls.__name__: cls for cls in [*layers.all_layers(), *containers.Container.__subclasses__()]}
     chosen = [cls for cls in known.values() if name in (cls.__name__, cls.stem())]
     if not chosen:
-        hint = did_you_mean(name, list(known)) or "a file of your own needs its ending: path/to/layer.py"
+        hint = did_you_mean(name, list(known)) or "name a file with its ending: path/to/layer.py"
         raise MinetError(f"there is no layer {name!r}; the layers are: {', '.join(known)}", hint)
     return chosen
 
@@ -89,7 +89,7 @@ def _layers(module: ModuleType) -> list[type[Layer]]:
 
 
 def examples_of(cls: type[Layer]) -> list[Example]:
-    """A class's examples, each of them tried: what makes a layer, and the shape of its input."""
+    """Return a class's examples after trying each: a function that makes a layer, and its input shape."""
     plain: type = cls
     file, line = defined(plain)
 
@@ -101,23 +101,23 @@ def examples_of(cls: type[Layer]) -> list[Example]:
     try:
         given = list(examples(cls))
     except NotImplementedError:
-        raise error(" has no examples() to be checked on") from None
+        raise error(" has no examples() to check") from None
     except (Exception, SystemExit) as why:
         raise error(f".examples() fails: {type(why).__name__}: {why}") from why
     if not given:
-        raise error(".examples() gives nothing")
+        raise error(".examples() yields nothing")
     for pair in given:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            raise error(f".examples() gives {pair!r:.60}, not a pair of what makes a layer and a shape")
+            raise error(f".examples() yields {pair!r:.60}, not a pair of a function and a shape")
         make, shape = pair
         if isinstance(make, Layer) or not callable(make):
-            raise error(f".examples() gives {make!r:.60} itself, not what makes it at each call")
+            raise error(f".examples() yields {make!r:.60} itself, not a function that makes it")
         if not is_shape(shape):
-            raise error(f".examples() gives the shape {shape!r:.60}, not (C, H, W)")
+            raise error(f".examples() yields the shape {shape!r:.60}, not (C, H, W)")
         try:
             layer = make()
         except (Exception, SystemExit) as why:
-            raise error(f".examples() gives a maker that fails: {type(why).__name__}: {why}") from why
+            raise error(f".examples() yields a function that fails: {type(why).__name__}: {why}") from why
         if not isinstance(layer, Layer):
-            raise error(f".examples() gives a maker of {layer!r:.60}, not of a layer")
+            raise error(f".examples() yields a function that returns {layer!r:.60}, not a layer")
     return [(make, tuple(shape)) for make, shape in given]

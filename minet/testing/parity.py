@@ -8,23 +8,23 @@ import numpy as np
 
 from minet import backends
 from minet.core.declared import all_states
-from minet.testing.rig import MODES, Case, CheckFailed, Rig, Skip, expect, expect_all, registry
+from minet.testing.harness import MODES, Case, CheckFailed, Rig, Skip, expect, expect_all, registry
 
 CHECKS, check = registry()
-RTOL = 1e-4  # relative to the largest value of an array: other sums, other exponentials
+RTOL = 1e-4  # relative to an array's largest value: sums and exponentials differ between backends
 
 
 @check
 def thread_order(case: Case) -> None:
-    """On the emulator all orders of a kernel's threads and blocks give the same y, dx and gradients."""
+    """On the emulator, every order of a kernel's threads and blocks gives the same y, dx and gradients."""
     if case.backend_name != "emu":
-        raise Skip("the order of threads is the emulator's to choose: --backend emu")
+        raise Skip("only the emulator can reorder threads: --backend emu")
     results = {}
     for order in ("forward", "reversed", "shuffled"):
         rig = _native(replace(case, backend=backends.get("emu", order=order)))
         results[order] = rig.both() | _integers(rig)
     for order in ("reversed", "shuffled"):
-        cause = f"{order} threads: a race, or an atomic whose turn decides; each element wants one owner"
+        cause = f"{order} threads: a race, or atomics whose order matters; give each element one owner"
         expect_all(results[order], results["forward"], cause)
 
 
@@ -44,25 +44,25 @@ def _parity(case: Case, backend: str) -> None:
     if why := backends.missing(backend):
         raise Skip(why)
     chosen = case.backend if case.backend_name == backend else backend
-    cause = f"the kernel on {backend} computes something else than the cpu"
+    cause = f"the kernel on {backend} does not compute what the cpu backend does"
     for train in MODES:
         there, here = _native(replace(case, backend=chosen)), Rig(replace(case, backend="cpu"))
         got, expected = there.both(train), here.both(train)
         for name, value in expected.items():
             if value.any() and not got[name].any():
                 most = np.abs(value).max()
-                raise CheckFailed(f"{name}: expected values of up to {most:.9g}, got nothing but 0", cause)
+                raise CheckFailed(f"{name}: expected values up to {most:.9g}, got only zeros", cause)
         expect_all(got, expected, cause, RTOL)
         kept = {path: here.get(value) for path, value in here.net.persistent.items()}
         expect_all({path: there.get(there.net.persistent[path]) for path in kept}, kept, cause, RTOL)
         if train:
             found = _integers(there)
             for path, value in _integers(here).items():
-                expect(found[path], value, path, f"{cause}: positions and masks must be the same bits", 0.0)
+                expect(found[path], value, path, f"{cause}: positions and masks must match bit for bit", 0.0)
 
 
 def _native(case: Case) -> Rig:
-    """The rig, if all its layers have kernels there."""
+    """Return the rig; skip the check if a layer has no kernel on that backend."""
     rig = Rig(case)
     for layer in rig.graph.walk():
         if not layer.children and not rig.be.native(layer):
@@ -71,7 +71,7 @@ def _native(case: Case) -> Rig:
 
 
 def _integers(rig: Rig) -> dict[str, np.ndarray]:
-    """What the layers keep of a step in whole numbers: positions, masks."""
+    """Return the integer and boolean state of the layers, such as positions and masks."""
     return {
         f"{layer.full_path}.{name}": rig.get(layer.s[name]).astype(np.float64)
         for layer, name, state in all_states(rig.graph, rig.net.shapes)

@@ -1,7 +1,7 @@
 """`minet check --backend emu --sanitize`: kernels under AddressSanitizer and UBSan, in another process.
 
-Both must be loaded before Python is, and end the process where they find something: so the check runs in a
-process of its own, and a report of theirs becomes one error that names the kernel and the .cu line.
+Both must be loaded before Python, and end the process when they find something. So the check runs in its own
+process, and their report becomes one error that names the kernel and the .cu line.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from pathlib import Path
 from minet import backends
 from minet.core.errors import MinetError
 
-FOUND = 66  # exit status of a process in which they found something
+FOUND = 66  # exit status when a sanitizer found something
 OPTIONS = f"exitcode={FOUND}:detect_leaks=0:detect_odr_violation=0:print_stacktrace=1:color=never"
 
 
 def again(file: str, backend: str, strict: bool = False, debug: bool = False) -> int:
-    """Run ``minet check FILE --backend emu`` with its kernels under both sanitizers; its exit status.
+    """Run ``minet check FILE --backend emu`` with its kernels under both sanitizers; return its exit status.
 
     Parameters
     ----------
     file, backend, strict
-        As `minet check` takes them.
+        As for `minet check`.
     debug : bool
-        Print a report as it comes.
+        Print the whole report of a sanitizer.
 
     Raises
     ------
     MinetError
-        If they found something, or if there is no g++, or no sanitizer, or if the backend is another.
+        If a sanitizer finds something, if g++ or a sanitizer is missing, or if the backend is not emu.
     """
     if backend != "emu":
-        raise MinetError(f"--sanitize is for --backend emu, got {backend}", "on a GPU: compute-sanitizer")
+        raise MinetError(f"--sanitize is for --backend emu, got {backend}", "on a GPU, use compute-sanitizer")
     if why := backends.missing("emu"):
         raise MinetError(why)
     env = {**os.environ, **environment()}
@@ -49,13 +49,13 @@ def again(file: str, backend: str, strict: bool = False, debug: bool = False) ->
         print(f"error: {summarized(done.stderr)}", file=sys.stderr)
         return 2
     if done.returncode < 0:
-        found = f"the check under sanitizers died of signal {-done.returncode}"
+        found = f"the check died under the sanitizers with signal {-done.returncode}"
         raise MinetError(found, "try it without --sanitize")
     return done.returncode
 
 
 def environment() -> dict[str, str]:
-    """The variables under which another Python has both sanitizers, and finds this very minet."""
+    """Return the environment in which a new Python loads both sanitizers and this same minet."""
     preload = [*map(_library, ("libasan.so", "libubsan.so")), *filter(None, [os.environ.get("LD_PRELOAD")])]
     ours = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
@@ -68,7 +68,7 @@ def environment() -> dict[str, str]:
 
 
 def summarized(report: str) -> str:
-    """A report of either sanitizer in two lines: kernel and kind; file and line."""
+    """Summarise a sanitizer's report in two lines: kernel and kind; file and line."""
     frames = re.findall(r"^ +#\d+ \S+ in (\S+).*?(?: (\S+\.cuh?:\d+))?(?::\d+)?$", report, re.MULTILINE)
     kernel = next((name[9:] for name, _ in frames if name.startswith("emu_body_")), "")
     who = f"{kernel} on the emulator" if kernel else "the emulator"
@@ -91,5 +91,5 @@ def _library(name: str) -> str:
     path = done.stdout.strip()
     if not os.path.isabs(path):
         found = f"g++ has no {name}, which --sanitize needs"
-        raise MinetError(found, "a g++ with its sanitizers: apt install g++")
+        raise MinetError(found, "install a g++ with sanitizers: apt install g++")
     return os.path.realpath(path)

@@ -20,7 +20,7 @@ from minet.core.node import Named
 
 @dataclass
 class Run:
-    """What `run` computed, as NumPy arrays of its own.
+    """The results of `run`, as NumPy arrays.
 
     Attributes
     ----------
@@ -51,9 +51,9 @@ def run(
     backend: str | Backend = "cpu",
     dtype: str | None = None,
 ) -> Run:
-    """One fprop, and one bprop if `dy` is given, of a layer or container on NumPy arrays in CHWN.
+    """Run one fprop, and one bprop if `dy` is given, of a layer or container on NumPy arrays in CHWN.
 
-    The layer itself is left unbound and unchanged: a clone of it runs.
+    The layer itself stays unbound and unchanged: a clone of it runs.
 
     Parameters
     ----------
@@ -61,15 +61,15 @@ def run(
     x : ndarray (C, H, W, N)
     dy : ndarray (K, P, Q, N), optional
     params : dict, optional
-        Values that replace initial ones, by the layer's own names (by path for a container).
+        Values to use instead of the initial ones, by the layer's own names (by path for a container).
     beta_y, y0, beta_dx, dx0 :
-        ``y <- beta_y*y0 + f(x)`` and ``dx <- beta_dx*dx0 + J^T dy``; where y0 or dx0 is not given, the
+        ``y <- beta_y*y0 + f(x)`` and ``dx <- beta_dx*dx0 + J^T dy``; without y0 or dx0 the
         destination holds NaN, which a beta of 0 must not let through.
     train : bool
     seed, step : int
-        Decide initial values and draws.
+        They determine initial values and random draws.
     dtype : str, optional
-        "float32" or "float64"; float64 if x is, float32 otherwise.
+        "float32" or "float64"; by default float64 if x is, otherwise float32.
     """
     x = np.asarray(x)
     if x.ndim != 4:
@@ -108,7 +108,7 @@ def run(
 
 
 def _by_name(net: Net, by_path: dict[str, Any]) -> dict[str, Any]:
-    """A lone layer's arrays go by their own names."""
+    """Key the arrays of a lone layer by their own names instead of paths."""
     return by_path if net.graph.children else {path.rpartition(".")[2]: a for path, a in by_path.items()}
 
 

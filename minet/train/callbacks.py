@@ -1,4 +1,4 @@
-"""Callbacks: what watches a training run, shows it and keeps it."""
+"""Callbacks that watch a training run: progress, log, checkpoints and plots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minet.core.files import FileError, write_whole
 from minet.core.finite import NotFiniteError
 from minet.core.net import Net
 from minet.train import checkpoint, plots
-from minet.train.format import loss_text, percent_text
+from minet.train.number_text import loss_text, percent_text
 from minet.train.precompile import NOTICE
 from minet.train.trainer import Callback, Result, Trainer
 
@@ -22,14 +22,15 @@ COLUMNS = {"epoch": 7, "loss": 10, "test loss": 11, "accuracy": 11, "rate": 10, 
 
 
 class Progress(Callback):
-    """One line for each epoch; on a terminal also a bar that moves with the steps.
+    """One line per epoch and, on a terminal, a progress bar for the steps.
 
-    The first run on a machine compiles kernels, which takes a while: it says so, and on a terminal which.
+    The first run on a machine compiles kernels, which takes a while. A note says so; on a terminal the bar
+    names each kernel.
 
     Parameters
     ----------
     console : rich.console.Console, optional
-        Where to; standard output if not given.
+        Where to print; by default standard output.
     """
 
     def __init__(self, console: Any = None) -> None:
@@ -100,7 +101,7 @@ class Progress(Callback):
 
 
 def compile_listener(notify: Callable[[str], None]) -> Any:
-    """Calls `notify` with the name of each function that Numba compiles, but of those inside another one."""
+    """A listener that calls `notify` with the name of each function Numba compiles, except nested ones."""
     from numba.core import event
 
     class Listener(event.Listener):
@@ -118,7 +119,7 @@ def compile_listener(notify: Callable[[str], None]) -> Any:
 
 
 class JsonLog(Callback):
-    """The history as a file of lines, one JSON object for each epoch, whole at any time."""
+    """Write the history as JSON lines, one object per epoch; the file is complete at any time."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -129,15 +130,15 @@ class JsonLog(Callback):
 
 
 class Checkpointer(Callback):
-    """A checkpoint after each epoch, with what a later run needs to go on from it.
+    """Save a checkpoint after each epoch, with what a later run needs to resume from it.
 
-    If the loss stops being finite in mid-epoch, the parameters before that step go to another file.
+    If the loss stops being finite in mid-epoch, the parameters before that step are saved to another file.
 
     Parameters
     ----------
     folder : str or Path
     **facts
-        What else to remember: the model's name, its settings.
+        More facts to save, such as the model's name and settings.
     """
 
     def __init__(self, folder: str | Path, **facts: Any) -> None:
@@ -150,7 +151,7 @@ class Checkpointer(Callback):
         net = trainer.net
         kept = [*net.params.values(), *net.persistent.values()]
         if isinstance(error, NotFiniteError) and net.clock.step and all(map(net.be.sum_is_finite, kept)):
-            with contextlib.suppress(FileError):  # the first error is the one to tell
+            with contextlib.suppress(FileError):  # the first error is the one to report
                 path = self._save(LAST_GOOD, trainer)
                 error.hint = f"{error.hint}; the parameters before that step are in {path}".removeprefix("; ")
 
@@ -162,15 +163,15 @@ class Checkpointer(Callback):
 
 
 class Curves(Callback):
-    """At the end, pictures of the run: loss and accuracy, and what the Gaussian kernels have learned.
+    """At the end, plot the run: loss and accuracy, and what the Gaussian kernels have learned.
 
     Parameters
     ----------
     folder : str or Path
     net : Net
-        Before it is trained (or loaded): the kernels as they are now are the picture's "before".
+        Not yet trained or loaded: its kernels as they are now are drawn as "before".
     name : str
-        The model's, for the title.
+        The model's name, for the title.
     """
 
     def __init__(self, folder: str | Path, net: Net, name: str) -> None:

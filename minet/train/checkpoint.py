@@ -1,9 +1,9 @@
-"""Checkpoints: one safetensors file with all that a net has learned and all that a run needs to go on.
+"""Checkpoints: one safetensors file with everything a net has learned and everything needed to resume a run.
 
 Its arrays are the parameters and running statistics by path, as in ``net.params`` and ``net.persistent``, and
-the solver's velocities as ``velocity:<path>``. Its metadata hold the facts about the run as JSON (``minet``),
-and among them a checksum over facts and arrays (``sha256``), which the format itself lacks. The same content
-makes the same file, byte for byte. Nothing in it is executed.
+the solver's velocities as ``velocity:<path>``. Its metadata entry ``minet`` holds the facts about the run as
+JSON, including a checksum over facts and arrays (``sha256``), which the format itself lacks. The same content
+always gives the same file, byte for byte. Nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ KINDS = {"model": str, "settings": dict, "epoch": int, "batch": int, "seed": int
 
 
 class CheckpointError(FileError):
-    """A checkpoint that cannot be read, or used for this net."""
+    """A checkpoint that cannot be read, or does not fit the net."""
 
 
 def save(path: str | Path, net: Net, solver: Any = None, **facts: Any) -> None:
-    """Write a checkpoint whole or not at all.
+    """Write a checkpoint, whole or not at all.
 
     Parameters
     ----------
     path : str or Path
     net : Net
     solver : SGD, optional
-        Its velocities go along, for a training run that is to be continued.
+        Its velocities are saved too, so that the training run can be resumed.
     **facts
-        What else to remember, as JSON can hold it. The step, the seed and minet's version are added.
+        More facts to save, as JSON can hold them. The step, the seed and minet's version are added.
     """
     arrays = {**net.params, **net.persistent}
     if solver is not None:
@@ -48,9 +48,9 @@ def save(path: str | Path, net: Net, solver: Any = None, **facts: Any) -> None:
 
 
 def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
-    """Set a net (and a solver's velocities) from a checkpoint, and return its facts.
+    """Restore a net (and a solver's velocities) from a checkpoint, and return its facts.
 
-    Names and shapes must agree in both directions; if they do not, nothing is changed.
+    Names and shapes must match in both directions; otherwise nothing is changed.
     """
     arrays, facts = read(path)
     for old, new in _renamed(net).items():
@@ -76,7 +76,7 @@ def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
 
 
 def _renamed(net: Net) -> dict[str, str]:
-    """Paths of older checkpoints, old to new, those of velocities too."""
+    """Map the paths of older checkpoints to today's, including those of velocities."""
     paths = {
         f"{layer.full_path}.{old}": f"{layer.full_path}.{new}"
         for layer in net.graph.walk()
@@ -89,16 +89,16 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str
     """Write arrays and facts as one safetensors file, whole or not at all."""
     from safetensors.numpy import save as to_bytes
 
-    # safetensors copies an array's memory as it lies, and so garbles what is not contiguous.
+    # safetensors copies raw memory, which garbles arrays that are not contiguous.
     arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
-    plain = json.loads(json.dumps(facts, default=repr))  # as they will be read: every key a string
+    plain = json.loads(json.dumps(facts, default=repr))  # as they will be read back: every key a string
     text = json.dumps({**plain, "sha256": _digest(arrays, plain)}, sort_keys=True)
-    # One entry alone, as safetensors writes several in an order that changes from run to run.
+    # A single entry: safetensors writes several in an order that changes from run to run.
     write_whole(path, to_bytes(arrays, {"minet": text}))
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and the facts of a safetensors file; one that minet did not write has no facts."""
+    """Read the arrays and facts of a safetensors file; one that minet did not write has no facts."""
     from safetensors import SafetensorError, safe_open
 
     if Path(path).is_dir():
@@ -106,12 +106,12 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except (OSError, SafetensorError, KeyError, ValueError) as error:  # KeyError: a type that NumPy lacks
         raise CheckpointError(
-            f"{path}: not a whole safetensors file: {error}", "was it cut short?"
+            f"{path}: not a valid safetensors file: {error}", "it may be truncated: use another copy"
         ) from error
     if "minet" not in metadata:
         return arrays, {}
@@ -122,17 +122,17 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _checked_facts(path: str | Path, text: str) -> dict[str, Any]:
-    """The facts in a file's metadata, if those that a run goes by are of their kinds."""
+    """Parse the facts in a file's metadata, and check the types of those a run depends on."""
     try:
         facts = json.loads(text)
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
-        raise CheckpointError(f"{path}: its metadata are not minet's", "use another copy")
+        raise CheckpointError(f"{path}: its metadata was not written by minet", "use another copy")
     for name, kind in KINDS.items():
         value: Any = facts.get(name, kind())
         if type(value) is not kind or (isinstance(value, int) and value < 0):
-            raise CheckpointError(f"{path}: its {name} is {value!r:.60}", "minet has not written it so")
+            raise CheckpointError(f"{path}: its {name} is {value!r:.60}", "minet never writes this")
     return facts
 
 
@@ -144,11 +144,11 @@ def _digest(arrays: Mapping[str, np.ndarray], facts: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What keeps the arrays of a file from being those of a net, in words."""
+def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Describe how the arrays of a file differ from those of a net, a line for each."""
     lines = []
-    for name in sorted({*found, *wanted}):
-        theirs, ours = found.get(name), wanted.get(name)
+    for name in sorted({*found, *expected}):
+        theirs, ours = found.get(name), expected.get(name)
         if ours is None:
             lines.append(f"{prefix}{name} {found[name].shape} is not in the net")
         elif theirs is None:

@@ -1,7 +1,7 @@
 """Model files: plain Python with an input shape, a net, a solver, data sets, a batch size, epochs and a loss.
 
-The functions' default arguments are the model's settings: ``load("digits", kernels=3)`` hands ``kernels=3``
-to every function of ``models/digits.py`` that has a parameter of this name.
+The functions' default arguments are the model's settings: ``load("digits", kernels=3)`` passes ``kernels=3``
+to every function in ``models/digits.py`` that has a parameter of that name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minet.core.node import LayerError
 from minet.data.dataset import Dataset
 from minet.train.optim import SGD
 
-PARTS = {  # what a model file holds, with a line to add where it is missing
+PARTS = {  # what a model file must define, each with a line to add if it is missing
     "input_shape": "input_shape = (3, 32, 32)",
     "net": "def net(width=32): return Sequential(...)",
     "solver": "def solver(lr=0.05): return SGD(lr=lr, momentum=0.9)",
@@ -54,27 +54,27 @@ def load(file_or_name: str | Path, /, **settings: Any) -> Model:
     Raises
     ------
     FileError
-        If there is no such file, it fails to run, lacks a part, or does not know a setting.
+        If the file does not exist, fails to run, lacks a part, or does not know a setting.
     """
     path = find(file_or_name)
     return Model(path, run_file(path), settings)
 
 
 def names() -> list[str]:
-    """The models that come with minet."""
+    """The names of the models that come with minet."""
     return sorted(path.stem for path in shipped("models").glob("*.py"))
 
 
 def find(file_or_name: str | Path) -> Path:
-    """The path of a model file, given as a path or by name."""
+    """Return the path of a model file that is given as a path or by name."""
     if not isinstance(file_or_name, (str, os.PathLike)):
-        raise ModelFileError(f"a model is given as a path or by name, not as {_kind(file_or_name)}")
+        raise ModelFileError(f"a model must be given as a path or a name, got {_kind(file_or_name)}")
     text = os.fspath(file_or_name)
     if text.endswith(".py") or os.path.basename(text) != text or not text:
         return Path(text)
     if text in names():
         return shipped("models") / f"{text}.py"
-    hint = did_you_mean(text, names()) or "a file of your own needs its ending: path/to/model.py"
+    hint = did_you_mean(text, names()) or "for a file of your own, include the extension: path/to/model.py"
     raise ModelFileError(f"there is no model {text!r}; the models are: {', '.join(names())}", hint)
 
 
@@ -87,11 +87,11 @@ class Model:
     name : str
         The file's stem.
     input_shape, batch, epochs, loss
-        As in the file; `batch` and `epochs` as set.
+        As in the file; `batch` and `epochs` as overridden by the settings.
     settings : dict
-        What was set.
+        The settings that were passed.
     known : dict
-        All there is to set, with the file's own values.
+        All available settings, with the file's own values.
     """
 
     def __init__(self, path: Path, module: ModuleType, settings: dict[str, Any]) -> None:
@@ -114,39 +114,39 @@ class Model:
             raise self.error(f"loss is {_kind(self.loss)}, not a loss", PARTS["loss"])
 
     def net(self) -> Layer:
-        """The graph: unbound layers, new at each call; a list stands for a Sequential."""
-        graph = self._call("net", lambda made: Sequential(*made) if isinstance(made, list) else made)
+        """Build the graph, with new, unbound layers at each call; a list stands for a Sequential."""
+        graph = self._call("net", lambda graph: Sequential(*graph) if isinstance(graph, list) else graph)
         if not isinstance(graph, Layer):
             raise self.error(
-                f"net() gave {_kind(graph)}, not a layer", _hint(graph, "return Sequential(...)")
+                f"net() returned {_kind(graph)}, not a layer", _hint(graph, "return Sequential(...)")
             )
         return graph
 
     def solver(self) -> Any:
-        """The SGD, new at each call."""
+        """Build the SGD, new at each call."""
         solver = self._call("solver")
         if not isinstance(solver, SGD):
             raise self.error(
-                f"solver() gave {_kind(solver)}, not an SGD", _hint(solver, "return SGD(lr=0.05)")
+                f"solver() returned {_kind(solver)}, not an SGD", _hint(solver, "return SGD(lr=0.05)")
             )
         return solver
 
     def datasets(self) -> tuple[Any, Any]:
-        """The training set and the test set."""
+        """Load the training set and the test set."""
         pair = self._call("datasets")
         if not isinstance(pair, (tuple, list)) or [isinstance(d, Dataset) for d in pair] != [True, True]:
             raise self.error(
-                f"datasets() gave {_kind(pair)}, not a pair of Datasets", _hint(pair, "return train, test")
+                f"datasets() returned {_kind(pair)}, not two Datasets", _hint(pair, "return train, test")
             )
         return pair[0], pair[1]
 
     def error(self, message: str, hint: str = "") -> ModelFileError:
-        """An error about this file."""
+        """Make an error that starts with this file's name."""
         return ModelFileError(f"{relative(self.path)}: {message}", hint)
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:
-        """Put the file's name before errors about what it gave, unless they tell a layer and its line."""
+        """Prefix errors with the file's name, unless they already name a layer and its line."""
         try:
             yield
         except MinetError as error:
@@ -154,7 +154,7 @@ class Model:
                 error.message = f"{relative(self.path)}: {error.message}"
             raise
 
-    def _call(self, name: str, finish: Callable[[Any], Any] = lambda made: made) -> Any:
+    def _call(self, name: str, finish: Callable[[Any], Any] = lambda result: result) -> Any:
         function = self._functions[name]
         known = _parameters(function)
         values = {
@@ -177,7 +177,7 @@ class Model:
         return function
 
     def _checked(self, name: str, value: Any) -> Any:
-        """A setting, if every function that takes it can have a value of this type."""
+        """Return a setting after checking that its type suits every function that takes it."""
         if name not in self.known:
             listed = ", ".join(f"{key}={default!r}" for key, default in self.known.items())
             raise self.error(
@@ -185,16 +185,18 @@ class Model:
             )
         typed = [value] if name in ("batch", "epochs") else []
         typed += [self._typed(name, value, f) for f in self._functions.values() if name in _parameters(f)]
-        # Functions that want it in different types each get their own, at their call.
+        # If functions expect different types, each gets its own when it is called.
         return typed[0] if len({type(one) for one in typed}) == 1 else value
 
     def _typed(self, name: str, value: Any, function: Callable[..., Any]) -> Any:
-        """A setting as this function takes it, by its default value and by what its annotation allows."""
+        """Return a setting as this function takes it, judged by its default value and its annotation."""
         default, choices = _parameters(function)[name].default, _choices(function, name)
         if choices:
             if value not in choices:
                 hint = did_you_mean(str(value), [str(choice) for choice in choices])
-                raise self.error(f"{name} is one of {', '.join(map(repr, choices))}, got {value!r}", hint)
+                raise self.error(
+                    f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}", hint
+                )
             return value
         kind = type(default)
         if default is None or type(value) is kind:
@@ -203,9 +205,9 @@ class Model:
             return kind(value)
         word = value.lower() if isinstance(value, str) else ""
         if kind is float and word.lstrip("+-") in ("inf", "infinity", "nan"):
-            raise self.error(f"{name} must be a number, as {default!r}: {value} is not a finite number")
+            raise self.error(f"{name} must be a finite number, like {default!r}, got {value}")
         raise self.error(
-            f"{name} must be of type {kind.__name__}, as {default!r}, got {_kind(value)}",
+            f"{name} must be of type {kind.__name__}, like {default!r}, got {_kind(value)}",
             f"write {word.capitalize()}" if kind is bool and word in ("true", "false") else "",
         )
 
@@ -233,7 +235,7 @@ def _choices(function: Callable[..., Any], name: str) -> tuple[Any, ...]:
     """The values that a parameter's annotation allows, if it is a Literal."""
     try:
         annotation = typing.get_type_hints(function).get(name)
-    except Exception:  # an annotation that cannot be evaluated says nothing
+    except Exception:  # an annotation that cannot be evaluated restricts nothing
         return ()
     return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
 
@@ -243,4 +245,4 @@ def _kind(value: Any) -> str:
 
 
 def _hint(value: Any, line: str) -> str:
-    return "is its return missing?" if value is None else line
+    return "is the return statement missing?" if value is None else line

@@ -1,11 +1,10 @@
-"""The solver, SGD, and schedules of its learning rate."""
+"""The solver, SGD."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from minet.core.layer import Array
 from minet.core.naming import brief, relative
 from minet.core.net import Net
 from minet.core.settings import is_real
-
-Schedule: TypeAlias = Callable[[float], float]  # from epochs done, a fraction too, to a factor of the rate
+from minet.train.schedules import Schedule, check_number, check_schedule
 
 
 @dataclass(eq=False)
@@ -26,7 +24,7 @@ class SGD:
     ``w <- w - rate*(g' + momentum*v)``. The rate is ``lr * schedule(epoch)``, times the parameter's own `lr`;
     a parameter with ``lr=0`` is frozen, one with ``decay=False`` does not decay. v starts at 0.
 
-    A solver serves one net.
+    Each solver serves one net.
 
     Parameters
     ----------
@@ -38,19 +36,19 @@ class SGD:
     nesterov : bool
         Needs a momentum.
     schedule : callable, optional
-        ``schedule(epoch)`` gives a factor of `lr`; None keeps the rate constant.
+        ``schedule(epoch)`` returns a factor of `lr`; None keeps the rate constant.
 
     Attributes
     ----------
     epoch : float
-        Epochs done, with their fraction; the trainer sets it before each step.
+        Epochs done, including fractions; the trainer sets it before each step.
     velocity : dict of str to array
-        v by the path of its parameter; empty before the first update.
+        v by parameter path; empty before the first update.
 
     Raises
     ------
     MinetError
-        If a setting is out of its range, or if the schedule gives something that is no rate.
+        If a setting is out of range, or if the schedule does not return a valid factor.
     """
 
     lr: float
@@ -63,15 +61,17 @@ class SGD:
     _net: Net | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check(self, "lr", "above 0", is_real(self.lr) and self.lr > 0)
-        _check(self, "momentum", "in [0, 1)", is_real(self.momentum) and 0 <= self.momentum < 1)
-        _check(self, "weight_decay", "of at least 0", is_real(self.weight_decay) and self.weight_decay >= 0)
+        check_number(self, "lr", "above 0", is_real(self.lr) and self.lr > 0)
+        check_number(self, "momentum", "in [0, 1)", is_real(self.momentum) and 0 <= self.momentum < 1)
+        check_number(
+            self, "weight_decay", "of at least 0", is_real(self.weight_decay) and self.weight_decay >= 0
+        )
         if not isinstance(self.nesterov, bool):
             raise MinetError(f"SGD's nesterov must be True or False, got {self.nesterov!r}")
         if self.nesterov and not self.momentum:
             raise MinetError("SGD's nesterov needs a momentum", "SGD(..., momentum=0.9, nesterov=True)")
         if self.schedule is not None:
-            _check_schedule(self, "schedule", self.schedule)
+            check_schedule(self, "schedule", self.schedule)
 
     @property
     def rate(self) -> float:
@@ -83,7 +83,7 @@ class SGD:
         except Exception as error:
             raise self._bad_schedule(f"fails: {type(error).__name__}: {error}") from error
         if not is_real(factor) or factor < 0:
-            raise self._bad_schedule(f"gave {factor!r}")
+            raise self._bad_schedule(f"returned {factor!r}")
         return self.lr * factor
 
     def _bad_schedule(self, what: str) -> MinetError:
@@ -91,11 +91,11 @@ class SGD:
         place = f" ({relative(code.co_filename)}:{code.co_firstlineno})" if code else ""
         return MinetError(
             f"the schedule {brief(self.schedule)}{place} {what} at epoch {self.epoch:g}",
-            "a schedule takes the epoch and gives a finite factor of at least 0",
+            "a schedule takes the epoch and returns a finite factor of at least 0",
         )
 
     def update(self, net: Net) -> None:
-        """One step on all parameters of the net, from its gradients."""
+        """Update all parameters of the net by one step, using its gradients."""
         if self._net is not net:
             self.bind(net)
         rate = self.rate
@@ -114,20 +114,20 @@ class SGD:
             )
 
     def load(self, velocity: Mapping[str, np.ndarray]) -> None:
-        """Take up velocities that were saved from `velocity`: copies, which `bind` checks against its net."""
+        """Load copies of velocities that were saved from `velocity`; `bind` checks them against its net."""
         self.velocity = {path: np.array(values) for path, values in velocity.items()}
         self._net = None
 
     def bind(self, net: Net) -> None:
-        """Serve this net, with the velocities loaded or with zeros; the first update does it.
+        """Attach to this net, with the loaded velocities or zeros; the first update does it if needed.
 
         Raises
         ------
         MinetError
-            If it serves another net already, or if loaded velocities do not fit the net's parameters.
+            If it already serves another net, or if loaded velocities do not fit the net's parameters.
         """
         if self._net is not None and self._net is not net:
-            raise MinetError("this solver serves another net already", "make one SGD(...) for each net")
+            raise MinetError("this solver already serves another net", "create one SGD(...) for each net")
         shapes = {slot.path: tuple(slot.value.shape) for slot in net.slots}
         loaded = {path: tuple(values.shape) for path, values in self.velocity.items()} or shapes
         if loaded != shapes:
@@ -141,108 +141,3 @@ class SGD:
         for path, values in self.velocity.items():
             net.be.copy(values, bound[path])
         self.velocity, self._net = bound, net
-
-
-@dataclass(frozen=True)
-class Step:
-    """The rate times each factor from its epoch on: ``Step({20: 0.1, 30: 0.1})`` ends at a hundredth."""
-
-    factors: Mapping[float, float]
-
-    def __post_init__(self) -> None:
-        items = self.factors.items() if isinstance(self.factors, Mapping) else ()
-        good = all(is_real(epoch) and is_real(factor) and min(epoch, factor) >= 0 for epoch, factor in items)
-        if not items or not good:
-            raise MinetError(
-                f"Step takes a dict of epochs to factors, none below 0, got {self.factors!r}",
-                "Step({20: 0.1}) divides the rate by ten from epoch 20 on",
-            )
-
-    def __call__(self, epoch: float) -> float:
-        return math.prod(factor for start, factor in self.factors.items() if epoch >= start)
-
-
-@dataclass(frozen=True)
-class Exponential:
-    """``gamma ** epoch``."""
-
-    gamma: float
-
-    def __post_init__(self) -> None:
-        _check(self, "gamma", "above 0", is_real(self.gamma) and self.gamma > 0)
-
-    def __call__(self, epoch: float) -> float:
-        return self.gamma**epoch
-
-
-@dataclass(frozen=True)
-class Polynomial:
-    """``end + (1 - end) * (1 - epoch/epochs) ** power``, then `end`; power 1 is a straight line."""
-
-    epochs: float
-    power: float = 1.0
-    end: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(self, "epochs", "above 0", is_real(self.epochs) and self.epochs > 0)
-        _check(self, "power", "above 0", is_real(self.power) and self.power > 0)
-        _check(self, "end", "of at least 0", is_real(self.end) and self.end >= 0)
-
-    def __call__(self, epoch: float) -> float:
-        return self.end + (1 - self.end) * (1 - min(epoch / self.epochs, 1)) ** self.power
-
-
-@dataclass(frozen=True)
-class Cosine:
-    """Half a cosine from 1 down to `end` over so many epochs, then `end`.
-
-    Source: Loshchilov & Hutter, "SGDR", ICLR 2017, arXiv 1608.03983, equation 5, without its restarts.
-    """
-
-    epochs: float
-    end: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(self, "epochs", "above 0", is_real(self.epochs) and self.epochs > 0)
-        _check(self, "end", "of at least 0", is_real(self.end) and self.end >= 0)
-
-    def __call__(self, epoch: float) -> float:
-        return self.end + (1 - self.end) * (1 + math.cos(math.pi * min(epoch / self.epochs, 1))) / 2
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """A straight line from `start` to 1 over so many epochs, then ``then(epoch)``, or 1 without it.
-
-    `then` is given the epoch counted from the start of the run, not from the end of the warm-up.
-    """
-
-    epochs: float
-    then: Schedule | None = None
-    start: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check(self, "epochs", "above 0", is_real(self.epochs) and self.epochs > 0)
-        _check(self, "start", "of at least 0", is_real(self.start) and self.start >= 0)
-        if self.then is not None:
-            _check_schedule(self, "then", self.then)
-
-    def __call__(self, epoch: float) -> float:
-        if epoch < self.epochs:
-            return self.start + (1 - self.start) * epoch / self.epochs
-        return 1.0 if self.then is None else self.then(epoch)
-
-
-def _check(owner: object, name: str, span: str, good: bool) -> None:
-    if not good:
-        raise MinetError(
-            f"{type(owner).__name__}'s {name} must be a number {span}, got {getattr(owner, name)!r}"
-        )
-
-
-def _check_schedule(owner: object, name: str, value: Any) -> None:
-    if not callable(value) or isinstance(value, type):
-        raise MinetError(
-            f"{type(owner).__name__}'s {name} must be a function of the epoch, got {value!r}",
-            f"{name}=Step({{20: 0.1}}), or any function from epoch to factor",
-        )

@@ -1,4 +1,4 @@
-"""Pictures of a training run: curves, and Gaussian kernels before and after. Drawn without a display."""
+"""Plots of a training run, drawn without a display: curves, and Gaussian kernels before and after."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STYLE: Any = {
     "xtick.color": "#666666",
     "ytick.color": "#666666",
 }
-CHANNELS = 12  # of a layer's kernels, those of so many channels are drawn
+CHANNELS = 12  # a layer's kernels are drawn for at most this many channels
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Kernels:
 
 
 def kernels(net: Net) -> list[Kernels]:
-    """The Gaussian kernels of a net as they are now."""
+    """The current Gaussian kernels of a net."""
     from minet.layers.gaussian_pool import GaussianPool
 
     return [
@@ -59,7 +59,7 @@ def kernels(net: Net) -> list[Kernels]:
 
 
 def curves(path: Path, history: list[dict[str, Any]], name: str) -> None:
-    """Loss and test accuracy by epoch."""
+    """Plot loss and test accuracy by epoch."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
@@ -97,7 +97,7 @@ def curves(path: Path, history: list[dict[str, Any]], name: str) -> None:
 
 
 def gaussian_kernels(path: Path, before: list[Kernels], after: list[Kernels], name: str) -> None:
-    """Each channel's kernels as ellipses of one sigma in their window: dashed before, solid after."""
+    """Draw each channel's kernels as one-sigma ellipses in their window: dashed before, solid after."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -124,7 +124,7 @@ def gaussian_kernels(path: Path, before: list[Kernels], after: list[Kernels], na
 
 
 def _window(axes: Any, window: tuple[int, int]) -> None:
-    """An empty window with a grid of pixels, the offsets counted from its centre, y downwards."""
+    """Draw an empty window with a grid of pixels, offsets counted from its centre, y downwards."""
     height, width = window
     axes.set(xlim=(-width / 2, width / 2), ylim=(height / 2, -height / 2), aspect="equal")
     axes.set_xticks(np.arange(width + 1) - width / 2, [])
@@ -145,7 +145,7 @@ def _line(axes: Any, epochs: list[int], values: list[float], color: str) -> None
 
 
 def _label_ends(axes: Any, x: int, ends: dict[str, tuple[float, str]]) -> None:
-    """Names at the ends of their lines, moved apart where they would overlap."""
+    """Label lines at their ends, moving labels apart where they would overlap."""
     axes.margins(x=0.12)
     to_pixels = axes.transData.transform
     heights = {label: to_pixels((x, value))[1] for label, (value, _) in ends.items()}
@@ -159,7 +159,7 @@ def _label_ends(axes: Any, x: int, ends: dict[str, tuple[float, str]]) -> None:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure as a PNG, in one go."""
+    """Write a figure as a PNG, whole or not at all."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     write_whole(path, picture.getvalue())

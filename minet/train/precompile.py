@@ -1,9 +1,9 @@
-"""Compile what a net will need before its first step, in as many processes as there are cores.
+"""Compile the kernels a net needs before its first step, with one process per core.
 
-Numba compiles a kernel at its first call, one after the other. Here a batch is made, and the net's fprop and
-bprop are gone through, with kernels that do nothing but tell the types they are called with. Those that the
-cache lacks are then compiled by processes forked for it, and put where the first step finds them.
-Whatever is left out, for want of `fork` or because a layer fails, the step compiles itself.
+Numba compiles each kernel at its first call, one after another. Here a batch is made, and fprop and bprop
+run, with kernels that do nothing but record the types they are called with. Those missing from the cache are
+then compiled by forked processes, which leave them where the first step finds them. The first step itself
+compiles whatever is left out because there is no `fork` or because a layer fails.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from minet.data.dataset import Dataset
 
 Kernel = tuple[Any, tuple[Any, ...]]  # Numba's dispatcher of a function, and the types of its arguments
 MOST = 255  # kernels: their numbers go through pipes as single bytes
-NOTICE = "compiling kernels, once on this machine"
+NOTICE = "compiling kernels (once per machine)"
 
 
 def precompile(net: Net, data: Dataset | None = None, train: bool = True, console: Any = None) -> int:
-    """Compile the kernels that a net's fprop, and in training its bprop, call, and that the cache lacks.
+    """Compile the kernels that fprop and, in training, bprop call and that are not in the cache yet.
 
     Parameters
     ----------
     net : Net
         Parameters and persistent state stay as they are; outputs, deltas and gradients do not.
     data : Dataset, optional
-        Whose batches need a kernel too.
+        If given, the kernel that makes its batches is compiled too.
     train : bool
     console : rich.console.Console, optional
-        Where it is told, if there is something to do: on a terminal by a bar, else in a line.
+        Where progress is shown if there is anything to compile: a bar on a terminal, otherwise a line.
 
     Returns
     -------
     int
-        How many were compiled.
+        The number of kernels compiled.
     """
     config: Any = importlib.import_module("numba").config
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
@@ -52,20 +52,20 @@ def precompile(net: Net, data: Dataset | None = None, train: bool = True, consol
     cold = [kernel for kernel in called(net, data, train) if not cached(*kernel)][:MOST]
     if len(cold) < 2:
         return 0
-    cold.sort(key=_length, reverse=True)  # so that no process is left with a long one at the end
+    cold.sort(key=_length, reverse=True)  # so that no process starts a long one last
     with compiling(cold, min(cores, len(cold))) as done, showing(len(cold), console) as show:
         return sum(show(cold[number][0].py_func.__name__) for number in done)
 
 
 def _length(kernel: Kernel) -> int:
-    """Of its file: how long a kernel will take, next to others."""
+    """The size of a kernel's source file, a rough measure of its compile time."""
     file = kernel[0].py_func.__code__.co_filename
     return os.path.getsize(file) if os.path.isfile(file) else 0
 
 
 @contextlib.contextmanager
 def showing(total: int, console: Any) -> Iterator[Callable[[str], int]]:
-    """A bar, or a line, that tells of compilation; what it gives is called with each kernel's name."""
+    """Show compilation as a bar or a line; the yielded function is called with each kernel's name."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -84,7 +84,7 @@ def showing(total: int, console: Any) -> Iterator[Callable[[str], int]]:
 
 
 def called(net: Net, data: Dataset | None = None, train: bool = True) -> list[Kernel]:
-    """The kernels that go through Numba's cache and that this process has not called yet."""
+    """The kernels a net calls that Numba caches and that this process has not called yet."""
     from minet.data.batches import Batches  # here, as it imports Numba
 
     found: dict[Kernel, None] = {}
@@ -99,10 +99,10 @@ def called(net: Net, data: Dataset | None = None, train: bool = True) -> list[Ke
             if train:
                 net.fprop(x, train=True)
                 net.bprop(net.dy)
-                for size in {slot.value.size for slot in net.slots}:  # which decides on the kernel
+                for size in {slot.value.size for slot in net.slots}:  # the size decides on the kernel
                     w, g, v = net.be.zeros((3, size))
                     net.be.sgd_step(w, g, v, lr=0.0, momentum=0.0, decay=0.0, nesterov=False, bounds=None)
-    except Exception:  # a layer that needs what its kernel computes; the step will tell what is wrong, if so
+    except Exception:  # a layer that needs its kernel's result; the first step reports real errors
         pass
     finally:
         net.x = None
@@ -113,14 +113,14 @@ def called(net: Net, data: Dataset | None = None, train: bool = True) -> list[Ke
 
 @contextlib.contextmanager
 def noting(found: dict[Kernel, None]) -> Iterator[None]:
-    """Within, a kernel that would be compiled, or loaded, is noted instead, and does nothing."""
+    """Within this context, kernels that would be compiled or loaded are recorded instead, and do nothing."""
     from numba.core.registry import CPUDispatcher as Kernels
 
-    name = "_compile_for_args"  # what Numba calls where a call's types are new to it
+    name = "_compile_for_args"  # what Numba calls when a call's types are new to it
     compile_for = getattr(Kernels, name)
 
     def note(dispatcher: Any, *args: Any, **options: Any) -> Any:
-        if dispatcher.stats.cache_path is None:  # its result may matter, and nothing could be kept of it
+        if dispatcher.stats.cache_path is None:  # never cached, and its result may matter
             return compile_for(dispatcher, *args, **options)
         found[dispatcher, tuple(dispatcher.typeof_pyval(arg) for arg in args)] = None
         return lambda *args: None
@@ -133,11 +133,11 @@ def noting(found: dict[Kernel, None]) -> Iterator[None]:
 
 
 class Cold(Exception):
-    """A kernel is not in the cache."""
+    """Raised when a kernel is not in the cache."""
 
 
 def cached(dispatcher: Any, types: tuple[Any, ...]) -> bool:
-    """Load a compiled kernel from the cache, if it is there."""
+    """Load a compiled kernel from the cache, and return whether it was there."""
     from numba.core import event
 
     class Refusal(event.Listener):
@@ -155,23 +155,23 @@ def cached(dispatcher: Any, types: tuple[Any, ...]) -> bool:
 
 @contextlib.contextmanager
 def compiling(kernels: list[Kernel], processes: int) -> Iterator[Iterator[int]]:
-    """Compile kernels in forked processes; what it gives tells the number of each one as it is done."""
-    (tasks, put), (done, tell) = os.pipe(), os.pipe()
-    os.write(put, bytes(range(len(kernels))))  # whoever reads a byte takes that kernel
+    """Compile kernels in forked processes; the yielded iterator gives each one's number as it is done."""
+    (tasks, put), (done, report) = os.pipe(), os.pipe()
+    os.write(put, bytes(range(len(kernels))))  # a process that reads a byte takes that kernel
     os.close(put)
     children = []
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # an interrupt is the parent's alone
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # only the parent handles interrupts
     try:
         with warnings.catch_warnings():
-            # Python warns of fork beside other threads; those of BLAS and Numba sleep, and are not needed.
+            # Python warns about forking with threads; those of BLAS and Numba are idle and not needed.
             warnings.simplefilter("ignore", DeprecationWarning)
             for _ in range(processes):
-                with contextlib.suppress(OSError):  # fewer, or none, where the system allows no more
+                with contextlib.suppress(OSError):  # the system may allow fewer processes, or none
                     child = os.fork()
                     if not child:
-                        _work(kernels, tasks, tell)
+                        _work(kernels, tasks, report)
                     children.append(child)
-        os.close(tell)
+        os.close(report)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield (number[0] for number in iter(lambda: os.read(done, 1), b""))
     finally:
@@ -183,15 +183,15 @@ def compiling(kernels: list[Kernel], processes: int) -> Iterator[Iterator[int]]:
         os.close(done)
 
 
-def _work(kernels: list[Kernel], tasks: int, tell: int) -> NoReturn:
-    """A process's part: take kernels until there are none left."""
+def _work(kernels: list[Kernel], tasks: int, report: int) -> NoReturn:
+    """In a child process, compile kernels until none are left, and exit."""
     try:
         while number := os.read(tasks, 1):
             dispatcher, types = kernels[number[0]]
             try:
                 dispatcher.compile(types)
-            except Exception:  # the first step will meet it too, and tell
+            except Exception:  # the first step will meet and report it too
                 continue
-            os.write(tell, number)  # fails where the parent is gone
+            os.write(report, number)  # fails if the parent is gone
     finally:
-        os._exit(0)  # nothing of the parent's is to be flushed or closed twice
+        os._exit(0)  # without cleanup: the parent's files must not be flushed or closed twice

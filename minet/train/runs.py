@@ -1,6 +1,6 @@
-"""Runs: from a model file to a trained net in a folder of its own, from the start or from where it stopped.
+"""Runs: train a model file in a folder of its own, from the start or from where it stopped.
 
-A run folder, ``runs/<model>`` or the next free ``runs/<model>-2``, holds log, checkpoint and pictures.
+A run folder, ``runs/<model>`` or the next free ``runs/<model>-2``, holds the log, the checkpoint and plots.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from minet.train.callbacks import (
     JsonLog,
     Progress,
 )
-from minet.train.format import loss_text, percent_text
 from minet.train.modelfile import Model
+from minet.train.number_text import loss_text, percent_text
 from minet.train.precompile import precompile
 from minet.train.trainer import Result, Trainer, check_data
 from minet.train.trainer import evaluate as test
@@ -51,25 +51,25 @@ def train(
     out: Path | None = None,
     resume: bool = False,
 ) -> tuple[Result, Path]:
-    """Train a model, and keep log, weights and pictures in a run folder.
+    """Train a model, and keep its log, weights and plots in a run folder.
 
     Parameters
     ----------
     file_or_name : str or Path
     settings : dict, optional
-        As `minet.train.modelfile.load` takes them.
+        As for `minet.train.modelfile.load`.
     backend : str
     seed : int, optional
-        0, or the seed of the run that is resumed.
+        By default 0, or the seed of the run being resumed.
     out : Path, optional
-        The run folder; by default the next free one in ``runs/``, or the latest with `resume`.
+        The run folder; by default the next free one in ``runs/`` or, with `resume`, the newest.
     resume : bool
-        Go on from the run's checkpoint, with its settings and its seed.
+        Continue from the run's checkpoint, with its settings and seed.
 
     Returns
     -------
     Result, Path
-        What came of it, and the run folder.
+        The result, and the run folder.
     """
     stem = modelfile.find(file_or_name).stem
     if resume:
@@ -93,13 +93,13 @@ def train(
         trainer.epoch = facts["epoch"]
         if trainer.epoch >= trainer.epochs:
             raise MinetError(
-                f"{folder}: has {trainer.epoch} epochs already, of {trainer.epochs} in all",
-                f"--epochs {trainer.epoch + 1}, or more, goes on",
+                f"{folder}: already trained for {trainer.epoch} epochs (epochs={trainer.epochs})",
+                f"use --epochs {trainer.epoch + 1} or more to continue",
             )
         trainer.history = _history(folder / LOG, trainer.epoch)
         if len(trainer.history) < trainer.epoch:
             known = f"{len(trainer.history)} of the {trainer.epoch} epochs done"
-            print(f"{folder / LOG}: missing or damaged: log and curves go on with {known}")
+            print(f"{folder / LOG}: missing or damaged; log and curves include only {known}")
     with _made(folder):
         print(_opening(model, trainer), flush=True)
         precompile(net, trainer.batches.dataset)
@@ -107,7 +107,7 @@ def train(
             result = trainer.fit()
         except KeyboardInterrupt:
             if trainer.epoch:
-                print(f"stopped; --resume goes on after epoch {trainer.epoch}", flush=True)
+                print(f"stopped; --resume continues after epoch {trainer.epoch}", flush=True)
             raise
     print(_ending(result, folder))
     return result, folder
@@ -120,14 +120,14 @@ def evaluate(
     weights: Path | None = None,
     backend: str | Backend = "auto",
 ) -> str:
-    """Test a model's weights, by default those of its newest run, on its test set; what came of it."""
+    """Test a model's weights, by default those of its newest run, and return the result in one line."""
     stem = modelfile.find(file_or_name).stem
     file = latest(stem) if weights is None else Path(weights)
     if (file / WEIGHTS).is_file():
         file /= WEIGHTS
     _, facts = checkpoint.read(file)
     if facts.get("model", stem) != stem:
-        raise MinetError(f"{file}: the weights are of {facts['model']}, not of {stem}")
+        raise MinetError(f"{file}: holds weights of {facts['model']}, not of {stem}")
     model = modelfile.load(file_or_name, **{**facts.get("settings", {}), **(settings or {})})
     net = Net(model.net(), model.input_shape, model.batch, model.loss, backend)
     checkpoint.load(file, net)
@@ -141,18 +141,18 @@ def evaluate(
     if not math.isfinite(loss):
         bad = [name for name, a in {**net.params, **net.persistent}.items() if not net.be.sum_is_finite(a)]
         why = f": {bad[0]} is not finite" if bad else ""
-        raise NotFiniteError(f"{file}: the loss on {data.name} is {loss}{why}", "train anew, at a lower rate")
+        raise NotFiniteError(f"{file}: the loss on {data.name} is {loss}{why}", "retrain at a lower rate")
     count = f"{round(accuracy * len(data)):,} of {len(data):,}"
-    what = f"{percent_text(accuracy)} of {data.name} right ({count}), loss {loss_text(loss)}"
+    what = f"{percent_text(accuracy)} correct on {data.name} ({count}), loss {loss_text(loss)}"
     return f"{what}, {seconds:.1f} s, with {file}"
 
 
 def latest(stem: str) -> Path:
-    """The run folder of a model with the newest checkpoint."""
+    """The run folder that holds a model's newest checkpoint."""
     found = [folder for folder in RUNS.glob("*") if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", folder.name)]
     found = [folder for folder in found if (folder / WEIGHTS).is_file()]
     for folder in sorted(found, key=lambda folder: (folder / WEIGHTS).stat().st_mtime_ns, reverse=True):
-        if checkpoint.read(folder / WEIGHTS)[1].get("model") == stem:  # stem-2 may be a model's name as well
+        if checkpoint.read(folder / WEIGHTS)[1].get("model") == stem:  # stem-2 may also be a model's name
             return folder
     raise MinetError(f"{RUNS / stem}: no run of {stem} with a {WEIGHTS}", f"minet train {stem}")
 
@@ -160,10 +160,10 @@ def latest(stem: str) -> Path:
 def _as_before(
     file_or_name: str | Path, weights: Path, settings: dict[str, Any], seed: int | None
 ) -> tuple[Model, int]:
-    """The model and the seed of a run to be resumed; only the number of epochs may change."""
+    """The model and the seed of a run to resume; only the number of epochs may change."""
     _, facts = checkpoint.read(weights)
     if not {"model", "epoch", "settings", "batch", "seed", "step"} <= set(facts):
-        raise MinetError(f"{weights}: is not the checkpoint of a run")
+        raise MinetError(f"{weights}: is not the checkpoint of a training run")
     before = {**facts["settings"], "batch": facts["batch"], "seed": facts["seed"], "model": facts["model"]}
     now = {"model": modelfile.find(file_or_name).stem, "seed": facts["seed"] if seed is None else seed}
     model = None
@@ -173,16 +173,16 @@ def _as_before(
         before = model.known | before
     for name, value in now.items():
         if name != "epochs" and json.dumps(value, default=repr) != json.dumps(before[name], default=repr):
-            hint = "only --epochs may change; leave the rest out, or start a new run"
+            hint = "only --epochs may change: leave out the rest, or start a new run"
             raise MinetError(
-                f"{weights.parent}: cannot go on with {name}={value}, it has {name}={before[name]}", hint
+                f"{weights.parent}: cannot resume with {name}={value}, it has {name}={before[name]}", hint
             )
-    assert model is not None  # or else the names differ, which the loop reports
+    assert model is not None  # otherwise the names differ, which the loop has reported
     return model, facts["seed"]
 
 
 def _history(log: Path, epochs: int) -> list[dict[str, Any]]:
-    """What a log says about the first epochs; a line that is no record ends it."""
+    """Read the records of the first epochs from a log, up to the first line that is not valid."""
     history: list[dict[str, Any]] = []
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         for line in log.read_text().splitlines():
@@ -204,20 +204,18 @@ def _free(stem: str) -> Path:
 
 def _empty(folder: Path) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
-        raise MinetError(
-            f"{folder}: is not empty", "give another --out, or --resume to go on from what it holds"
-        )
+        raise MinetError(f"{folder}: is not empty", "choose another --out, or continue its run with --resume")
     return folder
 
 
 @contextlib.contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """Make a run folder; take it away again if the run ends in an error and has put nothing into it."""
+    """Create a run folder; remove it again if the run fails before it has written anything."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MinetError(f"{folder}: cannot be made: {error.strerror}", "choose another --out") from error
+        raise MinetError(f"{folder}: cannot be created: {error.strerror}", "choose another --out") from error
     if not os.access(folder, os.W_OK):
         raise MinetError(f"{folder}: cannot be written to", "choose another --out")
     try:
@@ -225,24 +223,24 @@ def _made(folder: Path) -> Iterator[None]:
     except BaseException:
         with contextlib.suppress(OSError):
             for path in new:
-                path.rmdir()  # which refuses a folder that holds something
+                path.rmdir()  # fails if the folder is not empty
         raise
 
 
 def _opening(model: Model, trainer: Trainer) -> str:
     net, settings = trainer.net, [f"{name}={value}" for name, value in model.settings.items()]
     count = sum(value.size for value in net.params.values())
-    going_on = f", going on after epoch {trainer.epoch}" if trainer.epoch else ""
+    resuming = f"; resuming after epoch {trainer.epoch}" if trainer.epoch else ""
     slow = "the emulator is for testing kernels, not for training\n" if net.be.name == "emu" else ""
     return slow + (
         f"{' '.join([model.name, *settings])}: {count:,} parameters on {net.be.name}, batch {net.batch}, "
-        f"seed {net.seed}\n{trainer.batches.dataset.name} {len(trainer.batches.dataset):,} images, "
-        f"{trainer.test.name} {len(trainer.test):,}{going_on}\n"
+        f"seed {net.seed}\n{trainer.batches.dataset.name}: {len(trainer.batches.dataset):,} images, "
+        f"{trainer.test.name}: {len(trainer.test):,}{resuming}\n"
     )
 
 
 def _ending(result: Result, folder: Path) -> str:
-    """What a run came to, and where its files are."""
+    """The closing lines: a run's results, and where its files are."""
     last, speeds = result.history[-1], [record["images_per_second"] for record in result.history]
     rows = {
         "test accuracy": percent_text(last["accuracy"]),
@@ -253,12 +251,12 @@ def _ending(result: Result, folder: Path) -> str:
     }
     files = {
         CURVES: "loss and accuracy by epoch",
-        KERNELS: "the Gaussian kernels, before and after",
-        LOG: "a line for each epoch",
-        WEIGHTS: "for minet eval, and to go on with --resume",
+        KERNELS: "the Gaussian kernels before and after training",
+        LOG: "one line per epoch",
+        WEIGHTS: "for minet eval and --resume",
     }
-    there = {str(folder / name): what for name, what in files.items() if (folder / name).exists()}
-    return f"\n{_columns(rows)}\n\n{_columns(there)}"
+    present = {str(folder / name): what for name, what in files.items() if (folder / name).exists()}
+    return f"\n{_columns(rows)}\n\n{_columns(present)}"
 
 
 def _columns(rows: dict[str, str]) -> str:

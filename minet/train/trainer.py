@@ -1,4 +1,4 @@
-"""Trainer: epochs of steps, a look at the test set after each, and callbacks that watch."""
+"""Trainer: epochs of training steps, a test after each, and callbacks that watch."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from minet.data.dataset import DataError, Dataset
 
 @dataclass
 class Result:
-    """What a training run came to.
+    """The result of a training run.
 
     Attributes
     ----------
     history : list of dict
-        One for each epoch: epoch (from 1), step, loss (mean over the epoch's steps), test_loss, accuracy (of
+        One per epoch: epoch (from 1), step, loss (mean over the epoch's steps), test_loss, accuracy (of
         the test set, 0 to 1), rate, seconds and images_per_second (of the steps, without the test).
     seconds : float
-        All that `fit` took.
+        Total duration of `fit`.
     """
 
     history: list[dict[str, Any]]
@@ -36,39 +36,39 @@ class Result:
 
     @property
     def accuracy(self) -> float:
-        """Of the test set, after the last epoch."""
+        """Test accuracy after the last epoch."""
         return float(self.history[-1]["accuracy"])
 
 
 class Callback:
-    """Hooks into a training run; override the ones you need. An error that a hook raises ends the run."""
+    """Hooks into a training run; override the ones you need. An error raised in a hook ends the run."""
 
     def on_start(self, trainer: Trainer) -> None:
-        """Before the first epoch."""
+        """Called before the first epoch."""
 
     def on_batch(self, trainer: Trainer, loss: float) -> None:
-        """After each step, with the batch's mean loss."""
+        """Called after each step, with the batch's mean loss."""
 
     def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        """After each epoch and its test, with what was added to ``trainer.history``."""
+        """Called after each epoch and its test, with the record added to ``trainer.history``."""
 
     def on_end(self, trainer: Trainer, result: Result) -> None:
-        """After the last epoch."""
+        """Called after the last epoch."""
 
     def on_error(self, trainer: Trainer, error: BaseException) -> None:
-        """When an error, or the user, ends the run; the error is raised again afterwards."""
+        """Called when an error, or the user, ends the run; the error is raised again afterwards."""
 
 
 class Trainer:
     """Train a net on one data set, and test it on another after each epoch.
 
-    The order of the images depends on (net.seed, epoch), what layers draw on (net.seed, step): with the same
-    parameters, velocities, `epoch` and step, a run goes on bit for bit as if it had not been interrupted.
+    The order of the images depends on (net.seed, epoch), and what layers draw on (net.seed, step). With the
+    same parameters, velocities, `epoch` and step, a resumed run is bit for bit like an uninterrupted one.
 
     Parameters
     ----------
     net : Net
-        With a loss.
+        Must have a loss.
     solver : SGD
     train, test : Dataset
     epochs : int
@@ -96,7 +96,7 @@ class Trainer:
         epochs: int,
         callbacks: Iterable[Callback] = (),
     ) -> None:
-        from minet.data.batches import Batches  # here, as it imports Numba: `import minet` stays quick
+        from minet.data.batches import Batches  # here, as it imports Numba: `import minet` stays fast
 
         if net.loss is None:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
@@ -111,7 +111,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
 
     def fit(self) -> Result:
-        """Train up to `epochs` epochs in all."""
+        """Train until `epochs` epochs are done in total."""
         begin = time.perf_counter()
         try:
             self._call("on_start")
@@ -161,7 +161,7 @@ def evaluate(net: Net, data: Dataset) -> tuple[float, float]:
     from minet.data.batches import Batches
 
     losses, right = 0.0, 0
-    with np.errstate(all="ignore"):  # what overflows shows in the loss
+    with np.errstate(all="ignore"):  # an overflow shows in the loss
         for x, labels in Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0):
             real = labels >= 0  # -1 marks the images that fill up the last batch
             y, labels = net.be.get(net.fprop(x))[..., real], labels[real]
@@ -171,15 +171,15 @@ def evaluate(net: Net, data: Dataset) -> tuple[float, float]:
 
 
 def check_data(data: Dataset, net: Net) -> None:
-    """Raise DataError unless the net can take the images and give the labels."""
+    """Raise DataError unless the images and labels fit the net."""
     if not isinstance(data, Dataset):
         raise DataError(f"{data!r:.60} is not a Dataset", "data.Dataset(images, labels)")
     if data.image_shape != net.input_shape:
-        last = data.image_shape == (*net.input_shape[1:], net.input_shape[0])
+        channels_last = data.image_shape == (*net.input_shape[1:], net.input_shape[0])
         raise DataError(
             f"{data.name}: its images are {data.image_shape}, the net takes {net.input_shape}",
             "channels come before height and width: images.transpose(0, 3, 1, 2)"
-            if last
+            if channels_last
             else f"input_shape = {data.image_shape}",
         )
     try:

@@ -1,4 +1,4 @@
-"""The backends' arithmetic against plain NumPy and loops."""
+"""The backends' arithmetic, compared with plain NumPy and loops."""
 
 import numba
 import numpy as np
@@ -10,7 +10,7 @@ from minet import Layer, LayerError, backends
 from minet.backends import gpu, launcher
 from minet.core.window import Window
 from minet.layers import all_layers
-from minet.testing.rig import Case, Rig
+from minet.testing.harness import Case, Rig
 
 BETAS = (0.0, 1.0, -0.5)
 KINDS = [
@@ -19,7 +19,7 @@ KINDS = [
     ("emu", "float32"),
     pytest.param(("cuda", "float32"), marks=pytest.mark.gpu),
 ]
-EXACT = [("cpu", "float64"), *KINDS[2:]]  # for sums of whole numbers, which float32 does not round either
+EXACT = [("cpu", "float64"), *KINDS[2:]]  # for sums of whole numbers, which float32 does not round
 
 
 def backend(kind):
@@ -48,7 +48,7 @@ def close(got, expected, dtype, terms=1):
 
 
 def own(be, values):
-    """The values in native memory of their own."""
+    """A copy of the values in native memory."""
     return be.array(np.array(values, be.dtype))
 
 
@@ -94,7 +94,7 @@ def test_finite(be, place):
 @pytest.mark.parametrize("alpha", [1.0, 0.5, -2.0])
 @pytest.mark.parametrize("trans", ["nn", "nt", "tn", "tt"])
 def test_gemm(be, trans, alpha, beta, sliced):
-    # The last two are larger than any block of the kernels, with a rest in every direction.
+    # The last two exceed any block of the kernels, with a remainder in every direction.
     sizes = (5, 17, 4), (1, 9, 3), (6, 1, 2), (3, 4, 1), (8, 32, 16), (70, 300, 1100), (70, 140, 1300)
     for m, n, k in sizes:
         a = numbers((m, k) if trans[0] == "n" else (k, m), be.dtype)
@@ -139,7 +139,7 @@ def test_gemm_gives_the_same_bits_on_one_thread(trans):
     np.testing.assert_array_equal(one, many)
 
 
-def test_gemm_passes_nan_of_its_factors_on(be):
+def test_gemm_propagates_nan(be):
     a = be.array([[1.0, np.nan]])
     be.gemm(a, be.zeros((2, 3)), out := be.zeros((1, 3)))
     assert np.isnan(be.get(out)).all()
@@ -168,7 +168,7 @@ def test_sum_rows(be, beta, length):
     close(be.get(out), expected, be.dtype, length)
 
 
-def test_sum_rows_keeps_float32s_digits(be):
+def test_sum_rows_keeps_the_digits_of_float32(be):
     a = np.full((2, 300_000), 0.1, np.float32)  # one running sum in float32 would be off by 1e-3
     be.sum_rows(own(be, a), out := be.zeros((2,)), 0.0)
     np.testing.assert_allclose(be.get(out), a.astype(float).sum(1), rtol=1e-6)
@@ -178,7 +178,7 @@ def test_sum_rows_keeps_float32s_digits(be):
 def test_sum_rows_in_shares_takes_each_term_once(be, length):
     a = np.zeros((3, length + 2))
     a[:, 1:-1] = np.arange(length) % 7
-    a[:, [0, -1]] = np.nan  # beside the rows
+    a[:, [0, -1]] = np.nan  # next to the rows
     be.sum_rows(own(be, a)[:, 1:-1], out := own(be, [1, 2, 3]), beta=2.0)
     assert be.get(out).tolist() == (2 * np.array([1, 2, 3]) + a[0, 1:-1].sum()).tolist()
 
@@ -214,7 +214,7 @@ def test_sgd_step(be, nesterov, bounds):
 
 @st.composite
 def geometries(draw):
-    """Image (C, H, W, N), and size, stride, pad and dilation of a window that fits."""
+    """An image shape (C, H, W, N), and size, stride, pad and dilation of a window that fits."""
     pair = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))  # noqa: E731
     size, stride, pad, dilation = draw(pair(1, 4)), draw(pair(1, 4)), draw(pair(0, 3)), draw(pair(1, 3))
     h, w = (
@@ -225,7 +225,7 @@ def geometries(draw):
 
 
 def unrolled(x, geometry):
-    """im2col of a whole image by slicing the padded one: (C, R, S, P, Q, N)."""
+    """The im2col of a whole image, (C, R, S, P, Q, N), by slicing the padded image."""
     (R, S), (u, v), (i, j), (d, e) = geometry
     padded = np.pad(x, ((0, 0), (i, i), (j, j), (0, 0)))
     P, Q = (padded.shape[1] - d * (R - 1) - 1) // u + 1, (padded.shape[2] - e * (S - 1) - 1) // v + 1
@@ -240,7 +240,7 @@ def row_ranges(P, step):
 
 
 def few(kind):
-    """The emulator compiles each geometry."""
+    """Few examples, as the emulator compiles each geometry."""
     examples = 80 if kind == ("cpu", "float64") else 8
     return settings(deadline=None, max_examples=examples, database=None, derandomize=True)
 
@@ -265,7 +265,7 @@ def test_im2col(kind):
 
 
 @pytest.mark.parametrize("kind", EXACT, ids=label)
-def test_col2im_is_the_transpose_and_beta_meets_each_row_once(kind):
+def test_col2im_is_the_transpose_and_beta_applies_to_each_row_once(kind):
     be = backend(kind)
 
     @few(kind)
@@ -318,7 +318,7 @@ def test_windows_in_blocks_of_rows(be, geometry, step):
 
 @pytest.mark.parametrize("be", KINDS[:2], ids=label, indirect=True)
 def test_a_layer_without_code(be):
-    with pytest.raises(LayerError, match="Layer has no fprop_cpu, and overrides no fprop"):
+    with pytest.raises(LayerError, match="Layer has no fprop_cpu and does not override fprop"):
         be.run(Layer(), "fprop", None, None)
 
 
@@ -326,7 +326,7 @@ def test_a_layer_without_code(be):
 def test_indices_of_64_bits_change_no_bit(cls, gpu_backend, monkeypatch):
     case = Case(*next(iter(cls.examples())), 3, gpu_backend)
     narrow = [Rig(case).both(train) for train in (True, False)]
-    monkeypatch.setattr(launcher, "WIDE", 1)  # every array is as one of 2**30 elements
+    monkeypatch.setattr(launcher, "WIDE", 1)  # every array counts as one of 2**30 elements
     wide = [Rig(case).both(train) for train in (True, False)]
     for one, other in zip(narrow, wide, strict=True):
         for name, value in one.items():

@@ -1,4 +1,4 @@
-"""cuBLAS through the real scikit-cuda, over a double of the library that multiplies in plain loops."""
+"""cuBLAS through the real scikit-cuda, on a double of the library that multiplies in plain loops."""
 
 import pytest
 from test_cuda import case, doubles, on_double
@@ -7,6 +7,6 @@ __all__ = ["case", "doubles"]
 
 
 @on_double
-@pytest.mark.parametrize("name", ["products", "tf32", "mended", "from_wheels"])
+@pytest.mark.parametrize("name", ["products", "tf32", "patched", "from_wheels"])
 def test_products(case, name):
     case(name)

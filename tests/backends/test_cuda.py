@@ -1,6 +1,6 @@
-"""The cuda backend on the real PyCUDA, over a double of the driver that runs kernels on the emulator.
+"""The cuda backend on the real PyCUDA, on a double of the driver that runs kernels on the emulator.
 
-What runs is in driver/cases.py, each case in a process of its own. On a GPU, tests marked `gpu` do the rest.
+Each case of fake_driver/cases.py runs in its own process. On a GPU, tests marked `gpu` do the rest.
 """
 
 import ast
@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from driver import double
+from fake_driver import double
 
 from minet import MinetError
-from minet.backends import cuda_source, nvidia, toolkit
+from minet.backends import cuda_source, cuda_toolkit, nvidia
 from minet.core.files import shipped
 
 HERE = Path(__file__).parent
@@ -32,19 +32,19 @@ def doubles(tmp_path_factory):
 
 def started(name, folder, cache, **settings):
     env = double.environment(folder, cache, PYTHONPATH=f"{HERE}:{HERE.parent}", **settings)
-    command = [sys.executable, "-W", "error", "-m", "driver.cases", name]
+    command = [sys.executable, "-W", "error", "-m", "fake_driver.cases", name]
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def finished(process, dies=False):
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said
-    assert dies or "PyCUDA WARNING" not in said, said  # it cannot free in a context that died
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    assert dies or "PyCUDA WARNING" not in output, output  # it cannot free memory in a dead context
 
 
 @pytest.fixture
 def case(doubles, tmp_path):
-    """Run a case of driver/cases.py, with settings of the double."""
+    """Run a case of fake_driver/cases.py, with settings of the double."""
 
     def run(name, cache=None, **settings):
         settings = {"DOUBLE_LOG": tmp_path / "calls", "CASE_FOLDER": tmp_path} | settings
@@ -71,24 +71,24 @@ def case(doubles, tmp_path):
         "usable",
     ],
 )
-def test_as_the_cpu_does(case, name):
+def test_cuda_agrees_with_the_cpu(case, name):
     case(name)
 
 
 @on_double
-@pytest.mark.parametrize("name", ["fault_told_at_once", "fault_told_late", "product_after_fault"])
-def test_a_fault_is_told(case, doubles, name):
+@pytest.mark.parametrize("name", ["fault_reported_at_once", "fault_reported_late", "product_after_fault"])
+def test_a_fault_is_reported(case, doubles, name):
     case(name, cache=doubles / "checked", DOUBLE_CHECKED=1)
 
 
 @on_double
-def test_a_launch_that_the_device_refuses_is_told(case):
+def test_a_launch_that_the_device_refuses_is_reported(case):
     case("too_many_threads", DOUBLE_THREADS=32)
 
 
 @on_double
 @pytest.mark.parametrize("name", ["out_of_memory", "out_of_memory_later"])
-def test_memory_that_runs_out_is_told(case, name):
+def test_running_out_of_memory_is_reported(case, name):
     case(name, DOUBLE_MEMORY=8 << 20)
 
 
@@ -105,13 +105,13 @@ def test_memory_that_runs_out_is_told(case, name):
         ("no_scikit_cuda", {}),
     ],
 )
-def test_what_is_missing_is_told(case, name, settings):
+def test_what_is_missing_is_reported(case, name, settings):
     case(name, **settings)
 
 
 @on_double
-def test_a_pycuda_for_a_newer_driver_is_told(tmp_path, doubles):
-    """The double's own calls alone: PyCUDA asks for more."""
+def test_a_pycuda_for_a_newer_driver_is_reported(tmp_path, doubles):
+    """This double has only the modelled calls, and PyCUDA needs more."""
     folder = tmp_path / "old"
     double.build(folder, whole=False)
     finished(started("driver_without_calls", folder, doubles / "cache"))
@@ -145,7 +145,7 @@ def test_processes_may_build_at_the_same_time(doubles, tmp_path):
 
 
 @on_double
-def test_the_command_line_says_what_is_missing(doubles, tmp_path):
+def test_the_command_line_reports_what_is_missing(doubles, tmp_path):
     env = double.environment(doubles, doubles / "cache", DOUBLE_DEVICES=0)
     toy = str(HERE.parent / "helpers/toy.py")
     command = [sys.executable, "-m", "minet", "train", toy, "--backend", "cuda"]
@@ -187,25 +187,25 @@ needs_nvcc = pytest.mark.skipif(not nvidia.nvcc(), reason="no nvcc")
 @needs_nvcc
 def test_nvcc_makes_cubins(tmp_path, monkeypatch):
     monkeypatch.setenv("MINET_CACHE", str(tmp_path))
-    path = toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {}, (9, 0))
+    path = cuda_toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {}, (9, 0))
     image = path.read_bytes()
     assert image[:4] == b"\x7fELF" and int.from_bytes(image[18:20], "little") == 190  # EM_CUDA
     assert b"relu_fprop" in image and path.suffix == ".cubin"
     at = time.perf_counter()
-    assert toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {}, (9, 0)) == path
+    assert cuda_toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {}, (9, 0)) == path
     assert time.perf_counter() - at < 0.5
-    assert toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {"WIDE": 1}, (9, 0)) != path
+    assert cuda_toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {"WIDE": 1}, (9, 0)) != path
 
 
 @needs_nvcc
-def test_what_nvcc_refuses_is_told_with_file_and_line(tmp_path, monkeypatch):
+def test_what_nvcc_refuses_is_reported_with_file_and_line(tmp_path, monkeypatch):
     monkeypatch.setenv("MINET_CACHE", str(tmp_path))
     file = tmp_path / "wrong.cu"
     file.write_text(
         '#include "minet.cuh"\n\nextern "C" __global__ void wrong(float *y) {\n    y[0] = nonsense;\n}\n'
     )
     with pytest.raises(MinetError, match=r'wrong\.cu\(4\).*"nonsense" is undefined'):
-        toolkit.cubin(cuda_source.read(file), {}, (9, 0))
-    with pytest.raises(MinetError, match=r"does not know .* 9\.9"):
-        toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {}, (9, 9))
+        cuda_toolkit.cubin(cuda_source.read(file), {}, (9, 0))
+    with pytest.raises(MinetError, match=r"does not support .* 9\.9"):
+        cuda_toolkit.cubin(cuda_source.read(shipped("kernels") / "relu.cu"), {}, (9, 9))
     assert not list(tmp_path.glob("build-*"))

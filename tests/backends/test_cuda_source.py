@@ -1,4 +1,4 @@
-"""CUDA source: headers written in with their lines, parameters read, mistakes told with their place."""
+"""CUDA source: headers inlined with their lines, parameters parsed, mistakes reported with their place."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def kernel(folder, parameters):
 
 
 def places(text):
-    """Where each line comes from, by the #line marks."""
+    """Where each line comes from, according to the #line marks."""
     found, file, number = {}, "", 0
     for line in text.splitlines():
         if mark := re.match(r'#line (\d+) "(.*)"', line):
@@ -42,7 +42,7 @@ def places(text):
 # -- headers --------------------------------------------------------------------------------------------
 
 
-def test_headers_are_written_in_and_keep_their_lines(tmp_path, monkeypatch):
+def test_headers_are_inlined_and_keep_their_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "int in_a;\n", "a.cuh")
     written(tmp_path, '#include "a.cuh"\nint in_b;\n', "b.cuh")
@@ -52,11 +52,11 @@ def test_headers_are_written_in_and_keep_their_lines(tmp_path, monkeypatch):
     }  # fmt: skip
 
 
-def test_what_is_included_in_angles_is_the_compilers(tmp_path):
+def test_includes_in_angle_brackets_are_left_to_the_compiler(tmp_path):
     assert "#include <cmath>" in cuda_source.read(written(tmp_path, "#include <cmath>\n")).text
 
 
-def test_a_header_of_minets_own_is_found_and_one_beside_the_file_comes_first(tmp_path):
+def test_minets_own_headers_are_found_after_those_next_to_the_file(tmp_path):
     path = written(tmp_path, '#include "minet.cuh"\n')
     assert "FOR_EACH" in cuda_source.read(path).text
     written(tmp_path, "int mine;\n", "minet.cuh")
@@ -64,11 +64,11 @@ def test_a_header_of_minets_own_is_found_and_one_beside_the_file_comes_first(tmp
     assert "int mine;" in cuda_source.read(other).text and "FOR_EACH" not in cuda_source.read(other).text
 
 
-def test_a_header_that_is_missing_is_told_with_its_line(tmp_path):
+def test_a_missing_header_is_reported_with_its_line(tmp_path):
     written(tmp_path, '\n#include "gone.cuh"\n', "a.cuh")
     path = written(tmp_path, '#include "a.cuh"\n')
     with pytest.raises(
-        MinetError, match=r"a\.cuh:2: there is no header 'gone\.cuh' beside it, nor in .*kernels"
+        MinetError, match=r"a\.cuh:2: header 'gone\.cuh' was not found next to it, nor in .*kernels"
     ):
         cuda_source.read(path)
 
@@ -91,7 +91,7 @@ def test_a_header_that_changed_is_read_again(tmp_path):
     assert "int young;" in cuda_source.read(path).text
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_a_file_that_is_not_text(tmp_path):
     path = tmp_path / "own.cu"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(MinetError, match=r"own\.cu: cannot be read: "):
@@ -126,22 +126,22 @@ def test_kernels_are_found_with_their_lines_but_not_in_comments(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameters", "message"),
     [
-        ("float x[3]", "a kernel cannot be given 'float x[3]'"),
-        ("float **x", r"a kernel cannot be given 'float **x'"),
-        ("Thing t", "a kernel cannot be given 'Thing t'"),
-        ("unsigned char b", "a kernel cannot be given 'unsigned char b'"),
-        ("int", "a kernel cannot be given 'int'"),
+        ("float x[3]", "a kernel cannot take 'float x[3]'"),
+        ("float **x", r"a kernel cannot take 'float **x'"),
+        ("Thing t", "a kernel cannot take 'Thing t'"),
+        ("unsigned char b", "a kernel cannot take 'unsigned char b'"),
+        ("int", "a kernel cannot take 'int'"),
     ],
 )
-def test_a_parameter_that_cannot_be_given_is_told(tmp_path, parameters, said):
+def test_a_parameter_that_cannot_be_passed_is_reported(tmp_path, parameters, message):
     with pytest.raises(MinetError) as caught:
         kernel(tmp_path, parameters)
-    assert f"own.cu:1: {said}\n  hint: a pointer to numbers, or int, unsigned" in str(caught.value)
+    assert f"own.cu:1: {message}\n  hint: use a pointer to numbers, or int, unsigned" in str(caught.value)
 
 
-def test_a_kernel_must_be_found_by_its_name(tmp_path):
+def test_a_kernel_must_be_extern_c(tmp_path):
     with pytest.raises(MinetError, match=r'own\.cu:1: own must be extern "C"\n  hint: extern "C" __global__'):
         cuda_source.read(written(tmp_path, "__global__ void own(int a) {}\n"))
 

@@ -1,4 +1,4 @@
-"""The emulator: right kernels pass in every order of threads; a planted fault is told with its .cu line."""
+"""The emulator: right kernels pass in every thread order; planted faults are reported with their .cu line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ints(size):
 
 
 def lines(name, word):
-    """The lines of faults.cu that carry a mark."""
+    """The lines of faults.cu that have a mark."""
     text = FAULTS.read_text().splitlines()
     return [f"faults.cu:{n}," for n, line in enumerate(text, 1) if re.search(rf"// {word} {name}$", line)]
 
@@ -143,7 +143,7 @@ def test_arrays_without_elements(be):
 
 
 def test_many_blocks_leave_nothing_behind(be):
-    # What is known of a place belongs to one launch, and of shared memory to one block.
+    # What is known about a place is for one launch, and about shared memory for one block.
     x, y = floats(64), np.zeros(1, np.float32)
     for i in range(3):
         launch(be, "tree_sum", 1, 64, x=x, y=y, size=64 - i)
@@ -152,8 +152,8 @@ def test_many_blocks_leave_nothing_behind(be):
 
 # -- planted faults -------------------------------------------------------------------------------------
 
-OUTSIDE = "outside shared memory and the arrays that it was given"
-RACE = "a race: two threads at one place"
+OUTSIDE = "outside shared memory and the kernel's arrays"
+RACE = "a race: two threads access the same place"
 KINDS = {
     "past_the_end": f"a read of 4 bytes {OUTSIDE}, right past the end of x",
     "before_the_start": f"a write of 4 bytes {OUTSIDE}, 4 bytes before the start of y",
@@ -164,7 +164,7 @@ KINDS = {
     "other_s_locals": f"a read of 4 bytes {OUTSIDE}\n",
     "unwritten": "a read of shared memory that no thread of the block has written",
     "unwritten_counter": "a read of shared memory that no thread of the block has written",
-    "no_barrier": "",  # a race or unwritten memory, as the order has it
+    "no_barrier": "",  # a race or unwritten memory, depending on the order
     "no_second_barrier": f"{RACE}, with no barrier between them",
     "no_syncwarp": f"{RACE}, with no barrier between them",
     "read_by_many": f"{RACE}, with no barrier between them",
@@ -180,12 +180,12 @@ KINDS = {
     "lane_stays_away": "a barrier that not all threads of the block reach",
     "not_in_its_mask": "a warp operation that not all threads of its mask reach",
     "two_operations": "a warp operation that not all threads of its mask reach",
-    "misaligned": "a read of 16 bytes of x at an address that is no multiple of 16",
-    "misaligned_atomic": "a write of 4 bytes of y at an address that is no multiple of 4",
-    "divided": "undefined: a division by zero",
-    "overflown": "undefined: a product that overflows its type",
-    "shifted": "undefined: a shift by more bits than there are",
-    "past_locals": "undefined: an index beyond its array's end",
+    "misaligned": "a read of 16 bytes of x at an address that is not a multiple of 16",
+    "misaligned_atomic": "a write of 4 bytes of y at an address that is not a multiple of 4",
+    "divided": "undefined behaviour: a division by zero",
+    "overflown": "undefined behaviour: a product that overflows its type",
+    "shifted": "undefined behaviour: a shift by more bits than the type has",
+    "past_locals": "undefined behaviour: an index outside its array",
     "recursive": "out of stack",
     "trapped": "stopped: __trap()",
     "asserted": "stopped: assert(threadIdx.x < 2)",
@@ -193,7 +193,7 @@ KINDS = {
 
 
 def fault(be, name):
-    """What is said of a kernel of faults.cu; y has twice as many elements as it has threads."""
+    """The error about a kernel of faults.cu; y has twice as many elements as the block has threads."""
     x, y, count = be.array(ints(32)), be.zeros((64,)), np.zeros(1, np.int32)
     size = 96 if name == "past_by_atomic" else 32
     given = {"x": x, "y": None if name == "null_pointer" else y, "size": size, "count": count}
@@ -203,28 +203,28 @@ def fault(be, name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_planted_fault_is_told_with_its_line(be, name):
-    said = fault(be, name)
-    assert said.startswith(f"{name} on the emulator: {KINDS[name]}"), said
+def test_a_planted_fault_is_reported_with_its_line(be, name):
+    text = fault(be, name)
+    assert text.startswith(f"{name} on the emulator: {KINDS[name]}"), text
     for mark in ("FAULT", "ALSO") if KINDS[name] else ("FAULT",):
         for line in lines(name, mark):
-            assert line in said
+            assert line in text
     assert lines(name, "FAULT") or name == "recursive"
-    assert re.search(r"tests/backends/cuda/faults\.cu:\d+, block \([01], 0, 0\), thread \(\d+, 0, 0\)", said)
-    assert len(re.findall(r"faults\.cu:\d+", said)) <= 2
-    after = ints(50)  # and the emulator goes on
+    assert re.search(r"tests/backends/cuda/faults\.cu:\d+, block \([01], 0, 0\), thread \(\d+, 0, 0\)", text)
+    assert len(re.findall(r"faults\.cu:\d+", text)) <= 2
+    after = ints(50)  # and the emulator still works
     launch(be, "backwards", 1, 50, shared=200, x=ints(50), y=after)
     assert after[0] == 49
 
 
-def test_every_fault_in_the_file_is_planted_for_a_reason():
+def test_every_kernel_in_the_file_has_its_fault_tested():
     kernels = re.findall(r"__global__ void (\w+)", FAULTS.read_text())
     assert kernels == list(KINDS)
 
 
-def test_who_ended_before_a_barrier():
-    said = fault(backends.get("emu"), "returns_before")
-    assert "  ended before it: block (0, 0, 0), thread (31, 0, 0)" in said
+def test_a_thread_that_ended_before_a_barrier_is_named():
+    message = fault(backends.get("emu"), "returns_before")
+    assert "  already ended: block (0, 0, 0), thread (31, 0, 0)" in message
 
 
 def test_a_fault_in_a_header_names_both_lines(tmp_path):
@@ -245,8 +245,8 @@ def test_a_fault_in_a_header_names_both_lines(tmp_path):
         ((1, 1, 65536), 1, 0), (2**31, 1, 0), (1, 50, 49153),
     ],
 )  # fmt: skip
-def test_what_no_gpu_takes(grid, block, shared):
-    found = r"(blocks of \(.*\) threads on a grid of \(.*\)|49153 bytes of shared memory)"
+def test_launches_that_no_gpu_allows_are_refused(grid, block, shared):
+    found = r"(cannot launch \(.*\) blocks of \(.*\) threads|49153 bytes of shared memory are too many)"
     with pytest.raises(MinetError, match=f"backwards on the emulator: {found}\n  hint: a block has "):
         launch(backends.get("emu"), "backwards", grid, block, shared=shared, x=ints(50), y=ints(50))
 
@@ -264,7 +264,7 @@ def test_what_no_gpu_takes(grid, block, shared):
         ("cuda::atomic<int> a;", "libcu++: 'cuda::'"),
     ],
 )
-def test_what_is_not_modelled_is_told(tmp_path, line, what):
+def test_what_is_not_modelled_is_refused_by_name(tmp_path, line, what):
     path = tmp_path / "own.cu"
     text = '// asm, __half\n/* tex2D */\nextern "C" __global__ void own(float *x) {\n    LINE\n}\n'
     path.write_text(text.replace("LINE", line))
@@ -286,7 +286,7 @@ def test_a_kernel_that_does_not_end_can_be_stopped(tmp_path):
     def stop(*_):
         raise Stopped
 
-    launch(backends.get("emu"), "endless", 1, 1, path=path, x=np.ones(2, np.int32))  # compiled, it ends
+    launch(backends.get("emu"), "endless", 1, 1, path=path, x=np.ones(2, np.int32))  # compiled; this one ends
     before = signal.signal(signal.SIGALRM, stop)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
@@ -309,14 +309,14 @@ def test_the_order_comes_from_the_caller_or_the_environment(monkeypatch):
         backends.get("emu", order="random")
 
 
-def test_unchecked_kernels_are_only_as_right_as_they_are():
+def test_unchecked_kernels_run_with_their_faults():
     be = backends.get("emu", checked=False)
     x, y = floats(200), np.zeros(4, np.float32)
     launch(be, "tree_sum", 4, 64, x=x, y=y, size=200)
     np.testing.assert_allclose(y.sum(), x.sum(), rtol=1e-6)
     y = np.zeros(32, np.float32)
     launch(be, "unwritten", 1, 32, path=FAULTS, x=x, y=y, size=32)
-    assert np.isnan(y[31]) and not np.isnan(y[:31]).any()  # shared memory begins as NaN
+    assert np.isnan(y[31]) and not np.isnan(y[:31]).any()  # shared memory starts out as NaN
 
 
 def test_it_computes_in_float32():
@@ -339,17 +339,17 @@ def place(stem):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("Overrun", "AddressSanitizer: heap-buffer-overflow, a read of 4 bytes"),
         ("Shifted", "UBSan: shift exponent 43 is too large for 32-bit type 'int'"),
     ],
 )
-def test_a_sanitizer_s_report_becomes_one_error(name, said):
+def test_a_sanitizer_s_report_becomes_one_error(name, message):
     stem = name.lower()
     status, out, err = check(name, "--backend", "emu", "--sanitize")
     hint = "  hint: --debug shows all of the report\n"
-    assert err == f"error: {stem}_fprop on the emulator: {said}\n  {place(stem)}\n{hint}"
+    assert err == f"error: {stem}_fprop on the emulator: {message}\n  {place(stem)}\n{hint}"
     assert (status, out) == (2, "")
 
 
@@ -383,7 +383,7 @@ for order in t.ORDERS:
 """
 
 
-def test_all_right_kernels_pass_under_sanitizers_and_their_fibers_do_not_alarm_them():
+def test_all_right_kernels_pass_under_sanitizers_which_accept_fibers():
     env = {**os.environ, **sanitize.environment(), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", RUN_ALL]
     done = subprocess.run(
@@ -400,22 +400,22 @@ def test_sanitize_is_for_the_emulator_alone():
         assert err.startswith(f"error: --sanitize is for --backend emu, got {backend}\n")
 
 
-def test_without_its_library_addresssanitizer_is_asked_for_by_name(monkeypatch):
+def test_an_addresssanitizer_that_is_not_loaded_is_reported(monkeypatch):
     monkeypatch.setenv("MINET_EMULATOR_SANITIZE", "1")
     monkeypatch.setenv("LD_PRELOAD", "")
     with pytest.raises(
-        MinetError, match=r"AddressSanitizer is not there.*\n  hint: minet check FILE .*--sanitize"
+        MinetError, match=r"AddressSanitizer is not loaded.*\n  hint: minet check FILE .*--sanitize"
     ):
         backends.get("emu")
 
 
-def test_a_report_from_elsewhere_is_told_as_such():
+def test_a_report_from_elsewhere_is_marked_as_such():
     frame = "    #0 0x1 in PyList_New (/lib/p.so+0x1)\n"
-    said = summarized(f"==1==ERROR: AddressSanitizer: SEGV on unknown address 0x0\n{frame}")
-    assert said == "the emulator: AddressSanitizer: SEGV\n  not in a kernel"
+    summary = summarized(f"==1==ERROR: AddressSanitizer: SEGV on unknown address 0x0\n{frame}")
+    assert summary == "the emulator: AddressSanitizer: SEGV\n  not in a kernel"
 
 
-def test_a_report_s_calls_inside_a_kernel_are_all_told():
+def test_all_calls_of_a_report_inside_a_kernel_are_shown():
     frames = "\n".join(
         f"    #{i} 0x1 in {name}"
         for i, name in enumerate(["last in.cuh:2", "user u.cu:3", "emu_body_user x:1"])

@@ -1,4 +1,4 @@
-"""What a GPU and its emulator have in common, by way of the emulator: which kernel runs, and on what."""
+"""What a GPU and its emulator have in common, tested on the emulator: which kernel runs, and on what."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from minet.testing import check_layer, run, run_check
 
 needs_gxx = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
 HERE = Path(__file__).parent / "cuda"
-own = run_file(HERE / "own.py")  # layers with kernels beside them
+own = run_file(HERE / "own.py")  # layers with kernels next to them
 
 
 def numbers(*shape):
@@ -41,7 +41,7 @@ def minet(*args):
 
 
 @needs_gxx
-def test_a_kernel_is_given_what_its_parameters_names_say():
+def test_a_kernel_gets_its_arguments_by_name():
     layer = own.Facts(3)
     made = net(layer, seed=7)
     made.clock.step = 11
@@ -56,19 +56,19 @@ def test_a_kernel_is_given_what_its_parameters_names_say():
     made.bprop(dy, dx)
     np.testing.assert_array_equal(layer.g.a, [6.0, 6.0])
     np.testing.assert_array_equal(dx, np.full_like(x, dy[0, 0, 0, 0]))
-    made.bprop(dy)  # a null pointer for dx, and the gradient all the same
+    made.bprop(dy)  # dx is a null pointer, but the gradient is still computed
     np.testing.assert_array_equal(layer.g.a, [6.0, 6.0])
 
 
 @needs_gxx
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         (
             "WrongType",
-            "expects int *x, found an array of float32\n  hint: declare x by the type that the layer has",
+            "expects int *x, found an array of float32\n  hint: declare x with the layer's type",
         ),
-        ("WrongState", "expects float *row, found an array of int32\n  hint: declare row by"),
+        ("WrongState", "expects float *row, found an array of int32\n  hint: declare row with"),
         (
             "NotThere",
             "asks for 'q', which does not exist\n  hint: available: C, H, W, K, P, Q, N, key0, key1, step",
@@ -77,37 +77,37 @@ def test_a_kernel_is_given_what_its_parameters_names_say():
             "ArrayAsNumber",
             "expects a number for x, found an array\n  hint: declare it as a pointer: const float *x",
         ),
-        ("NumberAsArray", "expects int *N, found 5\n  hint: declare N by"),
+        ("NumberAsArray", "expects int *N, found 5\n  hint: declare N with"),
     ],
 )
-def test_a_wrong_signature_is_told_with_what_was_expected_and_found(name, said):
+def test_a_wrong_signature_is_reported_with_what_was_expected_and_found(name, message):
     made = net(getattr(own, name)())
     with pytest.raises(LayerError) as caught:
         made.fprop(numbers(2, 3, 4, 5))
     stem = getattr(own, name).stem()
     text = str(caught.value)
     assert text.startswith(f"0:{name} (tests/backends/test_gpu.py:"), text
-    assert re.search(rf"cuda/{stem}\.cu:\d: {stem}_fprop\(.*\) ", text) and said in text
+    assert re.search(rf"cuda/{stem}\.cu:\d: {stem}_fprop\(.*\) ", text) and message in text
 
 
 @needs_gxx
 def test_a_wrong_signature_ends_a_check():
-    """As a kernel that does not compile: a mistake, and no verdict on the layer."""
+    """Like a kernel that does not compile, it is a mistake, not a verdict on the layer."""
     with pytest.raises(launcher.KernelError, match=r"expects int \*x, found an array of float32"):
         run_check("poison", own.WrongType, (2, 3, 4), backend="emu")
 
 
 @needs_gxx
-def test_a_number_that_does_not_fit_its_type_is_told():
+def test_a_number_that_does_not_fit_its_type_is_reported():
     be = backends.get("emu")
     be.call(HERE / "typed.cu", "typed", {}, {"n": 2**31 - 1, "x": None}, 1)
     for n in (2**31, -(2**31) - 1, float("inf"), float("nan")):
-        with pytest.raises(MinetError, match=r"typed\(int n, float \*x\) takes int n, and \S+ does not fit"):
+        with pytest.raises(MinetError, match=r"typed\(int n, float \*x\) takes int n, but \S+ does not fit"):
             be.call(HERE / "typed.cu", "typed", {}, {"n": n, "x": None}, 1)
 
 
 @needs_gxx
-def test_a_kernel_that_the_file_has_not():
+def test_a_kernel_that_is_not_in_the_file():
     with pytest.raises(
         MinetError, match=r'typed\.cu has no kernel other\n  hint: extern "C" __global__ void other'
     ):
@@ -124,8 +124,8 @@ def test_a_kernel_that_the_file_has_not():
 
 @needs_gxx
 @pytest.mark.parametrize("batch", [4, 6])
-def test_several_samples_are_read_as_one_where_the_images_allow_it(batch):
-    """After an odd address, or of a batch that is no multiple, each is read by itself, to the same result."""
+def test_several_samples_are_read_at_once_if_the_images_allow_it(batch):
+    """At an odd address, or if N is not a multiple, each is read by itself, with the same result."""
     made = net(MaxPool(2), batch=batch)
     be, layer = made.be, made.graph.layers[0]
     x = be.array(numbers(2, 3, 4, batch))
@@ -133,7 +133,7 @@ def test_several_samples_are_read_as_one_where_the_images_allow_it(batch):
     apart[...] = x
     assert [be.lanes(4, x), be.lanes(4, x, None, apart)] == ([4, 1] if batch == 4 else [1, 1])
     kept = layer.constants()
-    layer.constants = lambda: kept  # which is not to be changed
+    layer.constants = lambda: kept  # must not be changed
     taken = []
     load = be.load
     be.load = lambda code, constants: taken.append(constants["LANES"]) or load(code, constants)
@@ -148,7 +148,7 @@ def test_a_row_that_its_threads_cannot_count_is_refused(monkeypatch):
     made = net(MaxPool(2))
     monkeypatch.setattr(launcher, "LONGEST", 20)
     with pytest.raises(
-        LayerError, match=r"0:MaxPool .*\n  rows of 4 x 5 numbers: too long\n  hint: a smaller batch"
+        LayerError, match=r"0:MaxPool .*\n  rows of 4 x 5 numbers are too long\n  hint: use a smaller batch"
     ):
         made.fprop(numbers(2, 3, 4, 5))
 
@@ -157,7 +157,7 @@ def test_a_row_that_its_threads_cannot_count_is_refused(monkeypatch):
 
 
 @needs_gxx
-def test_a_subclass_runs_its_base_s_kernel_unless_it_computes_something_else():
+def test_a_subclass_runs_the_kernel_of_its_base_unless_it_computes_something_else():
     be = backends.get("emu")
     assert be.how(own.Doubled, "fprop") == ("kernel", "doubled_fprop")
     assert be.how(own.StillDoubled, "fprop") == ("kernel", "doubled_fprop")
@@ -189,20 +189,20 @@ def test_a_layer_without_a_kernel_computes_on_the_host_with_one_warning():
             for _ in range(2):
                 y, dx = np.array(made.fprop(x, train=True)), np.zeros_like(x)
                 made.bprop(dy, dx)
-        said = [str(one.message) for one in caught]
+        warned = [str(one.message) for one in caught]
         state = {path: np.array(value) for path, value in made.persistent.items()}
         kept = {f"{layer.path}.last": np.array(layer.s.last) for layer in made.graph.layers[1:]}
         results.append({"y": y, "dx": dx, **made.grads, **state, **kept})
         if backend == "emu":
             assert [one.category for one in caught] == [HostWarning] * 2
-            for n, text in enumerate(said, 1):
-                told = (
+            for n, text in enumerate(warned, 1):
+                expected = (
                     rf"^{n}:Plain \(tests/backends/test_gpu\.py:\d+\) has no kernel: it computes on the host"
                 )
-                assert re.match(told, text)
+                assert re.match(expected, text)
             assert all(layer.be is made.be for layer in made.graph.walk())
         else:
-            assert not said
+            assert not warned
     for name, value in results[0].items():
         np.testing.assert_allclose(results[1][name], value, rtol=1e-6, err_msg=name)
     assert results[0]["1/plain.seen"] == results[1]["1/plain.seen"] == 2
@@ -212,10 +212,10 @@ def test_a_layer_without_a_kernel_computes_on_the_host_with_one_warning():
 def test_strict_refuses_a_layer_without_a_kernel():
     made = net(own.Doubled(), own.Plain(), backend=backends.get("emu", strict=True))
     with pytest.raises(
-        LayerError, match=r"^1:Plain .*\n  has no kernel, and --strict allows no round trip"
+        LayerError, match=r"^1:Plain .*\n  has no kernel, and --strict forbids computing it on the host"
     ) as caught:
         made.fprop(numbers(2, 3, 4, 5))
-    assert "hint: write plain.cu beside its file" in str(caught.value)
+    assert "hint: write plain.cu next to its file" in str(caught.value)
     with pytest.raises(LayerError, match="has no kernel, and --strict"):
         check_layer(own.Plain, (2, 3, 4), backend=backends.get("emu", strict=True))
     assert (
@@ -227,7 +227,7 @@ def test_strict_refuses_a_layer_without_a_kernel():
 def test_a_summary_marks_what_computes_on_the_host():
     text = net(own.Doubled(), own.Plain()).summary()
     assert re.search(r"\n0 +Doubled\(\) +2x3x4", text) and re.search(r"\n1 +Plain\(\) \* +2x3x4", text)
-    assert "\n* no kernel: computes on the host, its arrays leave emu at each call\n" in text
+    assert "\n* no kernel: runs on the host; its arrays leave emu and come back at each call\n" in text
     assert "*" not in net(own.Doubled()).summary() and "*" not in net(own.Plain(), backend="cpu").summary()
 
 
@@ -279,7 +279,7 @@ def test_without_a_compiler_there_is_one_message(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     result = minet("check", "relu", "--backend", "emu")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "error: the emulator compiles kernels with g++, which is not there\n"
+    assert result.stderr == "error: the emulator compiles kernels with g++, which is not on PATH\n"
     assert "SKIP  parity_emu     the emulator compiles kernels with g++" in minet("check", "relu").stdout
     code = "import minet; minet.Net(minet.layers.ReLU(), (1, 2, 3), 4)"
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=HERE.parents[1], check=True)
@@ -313,7 +313,7 @@ def test_a_warning_is_one_line_and_strict_is_an_error(tmp_path, monkeypatch):
     [warning] = result.stderr.splitlines()
     assert re.match(r"warning: \d:Plain \(model\.py:\d+\) has no kernel: it computes on the host", warning)
     assert "parameters on emu, batch 32" in result.stdout
-    assert "of digits test right" in minet("eval", "model.py", "--backend", "emu", "--sync").stdout
+    assert "correct on digits test" in minet("eval", "model.py", "--backend", "emu", "--sync").stdout
     assert re.search(r"Plain\(\) \* ", minet("summary", "model.py", "--backend", "emu").stdout)
     for command in ("train", "eval"):
         result = minet(command, "model.py", *(options if command == "train" else options[-2:]), "--strict")

@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: what it is keyed by, that it is never half written, and its messages."""
+"""The cache of compiled kernels: its keys, that entries are never half written, and its messages."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if grep -q refuse "$2"; then
     exit 1
 fi
 if grep -q chatty "$2"; then seq 40 >&2; exit 1; fi
-echo "what I tell"
+echo "my output"
 tr a-z A-Z < "$2" > "$1"
 """
 
 
 @pytest.fixture
 def compiler(tmp_path, monkeypatch):
-    """A compiler that writes capitals, notes its calls, and refuses what says refuse."""
+    """A compiler that writes capitals, logs its calls, and refuses text with the word refuse."""
     monkeypatch.setenv("MINET_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "capitals"
     path.write_text(COMPILER)
@@ -58,10 +58,10 @@ def test_what_was_built_is_not_built_again(compiler):
     assert path.read_text() == "TEXT" and path.parent == kernel_cache.folder()
     assert build(compiler) == path and calls(compiler) == 1
     assert listing(path.parent) == [path.name, f"{path.name}.sum"]
-    assert kernel_cache.compiler_output(path) == "what I tell\n"
+    assert kernel_cache.compiler_output(path) == "my output\n"
 
 
-def test_the_key_is_all_that_goes_into_it(compiler, tmp_path):
+def test_the_key_depends_on_everything_that_goes_in(compiler, tmp_path):
     found = [build(compiler), build(compiler, "other"), build(compiler, options=["-y"])]
     found += [build(compiler, options=["-x", "-y"]), build(compiler, options=[])]
     other = tmp_path / "others"
@@ -89,7 +89,7 @@ def test_a_damaged_entry_is_built_again(compiler, damage):
     assert build(compiler) == path and calls(compiler) == 2
 
 
-def test_what_is_refused_leaves_nothing_and_is_told(compiler):
+def test_what_is_refused_leaves_nothing_and_is_reported(compiler):
     with pytest.raises(kernel_cache.CompileError) as caught:
         build(compiler, "refuse")
     assert str(caught.value) == (
@@ -102,7 +102,7 @@ def test_a_long_message_is_cut(compiler):
     with pytest.raises(kernel_cache.CompileError) as caught:
         build(compiler, "chatty")
     lines = str(caught.value).splitlines()
-    assert lines[1:31] == [f"  {n}" for n in range(1, 31)] and lines[31:] == ["  ... and 10 lines more"]
+    assert lines[1:31] == [f"  {n}" for n in range(1, 31)] and lines[31:] == ["  ... and 10 more lines"]
 
 
 def test_an_interruption_leaves_nothing(compiler, monkeypatch):
@@ -123,8 +123,8 @@ def test_a_folder_that_cannot_be_written_to(compiler, monkeypatch, tmp_path):
     with pytest.raises(MinetError) as caught:
         build(compiler)
     assert str(caught.value) == (
-        f"the cache of compiled kernels, {tmp_path}/file/cache, cannot be written to: Not a directory\n"
-        "  hint: set MINET_CACHE to a folder that can"
+        f"cannot write to the cache of compiled kernels, {tmp_path}/file/cache: Not a directory\n"
+        "  hint: set MINET_CACHE to a writable folder"
     )
 
 
@@ -139,13 +139,13 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert kernel_cache.folder() == tmp_path / ".cache" / "minet" / "kernels"
 
 
-def test_a_compiler_that_is_not_there_has_no_version(compiler):
+def test_a_missing_compiler_has_no_version(compiler):
     assert kernel_cache.version(str(compiler)) == "capitals 1.0"
     assert kernel_cache.version("no-such-compiler") == ""
 
 
 @pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
-def test_a_kernel_that_does_not_compile_is_told_with_the_user_s_line(tmp_path, monkeypatch):
+def test_a_kernel_that_does_not_compile_is_reported_with_the_user_s_line(tmp_path, monkeypatch):
     monkeypatch.setenv("MINET_CACHE", str(tmp_path / "cache"))
     (tmp_path / "inner.cuh").write_text("\n\n__device__ int wrong() { return gone; }\n")
     text = '#include "inner.cuh"\nextern "C" __global__ void own(float *x) {\n    x[0] = nothing;\n}\n'
@@ -153,6 +153,6 @@ def test_a_kernel_that_does_not_compile_is_told_with_the_user_s_line(tmp_path, m
     with pytest.raises(kernel_cache.CompileError, match=r"^g\+\+ cannot compile a kernel:\n") as caught:
         backends.get("emu").call(tmp_path / "own.cu", "own", {}, {"x": None}, 1)
     for place, name in (("inner.cuh:3:33", "gone"), ("own.cu:3:12", "nothing")):
-        told = rf"  {tmp_path}/{place}: error: .{name}. was not declared"
-        assert re.search(told, str(caught.value)), str(caught.value)
+        expected = rf"  {tmp_path}/{place}: error: .{name}. was not declared"
+        assert re.search(expected, str(caught.value)), str(caught.value)
     assert not list((tmp_path / "cache").glob("build-*"))

@@ -1,4 +1,4 @@
-"""Every CUDA kernel, in every geometry that examples and models use, fits a GPU's registers: nvcc says so."""
+"""Every CUDA kernel, in every geometry of the examples and models, fits a GPU's registers, going by nvcc."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from benchmarks.registers import ARCHITECTURES, Build, parsed
 from minet.backends import cuda_source, nvidia
 from minet.core.files import shipped
 
-SAID = """\
+REPORT = """\
 ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function 'relu_fprop' for 'sm_75'
 ptxas info    : Function properties for relu_fprop
@@ -18,26 +18,26 @@ ptxas info    : Function properties for relu_fprop
     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ptxas info    : Used 24 registers, used 0 barriers
 """
-needs_nvcc = pytest.mark.skipif(not nvidia.nvcc(), reason="needs nvcc, of CUDA's toolkit")
+needs_nvcc = pytest.mark.skipif(not nvidia.nvcc(), reason="needs nvcc, from the CUDA toolkit")
 
 
-def test_what_ptxas_says_is_read():
-    (row,) = parsed(Build(shipped("kernels") / "relu.cu", ()), SAID.format(0, 0))
+def test_the_report_of_ptxas_is_parsed():
+    (row,) = parsed(Build(shipped("kernels") / "relu.cu", ()), REPORT.format(0, 0))
     assert (row.kernel, row.registers, row.shared, row.fits) == ("relu_fprop", {75: 21, 100: 24}, 132, True)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "report",
     [
-        SAID.format(8, 0),
-        SAID.format(0, 4),
-        SAID.format(0, 0) + "ptxas warning : Registers are spilled in function 'relu_fprop'\n",
+        REPORT.format(8, 0),
+        REPORT.format(0, 4),
+        REPORT.format(0, 0) + "ptxas warning : Registers are spilled in function 'relu_fprop'\n",
         "kernels/relu.cu(9): warning #177-D: variable was declared but never referenced\n"
-        + SAID.format(0, 0),
+        + REPORT.format(0, 0),
     ],
 )
-def test_what_does_not_fit_is_told(said):
-    (row,) = parsed(Build(shipped("kernels") / "relu.cu", ()), said)
+def test_what_does_not_fit_is_found(report):
+    (row,) = parsed(Build(shipped("kernels") / "relu.cu", ()), report)
     assert not row.fits
 
 
@@ -50,7 +50,7 @@ def test_geometries_are_collected_from_the_layers_themselves():
         if build.path.name == "gaussian_pool.cu"
     }
     assert windows >= {(r, r, s, j) for r in (3, 5, 7, 11, 15) for s in (1, 2) for j in (1, 3)}
-    assert (4, 4, 2, 2) in windows  # of models/mnist.py alone
+    assert (4, 4, 2, 2) in windows  # only in models/mnist.py
     taps = {dict(build.constants).get("R") for build in builds if build.path.name == "im2col.cu"}
     assert {2, 3, 5} <= taps
 
@@ -87,7 +87,7 @@ def test_instructions_are_those_of_the_innermost_loop_that_reads_and_writes():
 @pytest.mark.skipif(not instructions.nvdisasm(), reason="needs nvdisasm: pip install nvidia-cuda-nvdisasm")
 def test_instructions_of_a_layer_s_own_kernels():
     each = instructions.counted(instructions.LAYERS["max_pool 3x3 s2"])
-    assert 1 < each["fprop"] < 52 and 1 < each["bprop"] < 52  # what a copy of as many bytes leaves time for
+    assert 1 < each["fprop"] < 52 and 1 < each["bprop"] < 52  # what a copy of these bytes leaves time for
 
 
 @needs_nvcc
@@ -110,7 +110,7 @@ def test_no_kernel_spills():
         "int unused; x[0] = n;",
     ],
 )
-def test_a_planted_fault_is_told(tmp_path, body):
+def test_a_planted_fault_is_found(tmp_path, body):
     path = tmp_path / "planted.cu"
     path.write_text(f'extern "C" __global__ void planted(float *x, int n) {{ {body} }}\n')
     (row,) = registers.compiled_rows(Build(path, ()), (90,), cuda_source.read(path))

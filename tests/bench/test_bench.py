@@ -1,4 +1,4 @@
-"""The benchmark: what is counted, compared and judged, and what it refuses to time."""
+"""The benchmark: what it counts, compares and judges, and what it refuses to time."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from minet.bench import (
     rivals,
     run,
     targets,
-    watches,
+    timers,
     worker,
 )
 from minet.cli.main import app
@@ -68,7 +68,7 @@ def test_cases_are_named_apart_and_fit_their_images():
             graph.configure(case.shape[:3])
 
 
-def test_the_product_holds_what_is_promised():
+def test_the_product_has_every_shape_window_and_stride():
     names = {case.name for case in cases.product()}
     for shape in (
         "64x32x32x128",
@@ -102,12 +102,12 @@ def test_a_case_survives_json():
 
 
 def test_bytes_of_a_maximum():
-    """x 2*4*4*3 and y 2*2*2*3 floats; the places are bytes; bprop does not read x."""
+    """x has 2*4*4*3 and y 2*2*2*3 floats; positions are bytes; bprop does not read x."""
     net, _ = contender_minet.net_of(cases.layer("MaxPool", (2, 4, 4, 3), window=2, stride=2))
-    x, y, places = 96 * 4, 24 * 4, 24
-    assert counts.bytes_moved(net, "fprop") == x + y + places
-    assert counts.bytes_moved(net, "bprop") == y + places + x
-    assert counts.bytes_moved(net, "fprop+bprop") == 2 * (x + y + places)
+    x, y, positions = 96 * 4, 24 * 4, 24
+    assert counts.bytes_moved(net, "fprop") == x + y + positions
+    assert counts.bytes_moved(net, "bprop") == y + positions + x
+    assert counts.bytes_moved(net, "fprop+bprop") == 2 * (x + y + positions)
 
 
 def test_bytes_of_a_layer_with_parameters():
@@ -149,7 +149,7 @@ def test_the_roofline_is_the_tighter_bound():
 # -- targets --------------------------------------------------------------------------------------------
 
 
-def test_a_row_under_its_target_is_told():
+def test_a_row_under_its_target_is_reported():
     pool = cases.layer("MaxPool", TINY, window=3, stride=2)
     below = {"ratio": 1.5, "share": 0.6, "memory": None}
     assert targets.missed("cpu", pool, "fprop+bprop", below) == ["ratio 1.50, target >= 2"]
@@ -174,7 +174,7 @@ def test_on_a_card_pooling_has_a_share_to_reach():
     ]
 
 
-def test_rows_are_held_beside_others():
+def test_rows_are_compared_with_other_rows():
     def row(case, minet, best):
         return {"case": case.as_dict(), "phase": "fprop", "minet": minet, "best": best}
 
@@ -184,8 +184,8 @@ def test_rows_are_held_beside_others():
     rows = [row(one, 3.0, 9.0), row(three, 6.0, 9.0), row(average, 1.0, 2.0)]
     found = {what: (ratio, most) for what, ratio, most in targets.beside("cuda", rows)}
     assert found == {
-        "GaussianPool beside the rival's average, 11x11 s2 4x9x8x5, fprop": (1.5, 1.0),
-        "three kernels beside one, 11x11 s2 4x9x8x5, fprop": (2.0, 1.5),
+        "GaussianPool against the rival's AvgPool, 11x11 s2 4x9x8x5, fprop": (1.5, 1.0),
+        "three kernels against one, 11x11 s2 4x9x8x5, fprop": (2.0, 1.5),
     }
     assert targets.beside("cpu", rows) == []
     assert targets.beside("cuda", rows[:1]) == []
@@ -211,22 +211,22 @@ def ours(tmp_path):
         ({"y": [1.0, -2.0002], "dx": [1.0]}, ""),
         ({"y": [1.0, -2.1], "dx": [1.0]}, "y by 0.05 of its largest value"),
         ({"y": [1.0, np.nan], "dx": [1.0]}, "y by nan of its largest value"),
-        ({"y": [1.0, -2.0]}, "gives no dx"),
-        ({"y": [[1.0, -2.0]], "dx": [1.0]}, "y has the shape (1, 2), minet's (2,)"),
+        ({"y": [1.0, -2.0]}, "has no dx"),
+        ({"y": [[1.0, -2.0]], "dx": [1.0]}, "y has shape (1, 2), minet's has (2,)"),
     ],
 )
-def test_who_differs_is_told_how(ours, tmp_path, arrays, why):
+def test_how_results_differ_is_reported(ours, tmp_path, arrays, why):
     theirs = saved(tmp_path / "theirs.npz", **{name: np.array(a) for name, a in arrays.items()})
     assert compare.differs(LAYERS[3], ours, theirs) == why
 
 
-def test_a_rival_of_fprop_alone_gives_y_alone(ours, tmp_path):
+def test_a_rival_with_only_fprop_needs_only_y(ours, tmp_path):
     theirs = saved(tmp_path / "theirs.npz", y=np.array([1.0, -2.0]))
     assert compare.differs(LAYERS[3], ours, theirs, whole=False) == ""
 
 
 def test_a_gradient_that_is_all_rounding_does_not_differ(tmp_path):
-    """Under a window of two taps sigma changes nothing."""
+    """With a window of two taps, sigma changes nothing."""
     arrays = {"y": np.ones(2), "pool.mean": np.array([5.0])}
     mine = saved(tmp_path / "a.npz", **arrays, **{"pool.log_sigma": np.array([0.0])})
     theirs = saved(tmp_path / "b.npz", **arrays, **{"pool.log_sigma": np.array([1e-5])})
@@ -238,7 +238,7 @@ def test_a_gradient_that_is_all_rounding_does_not_differ(tmp_path):
 @pytest.mark.parametrize(
     ("y", "why"), [([1.0, np.inf], "y is not finite"), ([0.0, 0.0], "y is all zeros"), ([0.0, 1.0], "")]
 )
-def test_what_is_wrong_by_itself(tmp_path, y, why):
+def test_results_that_are_wrong_in_themselves(tmp_path, y, why):
     assert compare.wrong(LAYERS[3], saved(tmp_path / "a.npz", y=np.array(y))) == why
 
 
@@ -247,9 +247,9 @@ def test_draws_come_from_their_windows():
     drawn = contender_minet.build(case, "", "cpu").results()["drawn"]
     assert compare.outside(case, drawn) == ""
     elsewhere = np.roll(drawn, 1, axis=3)
-    assert "draws are not of their windows" in compare.outside(case, elsewhere)
+    assert "draws are not from their windows" in compare.outside(case, elsewhere)
     zeros = compare.outside(case, np.zeros_like(drawn))
-    assert zeros == f"{np.count_nonzero(drawn)} of {drawn.size} draws are not of their windows"
+    assert zeros == f"{np.count_nonzero(drawn)} of {drawn.size} draws are not from their windows"
 
 
 # -- rivals ---------------------------------------------------------------------------------------------
@@ -267,13 +267,13 @@ def test_rivals_are_chosen_by_name(monkeypatch):
     assert names(rivals.chosen(["torch-nchw", "scipy"], "cpu")) == ["torch-nchw", "scipy"]
     assert names(rivals.chosen(["none"], "cpu")) == []
     assert names(rivals.chosen(None, "cuda")) == [name for name in every if name.startswith("torch-")]
-    with pytest.raises(MinetError, match="--against tf: there is no such rival"):
+    with pytest.raises(MinetError, match="--against tf: no such rival"):
         rivals.chosen(["tf"], "cpu")
     with pytest.raises(MinetError, match="no such rival on cuda"):
         rivals.chosen(["scipy"], "cuda")
 
 
-def test_a_package_that_is_not_there(monkeypatch):
+def test_a_package_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(rivals, "installed", lambda package: "" if package == "torch" else "1.0")
     found = rivals.chosen(None, "cpu")
     assert (names(found), found[1]) == (["dcls", "scipy"], ["torch"])
@@ -281,18 +281,18 @@ def test_a_package_that_is_not_there(monkeypatch):
         rivals.chosen(["torch"], "cpu")
 
 
-def test_dcls_and_scipy_take_part_where_their_mathematics_does():
+def test_dcls_and_scipy_take_part_where_they_compute_the_same():
     can = {rival.name: {case.name for case in LAYERS if rival.can(case)} for rival in rivals.RIVALS}
     assert can["dcls"] == {LAYERS[2].name}
     assert can["scipy"] == {LAYERS[i].name for i in (0, 2, 3, 4, 5)}
     assert can["torch-separable"] == {LAYERS[i].name for i in (0, 1, 2)}
 
 
-# -- contests, with contenders that are made up ---------------------------------------------------------
+# -- contests between fake contenders -------------------------------------------------------------------
 
 
 class Fake:
-    """A contender by its name: what it computes, and how long it says that it takes."""
+    """A fake contender, by name: the values it computes, and the times it reports."""
 
     log: list
     y = {}
@@ -313,7 +313,7 @@ class Fake:
     def milliseconds(self, phase):
         self.log.append((self.name, phase))
         if self.name in self.dies:
-            raise contest.Failed("died with status -9: it said nothing")
+            raise contest.Failed("died with status -9: no error output")
         return self.ms.get(self.name, 2.0)
 
     def close(self):
@@ -338,7 +338,7 @@ def test_contenders_take_turns(fake):
     assert len([name for name, what in fake.log if what == "close"]) == 3
 
 
-def test_who_differs_is_named_and_not_timed(fake):
+def test_a_rival_that_differs_is_named_and_not_timed(fake):
     fake.y["torch-nchw"] = 1.1
     rows = contest.run(LAYERS[3], TORCH[:2], "cpu", 1, PEAKS)
     assert rows[0]["notes"] == {"torch-nchw": "differs: y by 0.1 of its largest value"}
@@ -347,18 +347,18 @@ def test_who_differs_is_named_and_not_timed(fake):
     assert "torch-nchw differs: y by 0.1" in report.block(rows)
 
 
-def test_minet_has_no_figures_if_nobody_agrees_with_it(fake):
+def test_minet_is_not_timed_if_no_rival_agrees_with_it(fake):
     fake.y["torch-nchw"] = 1.1
     rows = contest.run(LAYERS[3], TORCH[:1], "cpu", 1, PEAKS)
     assert rows[0]["minet"] is None
     assert rows[0]["times"] == {}
     text = report.block(rows)
-    assert "minet has no figures: nobody agrees with it: torch-nchw differs" in text
+    assert "minet was not timed: no rival agrees with it: torch-nchw differs" in text
     assert " ms " not in text
-    assert "no figures for MaxPool" in report.closing("cpu", rows)
+    assert "minet was not timed on MaxPool" in report.closing("cpu", rows)
 
 
-def test_minet_has_no_figures_if_it_fails(fake):
+def test_minet_is_not_timed_if_it_fails(fake):
     fake.y["minet"] = "y is not finite"
     rows = contest.run(LAYERS[3], TORCH[:1], "cpu", 1, PEAKS)
     assert [row["failed"] for row in rows] == ["y is not finite"] * 2
@@ -371,15 +371,15 @@ def test_another_backend_must_agree_with_the_cpu(fake):
     assert row["failed"].startswith("differs from the cpu backend: y by 0.09")
 
 
-def test_a_rival_that_cannot_is_told_and_is_not_fatal(fake):
+def test_a_rival_that_fails_is_reported_and_not_fatal(fake):
     fake.y["torch-nchw"] = "BackendCompilerFailed: no g++"
     fake.dies = ("torch-channels_last",)
     rows = contest.run(LAYERS[3], TORCH[:2], "cpu", 2, PEAKS)
     assert rows[0]["minet"] == 1.0
     assert rows[0]["rival"] is None
     assert rows[0]["notes"] == {
-        "torch-nchw": "fails: BackendCompilerFailed: no g++",
-        "torch-channels_last": "fails: died with status -9: it said nothing",
+        "torch-nchw": "failed: BackendCompilerFailed: no g++",
+        "torch-channels_last": "failed: died with status -9: no error output",
     }
 
 
@@ -392,7 +392,7 @@ def test_pytorch_is_compiled_in_the_format_that_suits_it(fake):
     assert made[-1] == "compiled+nchw"
 
 
-# -- contests, with real ones ---------------------------------------------------------------------------
+# -- contests between real contenders -------------------------------------------------------------------
 
 
 def test_two_cases_from_end_to_end(tmp_path):
@@ -411,7 +411,7 @@ def test_two_cases_from_end_to_end(tmp_path):
     text = "\n".join(lines)
     assert "MaxPool 3x3 s2 4x9x8x5\n  fprop" in text
     assert "% of copy" in text
-    assert lines[-1].strip().splitlines()[0].endswith(("under target:", "no row is under its target"))
+    assert lines[-1].strip().startswith("targets missed: ")
     written = json.loads(files[0].read_text())
     assert {"date", "machine", "card", "threads", "versions", "peaks", "backend", "rounds", "rows"} <= set(
         written
@@ -420,8 +420,8 @@ def test_two_cases_from_end_to_end(tmp_path):
     assert files[1].read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ for the emulator")
-def test_the_path_of_a_card_on_the_emulator():
+@pytest.mark.skipif(not shutil.which("g++"), reason="the emulator needs g++")
+def test_the_code_for_a_card_on_the_emulator():
     case = cases.layer("PReLU", (2, 3, 3, 2))
     rows = contest.run(case, [], "emu", 1, PEAKS)
     assert [(row["phase"], row["failed"]) for row in rows] == [
@@ -432,7 +432,7 @@ def test_the_path_of_a_card_on_the_emulator():
     assert all(row["gb_per_s"] > 0 and row["bytes"] for row in rows)
 
 
-def test_a_contender_that_raises_says_what(tmp_path):
+def test_a_contender_reports_its_error(tmp_path):
     contender = contest.Contender(
         "minet", "contender_minet", "", "cpu", cases.layer("Nonesuch", TINY), tmp_path
     )
@@ -511,7 +511,7 @@ def test_a_card_is_timed_by_events_behind_other_work():
         log.append("call")
         Event.now += 2.5
 
-    watch = watches.CardWatch(
+    watch = timers.CardWatch(
         Event, lambda a, b: b.at - a.at, lambda: log.append("busy"), lambda: len(log) << 20
     )
     assert watch.seconds(call) == 2.5e-3
@@ -529,11 +529,11 @@ def test_a_measurement_is_a_median_after_a_warm_up():
             return call()
 
     times = iter([100.0, 3.0, 1.0, 2.0])
-    assert watches.measure(Watch(), lambda: next(times), False, least=0) == 2.0
+    assert timers.measure(Watch(), lambda: next(times), False, least=0) == 2.0
 
 
-def test_the_hosts_memory_is_what_came_after_the_start():
-    watch = watches.HostWatch()
+def test_the_hosts_memory_counts_from_the_start():
+    watch = timers.HostWatch()
     watch.forget_peak()
     before = watch.peak_mib()
     held = np.ones(16 << 20, np.uint8)
@@ -542,7 +542,7 @@ def test_the_hosts_memory_is_what_came_after_the_start():
 
 
 def test_peaks_are_measured_on_any_backend():
-    found = peaks.card_peaks(backends.get("cpu"), watches.HostWatch(), [1 << 12, 1 << 14], 16)
+    found = peaks.card_peaks(backends.get("cpu"), timers.HostWatch(), [1 << 12, 1 << 14], 16)
     assert [size for size, _ in found["copy"]] == [1 << 12, 1 << 14]
     assert min(speed for _, speed in found["copy"]) > 0
     assert found["product"] > 0
@@ -585,7 +585,7 @@ def test_a_step_of_empty_layers(cls):
     assert overhead.step_of(cls, 3, 0) > 0
 
 
-def test_the_loader_is_timed_beside_the_step(capsys, monkeypatch):
+def test_the_loader_is_timed_with_the_step(capsys, monkeypatch):
     assert min(loader.both("digits", least=0)) > 0
     monkeypatch.setattr(loader, "both", lambda name: (3.0, 5.0))
     assert loader.main(["digits"]) == 0
@@ -612,8 +612,8 @@ def test_start_up_ends_with_the_first_step(capsys):
         (["--backend", "tpu"], "there is no backend 'tpu' to time"),
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["nonesuch", "--against", "none"], "no case's name contains 'nonesuch'"),
-        (["LRN", "--against", "tf"], "--against tf: there is no such rival on cpu"),
-        (["LRN", "--json", "no/where.json"], "no/where.json: there is no folder no"),
+        (["LRN", "--against", "tf"], "--against tf: no such rival on cpu"),
+        (["LRN", "--json", "no/where.json"], "no/where.json: folder no does not exist"),
     ],
 )
 def test_what_cannot_be_timed_is_refused(arguments, message):
@@ -622,7 +622,7 @@ def test_what_cannot_be_timed_is_refused(arguments, message):
     assert f"error: {message}" in done.stderr
 
 
-def test_a_card_that_is_not_there_is_refused(monkeypatch):
+def test_a_missing_card_is_refused(monkeypatch):
     monkeypatch.setattr(backends, "missing", lambda name: "there is no NVIDIA driver")
     done = CliRunner().invoke(app, ["bench", "--backend", "cuda"])
     assert (done.exit_code, "error: there is no NVIDIA driver" in done.stderr) == (2, True)
@@ -635,9 +635,9 @@ def test_rows_under_their_target_leave_the_exit_status_alone(monkeypatch, fake):
     fake.ms["torch-nchw"] = 1.5
     done = CliRunner().invoke(app, ["bench", "--rounds", "1"])
     assert done.exit_code == 0
-    assert "DCLS is not installed, and does not take part" in done.stdout
+    assert "DCLS is not installed, so it is left out" in done.stdout
     assert "  < target" in done.stdout
     under = "MaxPool 3x3 s2 4x9x8x5, fprop+bprop"
     assert done.stdout.endswith(
-        f"2 under target:\n  {under}: share 0.26, target >= 0.5\n  {under}: ratio 1.50, target >= 2\n"
+        f"targets missed: 2\n  {under}: share 0.26, target >= 0.5\n  {under}: ratio 1.50, target >= 2\n"
     )

@@ -1,4 +1,4 @@
-"""The command line: what it prints and leaves behind, and each mistake told in one message, with status 2."""
+"""The command line: what it prints and leaves behind; each mistake is one message, with status 2."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ FILES = {"curves.png", "log.jsonl", "weights.safetensors"}
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Each test in a folder of its own, with a model file in it."""
+    """Run each test in a folder of its own, with a model file in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINET_DATA", "")
     shutil.copy(TOY, "toy.py")
@@ -76,7 +76,7 @@ def change(*changes, name="changed.py"):
 def test_train_prints_epochs_and_a_summary_and_keeps_its_files():
     out = done("train", "toy.py")
     assert out.startswith("toy: ")
-    assert "batch 32, seed 0\ndigits train 96 images, digits test 96\n" in out
+    assert "batch 32, seed 0\ndigits train: 96 images, digits test: 96\n" in out
     assert [line.split()[0] for line in out.splitlines() if re.match(r" +\d/2", line)] == ["1/2", "2/2"]
     assert re.search(r"\ntest accuracy  \d+\.\d\d %\n", out)
     assert re.search(r"\nspeed          [\d,]+ images/s\n", out)
@@ -100,7 +100,7 @@ def test_options_and_settings_reach_the_model():
     assert facts["settings"] == {"batch": 48, "epochs": 1, "width": 4, "lr": 0.001}
 
 
-def test_a_run_folder_is_never_written_over():
+def test_a_run_folder_is_never_overwritten():
     done("train", "toy.py", "--epochs", 1)
     first = Path("runs/toy/weights.safetensors").read_bytes()
     assert "runs/toy-2/" in done("train", "toy.py", "--epochs", 1, "--seed", 1)
@@ -131,10 +131,10 @@ def test_resume_ends_as_if_it_had_not_been_interrupted():
     shutil.move("stop.py", "model.py")
     broken = minet("train", "model.py", "--epochs", 3, "--out", "part", "--set", "width=4", "--seed", 3)
     assert broken.exit_code == 130, broken.output
-    assert "stopped; --resume goes on after epoch 2" in broken.stdout
+    assert "stopped; --resume continues after epoch 2" in broken.stdout
     shutil.move(change(name="same.py"), "model.py")
     out = done("train", "model.py", "--resume", "--out", "part")
-    assert "going on after epoch 2" in out
+    assert "; resuming after epoch 2" in out
     got, expected = weights("part"), weights("whole")
     assert set(got) == set(expected)
     for name, value in expected.items():
@@ -178,16 +178,16 @@ def test_resume_takes_the_newest_run_and_more_epochs():
 
 
 @pytest.mark.parametrize("log", ['{"epoch": 1, "loss"', '{"epoch": 1}\n', "[3]\n", None])
-def test_resume_goes_on_even_if_the_log_is_lost_or_cut_and_says_so(log):
+def test_resume_works_even_if_the_log_is_lost_or_truncated_and_reports_it(log):
     done("train", "toy.py", "--epochs", 1, "--out", "out")
     Path("out/log.jsonl").unlink()
     if log is not None:
         Path("out/log.jsonl").write_text(log)
     out = done("train", "toy.py", "--epochs", 2, "--resume", "--out", "out")
-    assert "out/log.jsonl: missing or damaged: log and curves go on with 0 of the 1 epochs done\n" in out
+    assert "out/log.jsonl: missing or damaged; log and curves include only 0 of the 1 epochs done\n" in out
     assert [json.loads(line)["epoch"] for line in Path("out/log.jsonl").read_text().splitlines()] == [2]
     out = done("train", "toy.py", "--epochs", 3, "--resume", "--out", "out")
-    assert "go on with 1 of the 2 epochs done\n" in out
+    assert "include only 1 of the 2 epochs done\n" in out
     assert [json.loads(line)["epoch"] for line in Path("out/log.jsonl").read_text().splitlines()] == [2, 3]
 
 
@@ -197,7 +197,7 @@ def test_a_resumed_run_ends_in_the_same_file_byte_for_byte():
     done("train", model, "--epochs", 3, "--out", "whole", "--set", *settings)
     done("train", model, "--set", "lr=0.01", "width=4", "--epochs", 1, "--seed", 3, "--out", "part")
     done("train", model, "--resume", "--epochs", 3, "--out", "part")
-    assert "going on" not in done("eval", model, "--weights", "part")
+    assert "resuming" not in done("eval", model, "--weights", "part")
     assert Path("part/weights.safetensors").read_bytes() == Path("whole/weights.safetensors").read_bytes()
 
 
@@ -206,20 +206,20 @@ def test_resume_refuses_what_would_be_another_run():
     assert "none/weights.safetensors: no such file" in refused("train", "toy.py", "--resume", "--out", "none")
     done("train", "toy.py", "--set", "width=4", "--out", "out")
     resume = ("train", "toy.py", "--resume", "--out", "out", "--epochs", 9)
-    assert "out: cannot go on with width=8, it has width=4" in refused(*resume, "--set", "width=8")
-    assert "out: cannot go on with lr=0.1, it has lr=0.05" in refused(*resume, "--set", "lr=0.1")
-    assert "out: cannot go on with batch=16, it has batch=32" in refused(*resume, "--batch", 16)
-    assert "out: cannot go on with seed=1, it has seed=0" in refused(*resume, "--seed", 1)
-    assert "out: cannot go on with model=other, it has model=toy" in refused(
+    assert "out: cannot resume with width=8, it has width=4" in refused(*resume, "--set", "width=8")
+    assert "out: cannot resume with lr=0.1, it has lr=0.05" in refused(*resume, "--set", "lr=0.1")
+    assert "out: cannot resume with batch=16, it has batch=32" in refused(*resume, "--batch", 16)
+    assert "out: cannot resume with seed=1, it has seed=0" in refused(*resume, "--seed", 1)
+    assert "out: cannot resume with model=other, it has model=toy" in refused(
         "train", change(name="other.py"), *resume[2:]
     )
     again = ("train", "toy.py", "--resume", "--out", "out")
-    assert "out: has 2 epochs already, of 2 in all\n  hint: --epochs 3, or more" in refused(*again)
-    assert "out: has 2 epochs already, of 1 in all" in refused(*again, "--epochs", 1)
+    assert "out: already trained for 2 epochs (epochs=2)\n  hint: use --epochs 3 or more" in refused(*again)
+    assert "out: already trained for 2 epochs (epochs=1)" in refused(*again, "--epochs", 1)
     done(*resume, "--set", "width=4", "--set", "lr=0.05", "--seed", 0, "--batch", 32)
 
 
-def test_ctrl_c_in_a_shell_keeps_the_checkpoint_and_tells_how_to_go_on():
+def test_ctrl_c_in_a_shell_keeps_the_checkpoint_and_shows_how_to_resume():
     run = subprocess.Popen(
         [sys.executable, "-m", "minet", "train", "toy.py", "--epochs", "100000"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -232,7 +232,7 @@ def test_ctrl_c_in_a_shell_keeps_the_checkpoint_and_tells_how_to_go_on():
     out, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert err == "interrupted\n"
-    assert "stopped; --resume goes on after epoch" in out
+    assert "stopped; --resume continues after epoch" in out
     assert checkpoint.read("runs/toy/weights.safetensors")[1]["epoch"] >= 1
     assert {path.name for path in Path("runs/toy").iterdir()} == FILES - {"curves.png"}
 
@@ -243,7 +243,7 @@ NAN = "from minet.data import Dataset\nimport numpy as np\n"
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["none.py"], "none.py: no such file"),
         (["digit"], "there is no model 'digit'; the models are: "),
@@ -261,29 +261,29 @@ NAN = "from minet.data import Dataset\nimport numpy as np\n"
             ["toy.py", "--set", "widht=3"],
             "toy.py: has no setting 'widht'; its settings are: batch=32, epochs=2",
         ),
-        (["toy.py", "--set", "width=x"], "toy.py: width must be of type int, as 8, got 'x' of type str"),
+        (["toy.py", "--set", "width=x"], "toy.py: width must be of type int, like 8, got 'x' of type str"),
         (["toy.py", "--set", "file_or_name=x"], "toy.py: has no setting 'file_or_name'"),
         (["toy.py", "--set", "width"], "--set width: is not NAME=VALUE"),
         (["toy.py", "--set", "lr=-1"], "toy.py:"),
-        (["toy.py", "--set", "limit=0"], "limit=0 leaves no image"),
+        (["toy.py", "--set", "limit=0"], "limit must be a whole number of at least 1, got 0"),
         (["toy.py", "--data-dir", "none"], "--data-dir none: no such folder"),
-        (["toy.py", "--out", "toy.py"], "toy.py: cannot be made: File exists"),
-        (["toy.py", "--out", "toy.py/run"], "toy.py/run: cannot be made: Not a directory"),
-        (["toy.py", "--out", "/proc/none"], "/proc/none: cannot be made: No such file or directory"),
+        (["toy.py", "--out", "toy.py"], "toy.py: cannot be created: File exists"),
+        (["toy.py", "--out", "toy.py/run"], "toy.py/run: cannot be created: Not a directory"),
+        (["toy.py", "--out", "/proc/none"], "/proc/none: cannot be created: No such file or directory"),
     ],
 )
-def test_mistakes_in_the_command_are_told(args, said):
-    assert said in refused("train", *args)
+def test_mistakes_in_the_command_are_reported(args, message):
+    assert message in refused("train", *args)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ([("def net(", "def net(:")], "changed.py:12: invalid syntax"),
         ([("loss = 32, 2, SoftmaxCrossEntropy()", "other = 32, 2, 0")], "changed.py: lacks loss"),
-        ([("return Sequential(", "return (")], "changed.py: net() gave (Linear(8), "),
+        ([("return Sequential(", "return (")], "changed.py: net() returned (Linear(8), "),
         ([("schedule=Cosine(epochs)", "schedule=lambda epoch: None")],
-         "error: the schedule <lambda> (changed.py:17) gave None at epoch 0\n  hint: a schedule takes"),
+         "error: the schedule <lambda> (changed.py:17) returned None at epoch 0\n  hint: a schedule takes"),
         ([("schedule=Cosine(epochs)", "schedule=lambda epoch: 1 / epoch")],
          "error: the schedule <lambda> (changed.py:17) fails: ZeroDivisionError: "),
         ([(", Linear(10))", ")")], "error: changed.py: digits train: label 8"),
@@ -291,7 +291,7 @@ def test_mistakes_in_the_command_are_told(args, said):
         ([("input_shape = (1, 8, 8)", "input_shape = (1, 28, 28)")], 
          "error: changed.py: digits train: its images are (1, 8, 8), the net takes (1, 28"),
         ([("Linear(10)", "Linear(9)")], "error: changed.py: digits train: label 9 at index"),
-        ([("PReLU(), Dropout", "*[PReLU()] * 2, Dropout")], "this object stands at 2 and again at 3"),
+        ([("PReLU(), Dropout", "*[PReLU()] * 2, Dropout")], "this object is used at 2 and at 3"),
         ([("PReLU(), ", "Concat(PReLU(), Identity()), Concat(Linear(3), AvgPool(2)), "),
           ("import BatchNorm", "import AvgPool, BatchNorm, Identity"), ("import Seq", "import Concat, Seq")],
          "3/1:AvgPool (changed.py:13), input (16, 1, 1)\n  window 2x2 does not fit H=1 with pad 0"),
@@ -310,16 +310,16 @@ def test_mistakes_in_the_command_are_told(args, said):
          "m: label -1 of image 1 is out of range"),
     ],
 )  # fmt: skip
-def test_mistakes_in_the_model_are_told(changes, said):
-    assert said in refused("train", change(*changes))
+def test_mistakes_in_the_model_are_reported(changes, message):
+    assert message in refused("train", change(*changes))
 
 
-def test_truncated_data_files_are_told(folder):
+def test_truncated_data_files_are_reported(folder):
     model = change(('data.digits("train"', 'data.mnist("train"'))
     for name in ("train-images-idx3", "train-labels-idx1"):
         (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + bytes(100))[:-9])
-    said = refused("train", model, "--data-dir", folder)
-    assert f"{folder}/train-images-idx3-ubyte.gz: the gzip data" in said
+    message = refused("train", model, "--data-dir", folder)
+    assert f"{folder}/train-images-idx3-ubyte.gz: the gzip data" in message
 
 
 def diverging(step):
@@ -340,11 +340,11 @@ class Diverge(Layer):
     return model
 
 
-def test_a_loss_that_turns_nan_stops_the_run_and_keeps_what_was_good():
+def test_a_loss_that_turns_nan_stops_the_run_and_keeps_the_last_good_weights():
     result = minet("train", diverging(4))
     assert result.exit_code == 2
     assert result.stderr.startswith(
-        "error: the loss is nan at step 4: the first output that is not finite is that of "
+        "error: the loss is nan at step 4: the first output that is not finite comes from "
     )
     assert "5:Diverge (changed.py:" in result.stderr
     assert "hint: " in result.stderr
@@ -360,7 +360,7 @@ def test_a_loss_that_is_nan_at_once_leaves_nothing():
     assert "the loss is nan at step 0" in refused("train", diverging(0))
 
 
-def test_a_disk_that_is_full_ends_the_run_with_one_message_and_no_part_of_a_file():
+def test_a_full_disk_ends_the_run_with_one_message_and_no_partial_file():
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700)); "
     run = subprocess.run(
         [sys.executable, "-c", f"{limit} from minet.cli.main import main; main()",
@@ -426,9 +426,9 @@ def test_version():
 
 
 @pytest.mark.parametrize("args", [["summary", "toy.py"], ["--help"], ["train", "toy.py"]])
-def test_standard_output_that_is_full_closed_or_gone_is_no_traceback(args):
+def test_a_full_closed_or_broken_standard_output_gives_no_traceback(args):
     run = f"{sys.executable} -m minet {' '.join(args)}"
-    for redirected, status, said in (
+    for redirected, status, message in (
         (f"{run} >/dev/full", 2, "error: standard output cannot be written to: No space left on device\n"),
         (f"{run} >&-", 2, "error: standard output is closed\n"),
         (f"set -o pipefail; {run} | true", 1, ""),
@@ -437,7 +437,7 @@ def test_standard_output_that_is_full_closed_or_gone_is_no_traceback(args):
             ["bash", "-c", redirected], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
             text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert (got.returncode, got.stderr) == (status, said), redirected
+        assert (got.returncode, got.stderr) == (status, message), redirected
     assert not Path("runs").exists()
 
 
@@ -448,7 +448,7 @@ def test_eval_finds_the_newest_weights_and_the_settings_they_were_trained_with()
     trained = done("train", "toy.py", "--set", "width=5", "--set", "limit=80")
     accuracy = re.search(r"test accuracy  (\S+ %)", trained)[1]
     out = done("eval", "toy.py")
-    assert out.startswith(f"{accuracy} of digits test right (")
+    assert out.startswith(f"{accuracy} correct on digits test (")
     assert " of 80), loss " in out
     assert out.endswith("with runs/toy/weights.safetensors\n")
     shutil.move("runs/toy/weights.safetensors", "w")
@@ -456,17 +456,19 @@ def test_eval_finds_the_newest_weights_and_the_settings_they_were_trained_with()
     assert "w: does not fit this net" in refused("eval", "toy.py", "--weights", "w", "--set", "width=8")
 
 
-def test_eval_without_weights_is_told():
+def test_eval_without_weights_is_refused():
     assert "runs/toy: no run of toy" in refused("eval", "toy.py")
     assert "none: no such file" in refused("eval", "toy.py", "--weights", "none")
-    assert "toy.py: not a whole safetensors file" in refused("eval", "toy.py", "--weights", "toy.py")
+    assert "toy.py: not a valid safetensors file" in refused("eval", "toy.py", "--weights", "toy.py")
 
 
-def test_eval_on_data_that_does_not_fit_is_told():
+def test_eval_on_data_that_does_not_fit_is_refused():
     done("train", "toy.py", "--out", "out")
     change(("input_shape = (1, 8, 8)", "input_shape = (1, 4, 16)"), name="toy.py")
-    said = refused("eval", "toy.py", "--weights", "out")
-    assert said.startswith("error: toy.py: digits test: its images are (1, 8, 8), the net takes (1, 4, 16)")
+    message = refused("eval", "toy.py", "--weights", "out")
+    assert message.startswith(
+        "error: toy.py: digits test: its images are (1, 8, 8), the net takes (1, 4, 16)"
+    )
 
 
 def test_eval_takes_a_run_folder_and_refuses_others():
@@ -476,16 +478,16 @@ def test_eval_takes_a_run_folder_and_refuses_others():
     assert "none: is a folder" in refused("eval", "toy.py", "--weights", "none")
 
 
-def test_eval_is_never_of_another_models_weights():
+def test_eval_never_uses_another_models_weights():
     shutil.copy("toy.py", "toy-2.py")
     done("train", "toy.py", "--epochs", 1)
-    done("train", "toy-2.py", "--epochs", 1, "--set", "width=3")  # the newest in a folder of toy's pattern
+    done("train", "toy-2.py", "--epochs", 1, "--set", "width=3")  # the newest, named like a run of toy's
     assert "with runs/toy/weights" in done("eval", "toy.py")
     assert "with runs/toy-2/weights" in done("eval", "toy-2.py")
     assert "runs/toy: no run" not in done("train", "toy.py", "--resume", "--epochs", 2)
     other = change(("width", "maps"), name="other.py")
-    said = refused("eval", other, "--weights", "runs/toy-2")
-    assert "runs/toy-2/weights.safetensors: the weights are of toy-2, not of other" in said
+    message = refused("eval", other, "--weights", "runs/toy-2")
+    assert "runs/toy-2/weights.safetensors: holds weights of toy-2, not of other" in message
 
 
 def test_eval_of_weights_that_are_not_finite_is_an_error():
@@ -493,8 +495,8 @@ def test_eval_of_weights_that_are_not_finite_is_an_error():
     arrays, facts = checkpoint.read("out/weights.safetensors")
     arrays["0/linear.w"][0] = np.nan
     checkpoint.write("out/weights.safetensors", arrays, facts)
-    said = refused("eval", "toy.py", "--weights", "out")
-    assert "out/weights.safetensors: the loss on digits test is nan: 0/linear.w is not finite" in said
+    message = refused("eval", "toy.py", "--weights", "out")
+    assert "out/weights.safetensors: the loss on digits test is nan: 0/linear.w is not finite" in message
 
 
 def test_summary_shows_layers_and_settings():
@@ -528,7 +530,7 @@ class Bare(Base):
 """
 
 
-def test_check_proves_the_layers_of_a_file():
+def test_check_covers_the_layers_of_a_file():
     Path("double.py").write_text(LAYER.split("class Bare")[0])
     for name in ("double.py", "double.py:Double", "./double.py"):
         out = done("check", name)
@@ -557,13 +559,13 @@ def test_check_knows_minets_own_layers_by_stem_and_class():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("none.py", "none.py: no such file"),
-        ("double.py", "double.py:19: Bare has no examples() to be checked on"),
-        ("double.py:Bare", "double.py:19: Bare has no examples() to be checked on"),
-        ("double.py:", "'double.py:' wants the name of a class after the colon, got ''"),
-        ("double.py:A:x", "'double.py:A:x' wants the name of a class after the colon, got 'A:x'"),
+        ("double.py", "double.py:19: Bare has no examples() to check"),
+        ("double.py:Bare", "double.py:19: Bare has no examples() to check"),
+        ("double.py:", "'double.py:' needs a class name after the colon, got ''"),
+        ("double.py:A:x", "'double.py:A:x' needs a class name after the colon, got 'A:x'"),
         (
             "double.py:Doubel",
             "double.py: has no layer Doubel; it has Base, Double, Bare\n  hint: did you mean Double?",
@@ -572,12 +574,12 @@ def test_check_knows_minets_own_layers_by_stem_and_class():
         ("broken.py", "broken.py:1: ZeroDivisionError"),
         ("PRelu", "there is no layer 'PRelu'; the layers are: "),
         ("raises.py", "raises.py:2: Raises.examples() fails: ValueError: no"),
-        ("nothing.py", "nothing.py:2: Nothing.examples() gives nothing"),
-        ("odd.py", "odd.py:2: Odd.examples() gives 3, not a pair of "),
+        ("nothing.py", "nothing.py:2: Nothing.examples() yields nothing"),
+        ("odd.py", "odd.py:2: Odd.examples() yields 3, not a pair of "),
         ("prelu --backend gpu", "there is no backend 'gpu'"),
     ],
 )
-def test_check_tells_that_there_is_nothing_to_check(name, said):
+def test_check_reports_that_there_is_nothing_to_check(name, message):
     Path("double.py").write_text(LAYER)
     Path("empty.py").write_text("from minet.layers import PReLU")
     Path("broken.py").write_text("1 / 0")
@@ -585,24 +587,24 @@ def test_check_tells_that_there_is_nothing_to_check(name, said):
     Path("raises.py").write_text(head.format("Raises", "raise ValueError('no')"))
     Path("nothing.py").write_text(head.format("Nothing", "return []"))
     Path("odd.py").write_text(head.format("Odd", "return [3]"))
-    assert said in refused("check", *name.split())
+    assert message in refused("check", *name.split())
 
 
 @pytest.mark.parametrize(
-    ("example", "said"),
+    ("example", "message"),
     [
-        ("cls(2), (3, 4, 5)", "gives Wide(2) itself, not what makes it at each call"),
-        ("cls, (3, 4, 5)", "gives a maker that fails: TypeError: "),
+        ("cls(2), (3, 4, 5)", "yields Wide(2) itself, not a function that makes it"),
+        ("cls, (3, 4, 5)", "yields a function that fails: TypeError: "),
         ("cls(), (3, 4, 5)", "fails: TypeError: "),
-        ("(lambda: cls(-1)), (3, 4, 5)", "gives a maker that fails: LayerError: "),
-        ("(lambda: 3), (3, 4, 5)", "gives a maker of 3, not of a layer"),
-        ("(lambda: cls(2)), (3, 4)", "gives the shape (3, 4), not (C, H, W)"),
-        ("(lambda: cls(2)), (3, 4, 0)", "gives the shape (3, 4, 0), not (C, H, W)"),
-        ("(lambda: cls(2)), 7", "gives the shape 7, not (C, H, W)"),
-        ("lambda: cls(2)", "gives <function "),
+        ("(lambda: cls(-1)), (3, 4, 5)", "yields a function that fails: LayerError: "),
+        ("(lambda: 3), (3, 4, 5)", "yields a function that returns 3, not a layer"),
+        ("(lambda: cls(2)), (3, 4)", "yields the shape (3, 4), not (C, H, W)"),
+        ("(lambda: cls(2)), (3, 4, 0)", "yields the shape (3, 4, 0), not (C, H, W)"),
+        ("(lambda: cls(2)), 7", "yields the shape 7, not (C, H, W)"),
+        ("lambda: cls(2)", "yields <function "),
     ],
 )
-def test_check_tells_what_is_wrong_with_examples_before_it_begins(example, said):
+def test_check_reports_what_is_wrong_with_examples_before_it_begins(example, message):
     Path("wide.py").write_text(
         LAYER.split("class Bare")[0]
         + f"""
@@ -615,9 +617,9 @@ class Wide(Base):
         yield {example}
 """
     )
-    told = refused("check", "wide.py")
-    assert "error: wide.py:20: Wide.examples() " + said in told
-    assert told.endswith("hint: @classmethod def examples(cls): yield lambda: cls(...), (3, 7, 6)\n")
+    stderr = refused("check", "wide.py")
+    assert "error: wide.py:20: Wide.examples() " + message in stderr
+    assert stderr.endswith("hint: @classmethod def examples(cls): yield lambda: cls(...), (3, 7, 6)\n")
 
 
 def test_check_ends_with_a_verdict_for_each_class():
@@ -632,13 +634,13 @@ def test_check_ends_with_a_verdict_for_each_class():
     assert int(re.fullmatch(r"Double: \d+ passed, (\d+) failed, \d+ skipped", last)[1]) >= 2
 
 
-def test_help_is_there_for_each_command():
+def test_every_command_has_help():
     assert "train" in done("--help")
     for command in ("train", "eval", "summary", "check"):
         assert f"{command} [OPTIONS]" in done(command, "--help")
 
 
-def test_help_does_not_import_what_is_slow():
+def test_help_imports_nothing_slow():
     code = "import sys; from minet.cli.main import main\n"
     code += "try: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
     run = subprocess.run(
@@ -650,7 +652,7 @@ def test_help_does_not_import_what_is_slow():
     assert not loaded & {"numba", "matplotlib", "rich.progress", "safetensors", "pooch", "minet.layers.prelu"}
 
 
-def test_a_file_of_minets_own_is_the_module_that_is_imported():
+def test_minets_own_layer_files_are_the_imported_modules():
     import minet.layers
     from minet.testing.layerfile import classes
 

@@ -1,4 +1,4 @@
-"""minet doctor: each probe's outcomes, good and bad; none raises, and each failing line names a command."""
+"""minet doctor: each probe's good and bad outcomes. None raises, and each failing line names a command."""
 
 import importlib
 import os
@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from minet import MinetError, backends
 from minet.backends import cublas, nvidia
-from minet.cli import probes
+from minet.cli import doctor_probes
+from minet.cli.doctor_probes import ABSENT, BROKEN, WORKS, Found
 from minet.cli.main import app
-from minet.cli.probes import ABSENT, BROKEN, WORKS, Found
 
 ROOT = Path(__file__).parents[2]
 H100 = nvidia.Device("NVIDIA H100", 9, 0, 80 * 2**30)
@@ -32,7 +32,7 @@ def minet(*args):
 
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
-    """A PATH with nothing but the commands that a test puts there; no other toolkit is looked for."""
+    """A PATH with only the commands that a test puts there; no other toolkit is found."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -49,19 +49,19 @@ def tools(tmp_path, monkeypatch):
 
 
 class Library:
-    """A libcuda.so.1: each function gives 0, or what it is told to."""
+    """A libcuda.so.1 whose functions return 0, or the codes given for them."""
 
-    def __init__(self, version=13000, devices=(H100,), lacking=(), **codes):
-        self.version, self.devices, self.lacking, self.codes = version, devices, lacking, codes
+    def __init__(self, version=13000, devices=(H100,), missing=(), **codes):
+        self.version, self.devices, self.missing, self.codes = version, devices, missing, codes
 
     def __getattr__(self, name):
-        if name in self.lacking:
+        if name in self.missing:
             raise AttributeError(f"undefined symbol: {name}")
         code = vars(Library).get(f"_{name}", lambda *args: None)
         return lambda *args: self.codes.get(name) or code(self, *args) or 0
 
-    def _cuGetErrorString(self, code, said):
-        said._obj.value = b"no words" if code == 999 else None
+    def _cuGetErrorString(self, code, text):
+        text._obj.value = b"no words" if code == 999 else None
 
     def _cuDriverGetVersion(self, version):
         version._obj.value = self.version
@@ -85,7 +85,7 @@ class Library:
 
 @pytest.fixture
 def libcuda(monkeypatch):
-    """Makes ctypes load this library as the driver's, or fail with the error."""
+    """Make ctypes load the given library as the driver's, or fail with the given error."""
 
     def use(library):
         def load(name, *args, **kwargs):
@@ -127,7 +127,7 @@ def test_on_this_machine_it_is_quick_and_each_line_is_whole():
 
 def test_it_compiles_nothing_and_without_pycuda_imports_none():
     code = (
-        "import sys; from minet.cli import probes; found = probes.look(); probes.verdicts(found)\n"
+        "import sys; from minet.cli import doctor_probes as d; found = d.look(); d.verdicts(found)\n"
         "from minet.loops.relu import relu_fprop\n"
         "assert not relu_fprop.signatures and 'minet.backends.emulator' in sys.modules\n"
         "assert not any(m.startswith('torch') for m in sys.modules)"
@@ -140,40 +140,41 @@ def test_it_compiles_nothing_and_without_pycuda_imports_none():
 
 
 @pytest.mark.parametrize("error", [OSError("odd"), ValueError(), KeyError("x"), RuntimeError("no locator")])
-def test_whatever_a_probe_meets_is_told(error, monkeypatch):
+def test_any_error_in_a_probe_is_reported(error, monkeypatch):
     def fails(*args, **kwargs):
         raise error
 
     for module, name in (
-        (nvidia, "driver"), (nvidia, "nvcc"), (nvidia, "card"), (probes.kernel_cache, "folder"),
-        (probes, "_output"), (probes, "_folder"), (probes, "_package"), (probes, "find_spec"),
-        (probes.platform, "python_version"), (probes.shutil, "which"), (cublas, "missing"),
+        (nvidia, "driver"), (nvidia, "nvcc"), (nvidia, "card"), (doctor_probes.kernel_cache, "folder"),
+        (doctor_probes, "_output"), (doctor_probes, "_folder"), (doctor_probes, "_package"),
+        (doctor_probes, "find_spec"),
+        (doctor_probes.platform, "python_version"), (doctor_probes.shutil, "which"), (cublas, "missing"),
         (backends, "missing"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, fails)
     monkeypatch.setenv("MINET_DATA", "")
-    found = probes.look()
+    found = doctor_probes.look()
     assert all(what.sign == BROKEN and names_a_command(what.fix) for what in found.values())
     assert found["Python"].text == f"{type(error).__name__}: {error}"
-    whys = probes.verdicts(found)
+    whys = doctor_probes.verdicts(found)
     assert all(whys.values())
-    assert probes.report(found, whys).count(type(error).__name__) >= len(found)
+    assert doctor_probes.report(found, whys).count(type(error).__name__) >= len(found)
     assert minet().exit_code == 2
 
 
-def test_each_mend_stands_below_what_it_mends():
-    found = {"a": Found(WORKS, "1\n2"), "long name": Found(ABSENT, "not there", "apt install x")}
-    assert probes.report(found, {"cpu": "", "emu": "", "cuda": "no card"}) == (
+def test_each_fix_stands_below_what_it_fixes():
+    found = {"a": Found(WORKS, "1\n2"), "long name": Found(ABSENT, "missing", "apt install x")}
+    assert doctor_probes.report(found, {"cpu": "", "emu": "", "cuda": "no card"}) == (
         "ok  a          1\n"
         "               2\n"
-        "--  long name  not there\n"
+        "--  long name  missing\n"
         "               $ apt install x\n"
         "\n"
         "ok  cpu        works\n"
-        "ok  emu        works: for tests of CUDA kernels, never for training\n"
+        "ok  emu        works (for testing CUDA kernels, not for training)\n"
         "--  cuda       no card"
     )
-    assert probes.report(found, {"cpu": "Numba: broken"}).endswith("\n!!  cpu        Numba: broken")
+    assert doctor_probes.report(found, {"cpu": "Numba: broken"}).endswith("\n!!  cpu        Numba: broken")
 
 
 # -- exit status --------------------------------------------------------------------------------------------
@@ -181,9 +182,9 @@ def test_each_mend_stands_below_what_it_mends():
 
 @pytest.fixture
 def healthy(monkeypatch):
-    """Every probe finds that all is well, but for those that the test changes."""
-    found = {name: Found(WORKS, "fine") for name in probes.probes()}
-    monkeypatch.setattr(probes, "look", lambda: found)
+    """Every probe works, except those that the test changes."""
+    found = {name: Found(WORKS, "fine") for name in doctor_probes.probes()}
+    monkeypatch.setattr(doctor_probes, "look", lambda: found)
     monkeypatch.setattr(backends, "missing", lambda name: "")
     return found
 
@@ -195,15 +196,15 @@ def test_status_0_if_the_backend_works(healthy):
 
 @pytest.mark.parametrize("name", ["driver", "nvcc", "PyCUDA", "cuBLAS"])
 def test_without_a_gpu_the_status_is_0_unless_cuda_is_asked_for(healthy, name):
-    healthy[name] = Found(ABSENT, "is not there", "apt install it")
+    healthy[name] = Found(ABSENT, "is missing", "apt install it")
     assert minet().exit_code == minet("--backend", "emu").exit_code == 0
     result = minet("--backend", "cuda")
     assert result.exit_code == 2
-    assert f"cuda           {name}: is not there\n" in result.stdout
+    assert f"cuda           {name}: is missing\n" in result.stdout
 
 
 def test_status_2_without_the_emulators_compiler_only_if_emu_is_asked_for(healthy):
-    healthy["g++"] = Found(ABSENT, "is not there", "apt install it")
+    healthy["g++"] = Found(ABSENT, "is missing", "apt install it")
     assert minet().exit_code == 0
     assert minet("--backend", "emu").exit_code == 2
 
@@ -216,14 +217,14 @@ def test_status_2_if_the_cpu_does_not_work(healthy, name):
     assert f"!!  cpu            {name}: fails\n" in result.stdout
 
 
-def test_what_the_backend_itself_says_is_the_verdict(healthy, monkeypatch):
+def test_the_backends_own_reason_is_the_verdict(healthy, monkeypatch):
     monkeypatch.setattr(backends, "missing", lambda name: "it is Sunday" if name == "cuda" else "")
     result = minet("--backend", "cuda")
     assert result.exit_code == 2
     assert "--  cuda           it is Sunday\n" in result.stdout
 
 
-def test_an_unknown_backend_is_told(healthy):
+def test_an_unknown_backend_is_refused(healthy):
     result = minet("--backend", "gpu")
     assert result.exit_code == 2
     assert result.stderr == "error: there is no backend 'gpu'\n  hint: the backends are: cpu, emu, cuda\n"
@@ -232,32 +233,32 @@ def test_an_unknown_backend_is_told(healthy):
 # -- the cpu ------------------------------------------------------------------------------------------------
 
 
-def test_python_is_told_and_an_old_one_is_broken(monkeypatch):
-    assert probes.python().sign == WORKS
-    monkeypatch.setattr(probes.sys, "version_info", (3, 10, 4))
-    found = probes.python()
+def test_python_is_reported_and_an_old_one_is_broken(monkeypatch):
+    assert doctor_probes.python().sign == WORKS
+    monkeypatch.setattr(doctor_probes.sys, "version_info", (3, 10, 4))
+    found = doctor_probes.python()
     assert found.sign == BROKEN
     assert "3.11" in found.text
     assert names_a_command(found.fix)
 
 
-def test_numba_tells_threads_and_vectors(monkeypatch):
+def test_numba_reports_threads_and_vector_instructions(monkeypatch):
     import llvmlite.binding
     import numba
 
     monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: {"avx512f": False, "avx2": True})
     monkeypatch.setattr(numba.config, "THREADING_LAYER", "workqueue")
-    found = probes.numba()
+    found = doctor_probes.numba()
     assert found.sign == WORKS
     threads = numba.config.NUMBA_NUM_THREADS
     assert re.fullmatch(
         rf"\d\S+: {threads} threads on \d+ cores, threading layer workqueue, avx2", found.text
     )
     monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", dict)
-    assert "no vectors known" in probes.numba().text
+    assert "no known vector instructions" in doctor_probes.numba().text
 
 
-def test_numba_takes_the_first_threading_layer_that_loads(monkeypatch):
+def test_numba_uses_the_first_threading_layer_that_loads(monkeypatch):
     import numba
 
     def load(name, usual=importlib.import_module):
@@ -266,22 +267,22 @@ def test_numba_takes_the_first_threading_layer_that_loads(monkeypatch):
         return usual(name)
 
     monkeypatch.setattr(numba.config, "THREADING_LAYER", "default")
-    monkeypatch.setattr(probes.importlib, "import_module", load)
-    assert "threading layer workqueue" in probes.numba().text
+    monkeypatch.setattr(doctor_probes.importlib, "import_module", load)
+    assert "threading layer workqueue" in doctor_probes.numba().text
     monkeypatch.setattr(numba.config, "THREADING_LAYER", "tbb")
-    with pytest.raises(ImportError, match="no threading layer of Numba loads"):
-        probes.numba()
+    with pytest.raises(ImportError, match="none of Numba's threading layers loads"):
+        doctor_probes.numba()
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
-def test_a_package_that_does_not_import_is_told_with_the_command_that_mends_it(name, monkeypatch):
+def test_a_package_that_does_not_import_is_reported_with_its_fix(name, monkeypatch):
     def load(wanted, usual=importlib.import_module):
         if wanted == name:
             raise ImportError("Numba needs NumPy 2.9 or less")
         return usual(wanted)
 
-    monkeypatch.setattr(probes.importlib, "import_module", load)
-    found = probes.look()[{"numpy": "NumPy", "numba": "Numba"}[name]]
+    monkeypatch.setattr(doctor_probes.importlib, "import_module", load)
+    found = doctor_probes.look()[{"numpy": "NumPy", "numba": "Numba"}[name]]
     assert found.sign == BROKEN
     assert found.text == "ImportError: Numba needs NumPy 2.9 or less"
     assert found.fix.endswith(f"-m pip install --force-reinstall {name}")
@@ -296,66 +297,66 @@ GCC = """case "$1" in
 esac"""
 
 
-def test_gcc_with_what_sanitize_needs(tools):
+def test_gcc_that_supports_sanitize(tools):
     tools("g++", GCC.format(asan="/usr/lib/libasan.so"))
     tools("addr2line", "")
-    assert probes.gcc() == Found(WORKS, "g++ (Debian) 12.2.0; has what --sanitize needs")
+    assert doctor_probes.gcc() == Found(WORKS, "g++ (Debian) 12.2.0; supports --sanitize")
 
 
-def test_gcc_without_a_sanitizer_works_and_tells_how_to_get_it(tools):
+def test_gcc_without_a_sanitizer_works_and_shows_how_to_get_it(tools):
     tools("g++", GCC.format(asan="libasan.so"))
     tools("addr2line", "")
-    found = probes.gcc()
+    found = doctor_probes.gcc()
     assert found == Found(
-        WORKS, "g++ (Debian) 12.2.0; no libasan.so: no --sanitize", "apt install --reinstall libgcc-12-dev"
+        WORKS, "g++ (Debian) 12.2.0; no libasan.so for --sanitize", "apt install --reinstall libgcc-12-dev"
     )
 
 
 def test_no_gcc_no_addr2line_and_a_gcc_that_fails(tools):
-    found = probes.look()["g++"]
+    found = doctor_probes.look()["g++"]
     assert (found.sign, found.fix) == (ABSENT, "apt install g++")
     tools("g++", GCC.format(asan="libasan.so"))
-    found = probes.look()["g++"]
+    found = doctor_probes.look()["g++"]
     assert (found.sign, found.fix) == (BROKEN, "apt install binutils")
     tools("g++", "exit 1")
-    found = probes.look()["g++"]
+    found = doctor_probes.look()["g++"]
     assert found.sign == BROKEN
     assert names_a_command(found.fix)
 
 
-def test_the_kernel_cache_is_counted_and_not_made(tmp_path, monkeypatch):
+def test_the_kernel_cache_is_counted_and_not_created(tmp_path, monkeypatch):
     folder = tmp_path / "a" / "b"
     monkeypatch.setenv("MINET_CACHE", str(folder))
-    assert probes.compiled_kernels() == Found(WORKS, f"{folder}: 0 kernels, 0.0 MiB")
+    assert doctor_probes.compiled_kernels() == Found(WORKS, f"{folder}: 0 kernels, 0.0 MiB")
     assert not folder.parent.exists()
     folder.mkdir(parents=True)
     for name in ("1.cubin", "1.cubin.sum", "2.so", "build-x"):
         (folder / name).write_bytes(bytes(1 << 20))
-    assert probes.compiled_kernels().text == f"{folder}: 2 kernels, 2.0 MiB"
+    assert doctor_probes.compiled_kernels().text == f"{folder}: 2 kernels, 2.0 MiB"
 
 
-def test_a_kernel_cache_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
+def test_a_kernel_cache_that_cannot_be_written_to_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("MINET_CACHE", str(tmp_path / "file" / "x"))
-    found = probes.compiled_kernels()
+    found = doctor_probes.compiled_kernels()
     assert found.sign == BROKEN
     assert found.text == f"{tmp_path}/file/x: {tmp_path}/file is not a folder"
     assert names_a_command(found.fix)
     monkeypatch.setenv("MINET_CACHE", str(tmp_path))
-    monkeypatch.setattr(probes.os, "access", lambda *args: False)
-    found = probes.compiled_kernels()
+    monkeypatch.setattr(doctor_probes.os, "access", lambda *args: False)
+    found = doctor_probes.compiled_kernels()
     assert (found.sign, found.text) == (BROKEN, f"{tmp_path}: cannot be written to")
     assert names_a_command(found.fix)
 
 
-def test_the_data_folder_is_told_if_it_is_set(tmp_path, monkeypatch):
+def test_the_data_folder_is_reported_if_it_is_set(tmp_path, monkeypatch):
     monkeypatch.setenv("MINET_DATA", "")
-    assert "data folder" not in probes.probes()
+    assert "data folder" not in doctor_probes.probes()
     monkeypatch.setenv("MINET_DATA", str(tmp_path))
     (tmp_path / "x").touch()
-    assert probes.look()["data folder"] == Found(WORKS, f"MINET_DATA={tmp_path}, 1 entries")
+    assert doctor_probes.look()["data folder"] == Found(WORKS, f"MINET_DATA={tmp_path}, 1 entries")
     monkeypatch.setenv("MINET_DATA", str(tmp_path / "none"))
-    found = probes.look()["data folder"]
+    found = doctor_probes.look()["data folder"]
     assert found.sign == BROKEN
     assert found.fix == f"mkdir -p '{tmp_path}/none'"
 
@@ -365,28 +366,33 @@ def test_the_data_folder_is_told_if_it_is_set(tmp_path, monkeypatch):
 
 def test_driver_and_devices(libcuda):
     libcuda(Library(13010, (H100, nvidia.Device("NVIDIA T4", 7, 5, 15 * 2**30))))
-    assert probes.driver() == Found(
+    assert doctor_probes.driver() == Found(
         WORKS,
-        "for CUDA 13.1\nNVIDIA H100, compute capability 9.0, 80.0 GiB\n"
+        "supports CUDA 13.1\nNVIDIA H100, compute capability 9.0, 80.0 GiB\n"
         "NVIDIA T4, compute capability 7.5, 15.0 GiB",
     )
 
 
 @pytest.mark.parametrize(
-    ("card", "marks", "said", "fix"),
+    ("card", "marks", "text", "fix"),
     [
-        (False, (), "none, nor an NVIDIA card: libcuda.so.1: cannot", "minet check FILE --backend emu"),
-        (True, (), "none, though there is an NVIDIA card: libcuda", "apt install nvidia-driver"),
-        (True, ("/.dockerenv",), "none, though there is an NVIDIA card: libcuda", "docker run --gpus all"),
+        (False, (), "not found, and no NVIDIA card: libcuda.so.1: cannot", "minet check FILE --backend emu"),
+        (True, (), "not found, though there is an NVIDIA card: libcuda", "apt install nvidia-driver"),
+        (
+            True,
+            ("/.dockerenv",),
+            "not found, though there is an NVIDIA card: libcuda",
+            "docker run --gpus all",
+        ),
     ],
 )
-def test_no_driver(card, marks, said, fix, libcuda, monkeypatch):
+def test_no_driver(card, marks, text, fix, libcuda, monkeypatch):
     libcuda(NO_DRIVER)
     monkeypatch.setattr(nvidia, "card", lambda: card)
     monkeypatch.setattr(nvidia, "Path", lambda path: SimpleNamespace(exists=lambda: path in marks))
-    found = probes.driver()
+    found = doctor_probes.driver()
     assert found.sign == ABSENT
-    assert found.text.startswith(said)
+    assert found.text.startswith(text)
     assert found.fix.startswith(fix)
 
 
@@ -400,25 +406,25 @@ def test_a_card_is_known_by_its_vendor(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("library", "said", "fix"),
+    ("library", "text", "fix"),
     [
         (Library(cuInit=999), "cuInit fails: no words (999)", "nvidia-smi"),
-        (Library(cuInit=803), "cuInit fails: an error that it has no words for (803)", "reboot"),
+        (Library(cuInit=803), "cuInit fails: an unknown error (803)", "reboot"),
         (Library(cuInit=100), "(100)", "unset CUDA_VISIBLE_DEVICES; nvidia-smi -L"),
         (Library(cuDeviceTotalMem_v2=999), "cuDeviceTotalMem_v2 fails: no words (999)", "nvidia-smi"),
         (
-            Library(lacking=("cuInit",)),
+            Library(missing=("cuInit",)),
             "libcuda.so.1 is not the driver's: undefined symbol: cuInit",
             "ldconfig",
         ),
         (Library(devices=()), "shows no device", "unset CUDA_VISIBLE_DEVICES; nvidia-smi -L"),
     ],
 )
-def test_a_driver_that_does_not_work(library, said, fix, libcuda):
+def test_a_driver_that_does_not_work(library, text, fix, libcuda):
     libcuda(library)
-    found = probes.driver()
+    found = doctor_probes.driver()
     assert found.sign == BROKEN
-    assert said in found.text
+    assert text in found.text
     assert found.fix.startswith(fix)
     assert names_a_command(found.fix)
 
@@ -430,7 +436,7 @@ esac"""
 
 
 @pytest.mark.parametrize(
-    ("library", "sign", "said"),
+    ("library", "sign", "text"),
     [
         (NO_DRIVER, WORKS, ""),
         (Library(), WORKS, ""),
@@ -445,22 +451,22 @@ esac"""
             BROKEN,
             " is too old for odd, compute capability 8.7",
         ),
-        (Library(12040), BROKEN, " is newer than the driver, which is for CUDA 12.4"),
+        (Library(12040), BROKEN, " is newer than the driver, which supports CUDA 12.4"),
         (Library(cuInit=999), WORKS, ""),
     ],
 )
-def test_nvcc_is_held_against_driver_and_device(library, sign, said, tools, libcuda, tmp_path):
+def test_nvcc_is_checked_against_driver_and_device(library, sign, text, tools, libcuda, tmp_path):
     tools("nvcc", NVCC)
     libcuda(library)
-    found = probes.nvcc()
+    found = doctor_probes.nvcc()
     assert found.sign == sign
-    assert found.text.startswith(f"13.0 ({tmp_path}/bin/nvcc){said}")
+    assert found.text.startswith(f"13.0 ({tmp_path}/bin/nvcc){text}")
     assert found.fix == "" if sign == WORKS else names_a_command(found.fix)
 
 
 def test_nvcc_of_cuda_root_comes_before_path(tools, tmp_path, monkeypatch):
-    assert probes.nvcc().sign == ABSENT
-    assert names_a_command(probes.nvcc().fix)
+    assert doctor_probes.nvcc().sign == ABSENT
+    assert names_a_command(doctor_probes.nvcc().fix)
     tools("nvcc", "")
     assert nvidia.nvcc() == f"{tmp_path}/bin/nvcc"
     other = tmp_path / "other" / "bin" / "nvcc"
@@ -471,17 +477,17 @@ def test_nvcc_of_cuda_root_comes_before_path(tools, tmp_path, monkeypatch):
     assert nvidia.nvcc() == str(other)
 
 
-def test_an_nvcc_that_fails_or_says_nothing_is_told(tools):
+def test_an_nvcc_that_fails_or_prints_nothing_is_reported(tools):
     for script in ("exit 3", "true"):
         tools("nvcc", script)
-        found = probes.look()["nvcc"]
+        found = doctor_probes.look()["nvcc"]
         assert found.sign == BROKEN
         assert names_a_command(found.fix)
 
 
 @pytest.fixture
 def pycuda(monkeypatch):
-    """PyCUDA as if installed; its driver module imports, or fails with the error."""
+    """PyCUDA as if installed; its driver module imports, or fails with the given error."""
 
     def use(error=None, installed=True):
         def load(name, usual=importlib.import_module):
@@ -490,10 +496,10 @@ def pycuda(monkeypatch):
             if error:
                 raise error
 
-        monkeypatch.setattr(probes, "find_spec", lambda name: object() if installed else None)
-        monkeypatch.setattr(probes.importlib, "import_module", load)
-        monkeypatch.setattr(probes, "version", lambda name: "2026.1")
-        return probes.look()["PyCUDA"]
+        monkeypatch.setattr(doctor_probes, "find_spec", lambda name: object() if installed else None)
+        monkeypatch.setattr(doctor_probes.importlib, "import_module", load)
+        monkeypatch.setattr(doctor_probes, "version", lambda name: "2026.1")
+        return doctor_probes.look()["PyCUDA"]
 
     return use
 
@@ -527,25 +533,25 @@ def test_cublas(monkeypatch, libcuda):
     monkeypatch.setattr(cublas, "missing", lambda: "")
     monkeypatch.setattr(cublas, "load", lambda: None)
     monkeypatch.setattr(cublas, "version", lambda: (13, 1))
-    monkeypatch.setattr(probes, "version", lambda name: "0.5.3")
-    assert probes.cublas() == Found(WORKS, "13.1, through scikit-cuda 0.5.3")
+    monkeypatch.setattr(doctor_probes, "version", lambda name: "0.5.3")
+    assert doctor_probes.cublas() == Found(WORKS, "13.1, through scikit-cuda 0.5.3")
 
     def fails():
         raise MinetError("skcuda.cublas does not load: no handle", "a hint")
 
     monkeypatch.setattr(cublas, "load", fails)
     libcuda(NO_DRIVER)
-    found = probes.cublas()
+    found = doctor_probes.cublas()
     assert (found.sign, found.fix) == (ABSENT, "minet doctor  # once the driver works")
     libcuda(Library())
-    found = probes.cublas()
+    found = doctor_probes.cublas()
     assert (found.sign, found.text) == (BROKEN, "skcuda.cublas does not load: no handle")
     assert names_a_command(found.fix)
 
 
-def test_what_cublas_lacks_is_told_in_its_own_words(monkeypatch):
+def test_what_cublas_lacks_is_reported_with_its_fix(monkeypatch):
     monkeypatch.setattr(cublas, "find_spec", lambda name: None)
-    found = probes.cublas()
+    found = doctor_probes.cublas()
     assert found.sign == ABSENT
     assert found.fix.endswith("-m pip install scikit-cuda")
     monkeypatch.setattr(cublas, "find_spec", lambda name: object())
@@ -554,7 +560,7 @@ def test_what_cublas_lacks_is_told_in_its_own_words(monkeypatch):
         raise OSError(name)
 
     monkeypatch.setattr(cublas, "library", library)
-    found = probes.cublas()
+    found = doctor_probes.cublas()
     assert found.sign == ABSENT
     assert "-m pip install nvidia-cublas" in found.fix
     assert names_a_command(found.fix)

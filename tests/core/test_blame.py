@@ -1,4 +1,4 @@
-"""A layer's own mistakes: what it raises and what it declares comes back as an error that says where."""
+"""Mistakes in a layer's code and declarations become errors that name the place."""
 
 import sys
 
@@ -19,7 +19,7 @@ def line() -> int:
     return sys._getframe(1).f_lineno
 
 
-def test_an_exception_of_the_layers_own_says_where():
+def test_an_exception_in_a_layer_names_its_place():
     class Clumsy(Toy):
         def fprop_cpu(self, x, y, beta, train):
             y[...] = x[:, :1, :1].reshape(3)
@@ -34,7 +34,7 @@ def test_an_exception_of_the_layers_own_says_where():
 
 
 @pytest.mark.parametrize("method", ["bprop_cpu", "params", "state", "out_shape", "on_bind"])
-def test_whatever_method_raises_is_named(method):
+def test_the_method_that_raises_is_named(method):
     def fail(self, *args):
         raise RuntimeError("of its own")
 
@@ -58,46 +58,46 @@ def test_run_names_the_layer_too():
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("returned", "found"),
     [
         (None, r"params\(\) must return a dict, got None"),
         ({"w": (3,)}, r"params\(\) must return Params, got \(3,\) for 'w'"),
-        ({3: Param((3,))}, r"params\(\) has the name 3"),
-        ({"items": Param((3,))}, r"params\(\) has the name 'items'"),
-        ({"w": Param((-3,))}, r"params\(\) gives 'w' the shape \(-3,\)"),
-        ({"w": Param(3)}, r"params\(\) gives 'w' the shape 3"),
+        ({3: Param((3,))}, r"params\(\) has the invalid name 3"),
+        ({"items": Param((3,))}, r"params\(\) has the invalid name 'items'"),
+        ({"w": Param((-3,))}, r"params\(\) gives 'w' the invalid shape \(-3,\)"),
+        ({"w": Param(3)}, r"params\(\) gives 'w' the invalid shape 3"),
         ({"w": Param((3,), bounds=(2, 1))}, r"params\(\) gives 'w' the bounds \(2, 1\)"),
         ({"w": Param((3,), init="he")}, r"initial w 'he' does not fit \(3,\)"),
         ({"w": Param((3,), init=np.nan)}, "initial w is not finite"),
         ({"w": Param((3,), init=[1, 2])}, r"initial w of shape \(2,\) does not fit \(3,\)"),
     ],
 )
-def test_nonsense_from_params(said, found):
-    odd = type("Odd", (Toy,), {"params": lambda self, in_shape: said})()
+def test_nonsense_from_params(returned, found):
+    odd = type("Odd", (Toy,), {"params": lambda self, in_shape: returned})()
     with pytest.raises(LayerError, match=rf"Odd .*\n  {found}"):
         Net(odd, (2, 3, 4), 2)
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("returned", "found"),
     [
         ([], r"state\(\) must return a dict, got \[\]"),
         ({"m": 3}, r"state\(\) must return States, got 3 for 'm'"),
-        ({"m": State((2, 1.5))}, r"state\(\) gives 'm' the shape \(2, 1.5\)"),
-        ({"m": State((2,), "uint7")}, r"state\(\) gives 'm' the dtype 'uint7'"),
-        ({"m": State((2,), "object")}, r"state\(\) gives 'm' the dtype 'object'"),
+        ({"m": State((2, 1.5))}, r"state\(\) gives 'm' the invalid shape \(2, 1.5\)"),
+        ({"m": State((2,), "uint7")}, r"state\(\) gives 'm' the invalid dtype 'uint7'"),
+        ({"m": State((2,), "object")}, r"state\(\) gives 'm' the invalid dtype 'object'"),
     ],
 )
-def test_nonsense_from_state(said, found):
-    odd = type("Odd", (Toy,), {"state": lambda self, in_shape, out_shape: said})()
+def test_nonsense_from_state(returned, found):
+    odd = type("Odd", (Toy,), {"state": lambda self, in_shape, out_shape: returned})()
     with pytest.raises(LayerError, match=rf"Odd .*\n  {found}"):
         Net(odd, (2, 3, 4), 2)
 
 
-def test_an_array_of_the_nets_cannot_be_replaced():
+def test_an_array_that_the_net_owns_cannot_be_replaced():
     net = Net(PReLU(), (2, 3, 4), 2)
     layer = net.graph
-    with pytest.raises(TypeError, match=r"'a' is an array of the net's: write into it"):
+    with pytest.raises(TypeError, match=r"'a' is an array that the net owns: write into it"):
         layer.g.a = np.zeros(2)
     with pytest.raises(TypeError, match="write into it"):
         net.params["prelu.a"] = np.zeros(2)
@@ -119,11 +119,11 @@ def test_a_layer_without_settings_takes_none():
 def test_a_setting_that_the_net_would_overwrite(name):
     layer = Toy()
     setattr(layer, name, 3)
-    with pytest.raises(LayerError, match=f"self.{name} is for the net to set"):
+    with pytest.raises(LayerError, match=f"self.{name} is reserved for the net"):
         Net(layer, (2, 3, 4), 2)
 
 
-def test_the_kit_says_that_a_class_is_where_it_stands():
+def test_the_kit_points_to_the_line_of_a_class():
     class Wrong(Toy):
         def out_shape(self, in_shape):
             raise self.error("never")
@@ -137,7 +137,7 @@ def test_the_kit_says_that_a_class_is_where_it_stands():
     ("args", "found"),
     [
         ((ReLU(), (2, 3, 4)), "make is ReLU"),
-        ((lambda: 5, (2, 3, 4)), r"make\(\) gave 5"),
+        ((lambda: 5, (2, 3, 4)), r"make\(\) returned 5"),
         ((ReLU, (3, 4)), r"cannot be checked on \(3, 4\)"),
         ((ReLU, (3, 4, 0)), r"cannot be checked on \(3, 4, 0\)"),
     ],
@@ -151,16 +151,16 @@ def test_what_cannot_be_checked(args, found):
         check_layer(ReLU, (2, 3, 4), backend="abacus")
 
 
-def test_a_loss_and_a_solver_must_be_some():
+def test_an_invalid_loss_or_solver():
     from minet import SoftmaxCrossEntropy
 
-    with pytest.raises(MinetError, match=r"loss must be one such as SoftmaxCrossEntropy\(\), got <class"):
+    with pytest.raises(MinetError, match=r"loss must be a Loss such as SoftmaxCrossEntropy\(\), got <class"):
         Net(PReLU(), (2, 1, 1), 2, loss=SoftmaxCrossEntropy)
     net = Net(PReLU(), (2, 1, 1), 2, loss=SoftmaxCrossEntropy())
     with pytest.raises(MinetError, match=r"takes a solver such as SGD\(0.01\), got 0.1"):
         net.train_step(np.zeros((2, 1, 1, 2)), np.zeros(2, int), 0.1)
 
 
-def test_types_may_be_numpys():
+def test_numpy_types_are_accepted():
     assert Net(PReLU(), (2, 1, 1), 2, dtype=np.float64).be.dtype == np.float64
     assert run(PReLU(), np.ones((2, 1, 1, 2)), dtype=np.float32).y.dtype == np.float32

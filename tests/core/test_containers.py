@@ -19,7 +19,7 @@ test_sum = layer_checks(Sum)
 
 
 class Times(Layer):
-    """``y = k*x``, with an own copy of the channels for each of `copies`; keeps what it was handed."""
+    """``y = k*x``, with the channels repeated `copies` times; records its arguments."""
 
     def __init__(self, k=1.0, copies=1):
         self.k, self.copies, self.binds = k, copies, 0
@@ -192,7 +192,7 @@ def test_every_branch_works_on_slices_of_the_parents_y_and_dy():
         assert address(layer.dx) == address(dx)
 
 
-def test_beta_goes_to_the_first_of_those_that_share():
+def test_the_first_of_those_that_share_gets_the_callers_beta():
     first, second, third = Times(), Times(), Times()
     net, _ = passed(Sum(first, [second, third], Times()))
     assert (first.beta_y, second.beta_y, third.beta_y) == (0.0, 0.0, 1.0)
@@ -237,7 +237,7 @@ def test_concat_and_sum_own_no_memory(monkeypatch):
 
     sizes.clear()
     net = Net([Identity(), Concat(Identity(), [Identity(), Identity()]), Identity()], (2, 3, 4), 16)
-    small, large = 4 * 2 * 3 * 4 * 16, 4 * 4 * 3 * 4 * 16  # both in whole cache lines
+    small, large = 4 * 2 * 3 * 4 * 16, 4 * 4 * 3 * 4 * 16  # both whole cache lines
     between = small + large + small  # activations: 0, 1, and inside the branch
     deltas = small + large + small  # even and odd of the outer Sequential, even of the inner one
     assert sum(sizes) == net.nbytes == 2 * large + between + deltas
@@ -251,7 +251,7 @@ def test_deltas_take_two_buffers_however_long_the_sequence():
     assert [net(n).nbytes - one for n in (2, 3, 4, 9)] == [2 * y, 4 * y, 5 * y, 10 * y]
 
 
-def test_a_delta_made_in_place_stays_where_it_is():
+def test_a_delta_computed_in_place_stays_in_its_buffer():
     class InPlace(Times):
         in_place = True
 
@@ -259,7 +259,7 @@ def test_a_delta_made_in_place_stays_where_it_is():
     net, dx = passed(layers)
     assert (net.be.get(dx) == 2 * 3 * 5 * 7 * 11 * numbers(*net.dy.shape)).all()
     outer, *_, last = layers[::-1]
-    assert outer.dx is not net.dy, "the caller's delta is not the net's to overwrite"
+    assert outer.dx is not net.dy, "the net must not overwrite the caller's delta"
     assert layers[1].dx is layers[1].dy is layers[2].dx is layers[2].dy is layers[3].dx is last.dy
     assert address(layers[3].dy) != address(layers[3].dx)
     net = Net([Times(), InPlace(), InPlace(), InPlace()], (2, 3, 4), 16)
@@ -304,7 +304,7 @@ class Messy(Toy):
         self.mess()
 
 
-def test_scratch_of_a_layer_never_meets_the_deltas_around_it():
+def test_scratch_of_a_layer_never_overlaps_the_deltas_around_it():
     def graph(kind):
         deep = Sum([kind(), kind(), kind()], [kind(), Concat([kind(), kind(), kind(), kind()]), kind()])
         return Sequential(kind(), deep, kind(), [kind(), [kind(), deep.clone(), kind()], kind()], kind())
@@ -334,16 +334,16 @@ def test_scratch_has_the_declared_types_on_cache_lines():
 
 
 @pytest.mark.parametrize("kind", [Sequential, Concat, Sum])
-def test_what_a_container_holds(kind):
+def test_what_a_container_takes(kind):
     with pytest.raises(LayerError, match=f"{kind.__name__} needs at least one layer"):
         kind()
     with pytest.raises(LayerError, match="Sequential needs at least one layer"):
         kind([])
-    with pytest.raises(LayerError, match=r"holds layers, got <class 'zoo.Toy'>\n  hint: give Toy\(\)"):
+    with pytest.raises(LayerError, match=r"takes layers, got <class 'zoo.Toy'>\n  hint: use Toy\(\)"):
         kind(Toy)
-    with pytest.raises(LayerError, match=r"holds layers, got None\n  hint: give a layer or a list"):
+    with pytest.raises(LayerError, match=r"takes layers, got None\n  hint: use a layer or a list"):
         kind(Toy(), None)
-    with pytest.raises(LayerError, match=r"holds layers, got 'relu'"):
+    with pytest.raises(LayerError, match=r"takes layers, got 'relu'"):
         kind([Toy(), "relu"])
 
 
@@ -353,7 +353,7 @@ def test_branches_that_disagree_are_named_with_path_and_shape():
     text = str(caught.value)
     assert text.startswith("1:Concat (") and "), input (2, 3, 4)\n" in text
     assert "branches disagree in (H, W): 1/0 (2, 3, 4), 1/1 (2, 1, 4), 1/2 (2, 3, 4)" in text
-    assert "hint: let strides and pads" in text
+    assert "hint: choose strides and pads" in text
     with pytest.raises(LayerError) as caught:
         Net(Sum(Identity(), Times(copies=2)), (2, 3, 4), 1)
     assert "branches disagree in (C, H, W): 0 (2, 3, 4), 1 (4, 3, 4)" in str(caught.value)
@@ -369,9 +369,9 @@ def test_nothing_is_bound_when_shapes_do_not_fit(monkeypatch):
     assert not good.bound
 
 
-def test_an_object_stands_in_one_place():
+def test_an_object_is_used_in_one_place():
     layer = Toy()
-    with pytest.raises(LayerError, match=r"this object stands at 0 and again at") as caught:
+    with pytest.raises(LayerError, match=r"this object is used at 0 and at") as caught:
         Net([layer, Identity(), Sum(Identity(), layer)], (2, 3, 4), 1)
     assert "layer.twin()" in str(caught.value)
     net = Net([Identity(), layer], (2, 3, 4), 1)
@@ -396,7 +396,7 @@ def test_twins_share_a_parameter_and_add_up_its_gradient():
     np.testing.assert_allclose(dx, 2 * lone_dx, rtol=1e-6)
 
 
-def test_a_twin_may_stand_before_its_original():
+def test_a_twin_may_come_before_its_original():
     first = Toy()
     twin = first.twin()
     net = Net([twin, first], (2, 3, 4), 1)
@@ -406,18 +406,18 @@ def test_a_twin_may_stand_before_its_original():
     assert report.ok, str(report)
 
 
-def test_a_twin_of_a_container_shares_all_that_is_inside():
+def test_a_twin_of_a_container_shares_everything_inside():
     block = Sequential(Toy(), Sum(Toy(), Centre()))
     net = Net([block, block.twin()], (2, 3, 4), 2)
     assert list(net.params) == ["0/0/toy.a", "0/1/0/toy.a"]
-    assert list(net.persistent) == ["0/1/1/centre.mean", "1/1/1/centre.mean"]  # statistics are each one's own
+    assert list(net.persistent) == ["0/1/1/centre.mean", "1/1/1/centre.mean"]  # each has its own statistics
 
 
-def test_a_twin_whose_original_is_not_here():
+def test_a_twin_without_its_original():
     layer = Toy()
-    with pytest.raises(LayerError, match=r"the layer whose weights this twin shares is not in this net"):
+    with pytest.raises(LayerError, match=r"the original of this twin is not in this net"):
         Net([Identity(), layer.twin()], (2, 3, 4), 1)
-    Net([layer, layer.twin()], (2, 3, 4), 1)  # and the failure has left it free
+    Net([layer, layer.twin()], (2, 3, 4), 1)  # the failure left the layer free
 
 
 def test_a_twin_of_another_shape():
@@ -428,7 +428,7 @@ def test_a_twin_of_another_shape():
         Net([layer, Times(copies=2), layer.twin()], (2, 3, 4), 1)
 
 
-def test_a_question_about_shapes_leaves_a_bound_graph_alone():
+def test_asking_for_shapes_leaves_a_bound_graph_alone():
     net = Net(Concat(Identity(), Conv(2, 1)), (3, 4, 4), 2)
     x = np.ones((3, 4, 4, 2), "float32")
     y = net.fprop(x).copy()

@@ -1,4 +1,4 @@
-"""Initialisers: their variance, their kind of distribution, and the errors of their settings."""
+"""Initialisers: variance, kind of distribution, and errors about settings."""
 
 import numpy as np
 import pytest

@@ -86,7 +86,7 @@ def test_made_at_in_helpers_and_constructors():
     assert made_on(nested.children[1]) == here
 
 
-def test_made_at_of_what_stands_for_a_list():
+def test_made_at_of_a_sequential_that_a_list_becomes():
     branch, here = Concat([Toy()], (Toy(),)), line()
     assert [made_on(child) for child in branch.children] == [here, here]
     net, here = Net([Toy(), Toy()], (1, 2, 3), 1), line()
@@ -149,7 +149,7 @@ def test_defaults_of_declarations():
     assert Layer().children == ()
 
 
-def test_what_a_subclass_has_not_written():
+def test_methods_that_a_subclass_must_write():
     class Empty(Layer):
         pass
 
@@ -162,17 +162,17 @@ def test_what_a_subclass_has_not_written():
 @pytest.mark.parametrize(
     "shape", [(3, 4), (3, 4, 5, 6), (0, 4, 5), (3, -4, 5), (3, 4.0, 5), (3, True, 5), (3, "4", 5)]
 )
-def test_an_input_shape_that_is_none(shape):
-    with pytest.raises(LayerError, match=r"three whole positive sizes \(C, H, W\)") as caught:
+def test_an_invalid_input_shape(shape):
+    with pytest.raises(LayerError, match=r"three positive whole numbers \(C, H, W\)") as caught:
         Toy().configure(shape)
     assert f"input {shape}" in str(caught.value)
 
 
 @pytest.mark.parametrize("out", [None, 3, [1, 2, 3], (1, 2), (1, 2, 0), (1, 2, 3.0), (1, 2, -3)])
-def test_an_output_shape_that_is_none(out):
+def test_an_invalid_output_shape(out):
     layer = Toy()
     layer.out_shape = lambda in_shape: out
-    message = f"out_shape gave {out!r}, which is not (K, P, Q)"
+    message = f"out_shape returned {out!r}, which is not (K, P, Q)"
     with pytest.raises(LayerError, match=re.escape(message)):
         layer.configure((1, 2, 3))
 
@@ -184,7 +184,7 @@ def test_numpy_integers_are_sizes():
 # -- errors -----------------------------------------------------------------------------------------
 
 
-def test_error_tells_path_class_line_input_and_hint(monkeypatch):
+def test_error_shows_path_class_line_input_and_hint(monkeypatch):
     monkeypatch.chdir(Path(__file__).parent)
     graph, here = Sequential(Toy(), Sum(Toy(), [Toy(), Odd()])), line()
     with pytest.raises(LayerError) as caught:
@@ -222,11 +222,11 @@ def test_a_layer_without_maths():
             return in_shape
 
     net = Net(Mute(), (2, 3, 4), 2)
-    with pytest.raises(LayerError, match=r"Mute has no fprop_cpu, and overrides no fprop") as caught:
+    with pytest.raises(LayerError, match=r"Mute has no fprop_cpu and does not override fprop") as caught:
         net.fprop(np.zeros((2, 3, 4, 2)))
     assert "hint: write fprop_cpu(...)" in str(caught.value)
     net.x = np.zeros((2, 3, 4, 2), "float32")
-    with pytest.raises(LayerError, match=r"Mute has no bprop_cpu, and overrides no bprop"):
+    with pytest.raises(LayerError, match=r"Mute has no bprop_cpu and does not override bprop"):
         net.bprop(np.zeros((2, 3, 4, 2)))
 
 
@@ -236,9 +236,9 @@ def test_a_layer_without_maths():
 def test_named_reads_as_attributes():
     named = Named(mean=1, sigma=2)
     assert (named["mean"], named.mean, list(named)) == (1, 1, ["mean", "sigma"])
-    with pytest.raises(AttributeError, match=r"no 'bias' here; there is mean, sigma"):
+    with pytest.raises(AttributeError, match=r"no 'bias'; available: mean, sigma"):
         named.bias
-    with pytest.raises(AttributeError, match=r"no 'bias' here; there is nothing"):
+    with pytest.raises(AttributeError, match=r"no 'bias'; available: nothing"):
         Named().bias
     assert not hasattr(named, "__deepcopy__")
 
@@ -296,6 +296,6 @@ def test_a_twin_of_a_twin_is_a_twin_of_the_first():
     assert first.twin().clone().tied is None
 
 
-def test_errors_of_minet_have_one_root():
+def test_errors_of_minet_have_one_base():
     assert issubclass(LayerError, MinetError)
     assert str(MinetError("a")) == "a" and str(MinetError("a", "b")) == "a\n  hint: b"

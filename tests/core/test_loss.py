@@ -16,7 +16,7 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def logits(rows, dtype=float):
-    """K rows of N values as a net puts them out."""
+    """K rows of N values, shaped like a net's output."""
     y = np.array(rows, dtype)
     return y.reshape(len(y), 1, 1, -1)
 
@@ -41,7 +41,7 @@ def test_cross_entropy_by_hand(dtype):
 
 
 @DTYPES
-def test_cross_entropy_is_scipys(dtype):
+def test_cross_entropy_equals_scipys(dtype):
     rng = np.random.default_rng(0)
     y = logits(5 * rng.standard_normal((10, 33)), dtype)
     labels = rng.integers(10, size=33)
@@ -77,11 +77,11 @@ def test_cross_entropy_of_a_logit_that_is_not_finite(bad):
     [
         ([0, 3, 1], (3, 1, 1), r"label 3 at index 1 is not one of the 3 classes 0 \.\. 2"),
         ([0, 1, -1], (3, 1, 1), "label -1 at index 2 is not one"),
-        ([0, 1], (3, 1, 1), r"must be 3 class numbers, one for each sample, got shape \(2,\)"),
-        (np.eye(3, dtype=int), (3, 1, 1), r"(?s)got shape \(3, 3\).*hint: one-hot"),
+        ([0, 1], (3, 1, 1), r"must be 3 class numbers, one per sample, got shape \(2,\)"),
+        (np.eye(3, dtype=int), (3, 1, 1), r"(?s)got shape \(3, 3\).*hint: turn one-hot"),
         ([0.0, 1.0, 2.0], (3, 1, 1), "labels must be integers, got float64"),
         ([True, False, True], (3, 1, 1), "labels must be integers, got bool"),
-        ([0, 1, 2], (3, 2, 2), r"takes an output of shape \(K, 1, 1\), the net's is \(3, 2, 2\)"),
+        ([0, 1, 2], (3, 2, 2), r"needs an output of shape \(K, 1, 1\), got \(3, 2, 2\)"),
     ],
 )
 def test_cross_entropy_errors(labels, out_shape, message):
@@ -119,7 +119,7 @@ def test_mean_squared_error_of_huge_outputs():
     [
         (
             np.zeros((3, 4)),
-            r"must have the shape \(K, P, Q, N\) = \(3, 1, 1, 4\) of the output, got \(3, 4\)",
+            r"must have the output's shape \(K, P, Q, N\) = \(3, 1, 1, 4\), got \(3, 4\)",
         ),
         (np.zeros((3, 1, 1, 4), complex), "targets must be real numbers, got complex128"),
     ],
@@ -129,7 +129,7 @@ def test_mean_squared_error_errors(targets, message):
         MeanSquaredError().check(targets, (3, 1, 1), 4)
 
 
-# -- on a GPU: against the cpu's ----------------------------------------------------------------------
+# -- on a GPU, against the cpu ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def be(gpu_backend):
 
 
 def on(be, loss, y, labels):
-    """The loss and dy as a kernel computes them, from y in float32 and a dy of NaN."""
+    """The loss and dy from a kernel, given y in float32 and a dy of NaN."""
     assert be.how(type(loss), "loss")[0] == "method"
     y = be.array(np.array(y, np.float32))
     dy = be.array(np.full(y.shape, np.nan, np.float32))

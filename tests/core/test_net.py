@@ -75,7 +75,7 @@ def data(batch=5):
     return numbers(*SHAPE, batch).astype("float32"), np.arange(batch) % 3
 
 
-# -- what there is after binding --------------------------------------------------------------------
+# -- after binding ----------------------------------------------------------------------------------
 
 
 def test_paths_of_parameters_and_persistent_state():
@@ -104,7 +104,7 @@ def test_params_are_views_that_the_layers_see():
         assert slot.value.dtype == np.float32 and slot.value.shape == slot.grad.shape == slot.param.shape
 
 
-def test_first_values():
+def test_initial_values():
     class Firsts(Toy):
         def params(self, in_shape):
             return {
@@ -123,7 +123,7 @@ def test_first_values():
     np.testing.assert_array_equal(first["drawn"], drawn.astype("float32"))
 
 
-def test_a_first_value_that_does_not_fit():
+def test_an_initial_value_that_does_not_fit():
     class Wrong(Toy):
         def params(self, in_shape):
             return {"a": Param((2, 3), np.zeros((3, 2)))}
@@ -134,7 +134,7 @@ def test_a_first_value_that_does_not_fit():
     assert not layer.bound
 
 
-def test_first_values_depend_on_seed_and_path_alone():
+def test_initial_values_depend_on_seed_and_path_alone():
     def w(graph, seed=0):
         return Net(graph, SHAPE, 3, seed=seed).params
 
@@ -166,7 +166,7 @@ def test_seed_out_of_range(seed):
 
 
 @pytest.mark.parametrize("batch", [0, -3, 2.0, "8", None, True])
-def test_batch_that_is_none(batch):
+def test_an_invalid_batch(batch):
     layer = Toy()
     message = re.escape(f"batch must be a whole number of at least 1, got {batch!r}")
     with pytest.raises(MinetError, match=message):
@@ -180,15 +180,15 @@ def test_batch_that_is_none(batch):
 
 
 @pytest.mark.parametrize("shape", [5, (3, 4), (2, 3, 4, 5), (2, 3, 0), (2, 3, 4.0)])
-def test_input_shape_that_is_none(shape):
-    with pytest.raises(LayerError, match=r"input shape must be three whole positive sizes"):
+def test_an_invalid_input_shape(shape):
+    with pytest.raises(LayerError, match=r"input shape must be three positive whole numbers"):
         Net(Toy(), shape, 1)
 
 
-def test_graph_that_is_none():
-    with pytest.raises(LayerError, match=r"Sequential holds layers, got None"):
+def test_an_invalid_graph():
+    with pytest.raises(LayerError, match=r"Sequential takes layers, got None"):
         Net(None, SHAPE, 1)
-    with pytest.raises(LayerError, match=r"holds layers, got <class 'zoo.Toy'>\n  hint: give Toy\(\)"):
+    with pytest.raises(LayerError, match=r"takes layers, got <class 'zoo.Toy'>\n  hint: use Toy\(\)"):
         Net(Toy, SHAPE, 1)
     with pytest.raises(LayerError, match=r"Sequential needs at least one layer"):
         Net([], SHAPE, 1)
@@ -207,16 +207,16 @@ def test_backend_and_dtype():
     assert {y.dtype, net.dy.dtype, net.persistent["1/centre.mean"].dtype} == {np.dtype("float64")}
 
 
-def test_a_parameter_and_persistent_state_of_one_name():
+def test_a_parameter_and_persistent_state_with_the_same_name():
     class Both(Centre):
         def params(self, in_shape):
             return {"mean": Param((2,))}
 
-    with pytest.raises(LayerError, match=r"'mean' names a parameter and persistent state too"):
+    with pytest.raises(LayerError, match=r"'mean' names both a parameter and persistent state"):
         Net(Both(), SHAPE, 1)
 
 
-def test_state_has_the_declared_types_shapes_and_first_values():
+def test_state_has_the_declared_types_shapes_and_initial_values():
     class Stateful(Toy):
         def state(self, in_shape, out_shape):
             return {
@@ -245,7 +245,7 @@ def test_state_has_the_declared_types_shapes_and_first_values():
 # -- resize -----------------------------------------------------------------------------------------
 
 
-def test_resize_keeps_what_was_learnt():
+def test_resize_keeps_what_was_learned():
     net = small()
     x, labels = data()
     net.train_step(x, labels, SGD(0.1))
@@ -282,7 +282,7 @@ def test_on_bind_sees_the_new_memory():
 # -- fprop and bprop --------------------------------------------------------------------------------
 
 
-def test_a_wrong_x_is_told_the_order_of_axes():
+def test_a_wrong_x_reports_the_order_of_axes():
     net = small()
     with pytest.raises(LayerError) as caught:
         net.fprop(np.zeros((5, *SHAPE)))
@@ -328,7 +328,7 @@ def test_bprop_sets_gradients_and_dx():
 def test_bprop_needs_an_fprop_and_arrays_that_fit():
     net = small()
     dy = np.zeros((3, 1, 1, 5))
-    with pytest.raises(MinetError, match=r"bprop before fprop"):
+    with pytest.raises(MinetError, match=r"bprop was called before fprop"):
         net.bprop(dy)
     net.fprop(data()[0])
     with pytest.raises(MinetError, match=r"dy must be \(3, 1, 1, 5\) of float32, got \(5, 3\)"):
@@ -340,7 +340,7 @@ def test_bprop_needs_an_fprop_and_arrays_that_fit():
     with pytest.raises(MinetError, match=r"dx must be C-contiguous"):
         net.bprop(dy, np.zeros((5, *SHAPE), "float32").transpose(1, 2, 3, 0))
     net.resize(3)
-    with pytest.raises(MinetError, match=r"bprop before fprop"):
+    with pytest.raises(MinetError, match=r"bprop was called before fprop"):
         net.bprop(np.zeros((3, 1, 1, 3)))
 
 
@@ -375,7 +375,7 @@ def test_predict_refuses_other_shapes(shape):
 # -- train_step -------------------------------------------------------------------------------------
 
 
-def test_the_loss_goes_down_and_the_clock_on():
+def test_the_loss_falls_and_the_clock_advances():
     net = small()
     x, labels = data()
     solver = SGD(0.2, momentum=0.9)
@@ -458,7 +458,7 @@ def test_a_nan_names_the_layer_and_harms_nothing():
     graph = [Toy(), Centre(), Sum(Identity(), [Breaks(True, at=2), Centre()]), Centre(), Total()]
     net = Net(graph, SHAPE, 5, SoftmaxCrossEntropy())
     text = unharmed(net, *data(), "the loss is nan at step 2")
-    assert "the first output that is not finite is that of 2/1/0:Breaks (" in text
+    assert "the first output that is not finite comes from 2/1/0:Breaks (" in text
     assert "hint: lower the learning rate" in text
 
 
@@ -468,7 +468,7 @@ def test_a_nan_gradient_names_the_parameter():
     assert "hint: lower the learning rate" in text
 
 
-def test_nan_in_data_or_parameters_is_told_apart():
+def test_nan_in_data_is_distinguished_from_nan_in_parameters():
     net = small()
     x, labels = data()
     net.train_step(x, labels, SGD(0.1))
@@ -517,7 +517,7 @@ def test_steps_allocate_nothing_that_stays():
 
 
 def test_a_steady_step_allocates_nothing_of_an_activations_size():
-    """Neither in NumPy nor in a kernel: both tell tracemalloc."""
+    """Neither in NumPy nor in a kernel: tracemalloc sees both."""
     block = Concat([Conv(8, 1), PReLU()], [GaussianPool(3, stride=1, pad=1, kernels=2)])
     graph = [
         Conv(32, 5, pad=2),
@@ -542,12 +542,12 @@ def test_a_steady_step_allocates_nothing_of_an_activations_size():
             tracemalloc.stop()
 
     net.train_step(x, labels, solver)
-    # For each thread GaussianPool's bprop takes a map for each of two kernels, and a row.
+    # Per thread, GaussianPool's bprop takes a map for each of two kernels, and a row.
     maps = 3 * numba.get_num_threads() * net.graph.s.y0[0].nbytes
     assert peak() < maps + 0.1 * net.graph.s.y0.nbytes
     relu, shape = net.graph.layers[1], net.graph.s.y1.shape
     fprop, relu.fprop = relu.fprop, lambda *args: (np.empty(shape, np.float32), fprop(*args))
-    assert peak() > net.graph.s.y1.nbytes, "what is allocated would be seen"
+    assert peak() > net.graph.s.y1.nbytes, "an allocation would be seen"
 
 
 def test_nbytes_counts_all():
@@ -582,7 +582,7 @@ def test_summary():
     assert len({len(line) for line in lines[:6]}) == 1
 
 
-def test_summary_says_what_training_takes():
+def test_summary_shows_the_memory_of_training():
     net = Net([Conv(4, 3, pad=1), Total()], (3, 64, 64), 64, SoftmaxCrossEntropy())
     x, kept = 4 * 3 * 64 * 64 * 64, net.memory.flat_params.nbytes
     assert net.peak_nbytes == net.nbytes + x + kept + net.be.own_memory

@@ -1,4 +1,4 @@
-"""Keys and generators: the same (seed, path) gives the same numbers, here and on every machine."""
+"""Keys and generators: the same (seed, path) gives the same numbers on every machine."""
 
 from binascii import crc32
 
@@ -26,7 +26,7 @@ def test_numpy_integers_are_seeds(kind):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 0.5, "1", None, True, np.int64(-5)])
-def test_seeds_that_are_none(seed):
+def test_invalid_seeds(seed):
     for use in (layer_key, generator):
         with pytest.raises(MinetError, match=r"seed must be a whole number in 0 \.\. 4294967295, got"):
             use(seed, "a")
@@ -44,7 +44,7 @@ def test_generators_differ_by_seed_and_path():
 
 
 def test_first_bits_do_not_change():
-    # Written down once: a change would give every model of the same seed other first values.
+    # Fixed values: a change would alter the initial values of every model with the same seed.
     words = generator(0, "0/conv.w").bit_generator.random_raw(2)
     np.testing.assert_array_equal(words, [13964484446460768763, 4172723807837643822])
 
@@ -57,7 +57,7 @@ def test_a_net_shares_one_clock_and_hands_out_keys():
 
 
 @pytest.mark.parametrize(("step", "shape"), [(0, (2, 3)), (5, (7,)), (2**32 + 3, (1, 2, 3, 5)), (1, ())])
-def test_draws_in_numpy_are_those_of_the_kernels(step, shape):
+def test_draws_in_numpy_equal_those_in_numba(step, shape):
     from minet.loops.philox import words
 
     drawn = uniform((7, 2**32 - 1), step, shape)

@@ -30,13 +30,13 @@ def test_other_settings_are_refused(value):
     message = f"stride must be one or two whole numbers of at least 1, got {value!r}"
     with pytest.raises(LayerError, match=re.escape(message)) as caught:
         pair(Toy(), "stride", value)
-    assert "hint: give stride=3 or stride=(3, 5)" in str(caught.value)
+    assert "hint: use stride=3 or stride=(3, 5)" in str(caught.value)
 
 
 def test_zero_is_a_pad():
     assert pair(Toy(), "pad", 0, 0) == (0, 0)
     with pytest.raises(
-        LayerError, match=r"pad must be .* at least 0, got -1\n  hint: give pad=0 or pad=\(1, 2\)"
+        LayerError, match=r"pad must be .* at least 0, got -1\n  hint: use pad=0 or pad=\(1, 2\)"
     ):
         pair(Toy(), "pad", -1, 0)
 
@@ -77,7 +77,7 @@ def test_every_pooling_window_meets_the_image():
             assert all(start + 3 > 0 and start < size for start in starts)
 
 
-def test_what_does_not_fit_is_told_with_sizes():
+def test_a_misfit_is_reported_with_sizes():
     with pytest.raises(LayerError) as caught:
         Window((9, 9), (1, 1), (0, 0)).out_hw(Toy(), (64, 4, 12))
     assert caught.value.message == "window 9x9 does not fit H=4 with pad 0"
@@ -86,9 +86,9 @@ def test_what_does_not_fit_is_told_with_sizes():
         Window((3, 3), (1, 1), (1, 1), (1, 4)).out_hw(Toy(), (1, 5, 5))
 
 
-def test_what_begins_and_what_overlaps():
+def test_where_windows_begin_and_overlap():
     window = Window((5, 3), (2, 3), (2, 1))
-    assert window.reach == (3, 1)  # windows that hold a row, a column
+    assert window.reach == (3, 1)  # windows that contain a row, a column
     # Windows begin at rows -2, 0, 2, at columns -1, 2, 5: groups are -2 -1, 0 1, 2 3, and -1 0 1, 2 3 4.
     assert [window.beginning(size, axis=0) for size in (1, 2, 3, 5)] == [2, 2, 3, 4]
     assert [window.beginning(size) for size in (1, 2, 3, 5, 6)] == [1, 1, 2, 2, 3]
@@ -97,12 +97,12 @@ def test_what_begins_and_what_overlaps():
 @pytest.mark.parametrize(
     ("threads", "rows", "reach", "expected"),
     [
-        (MARCHING, 100, 1, 1),  # enough without
+        (MARCHING, 100, 1, 1),  # enough threads already
         (MARCHING // 4, 100, 2, 4),
-        (MARCHING // 4, 100, 21, 2),  # none less than twice as high as what they share
+        (MARCHING // 4, 100, 21, 2),  # each at least twice as high as the overlap
         (1, 7, 4, 1),
         (0, 7, 1, 7),
-        (1, 10**6, 1, 1 << 15),  # what a grid takes
+        (1, 10**6, 1, 1 << 15),  # the most that a grid takes
     ],
 )
 def test_a_march_is_cut_into_bands(threads, rows, reach, expected):

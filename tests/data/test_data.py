@@ -58,7 +58,7 @@ def write_archive(path: Path, members: dict[str, bytes]) -> None:
 
 
 def small(n: int = 23, **settings) -> Dataset:
-    """A data set whose pixels tell them apart; H != W, two channels."""
+    """A data set with distinct images; H != W, two channels."""
     images = np.random.default_rng(1).integers(0, 256, (n, 2, 5, 7), dtype=np.uint8)
     settings = {"mean": (100, 50), "std": (60, 70), **settings}
     return Dataset(images, np.arange(n) % 4, **settings)
@@ -116,7 +116,7 @@ def test_unknown_split(load):
 
 @pytest.mark.parametrize("limit", [0, -3, "a", 2.5, True])
 def test_limit_must_leave_an_image(limit):
-    with pytest.raises(DataError, match=f"limit={limit!r} leaves no image"):
+    with pytest.raises(DataError, match=f"limit must be a whole number of at least 1, got {limit!r}"):
         digits(limit=limit)
 
 
@@ -148,7 +148,7 @@ IMAGES, LABELS = idx(PIXELS), idx(NUMBERS)
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "told"),
+    ("images", "labels", "expected"),
     [
         (b"\0\0\x0d\x03" + IMAGES[4:], LABELS, ["train-images", "begins with 00000803", "00000d03"]),
         (LABELS, IMAGES, ["train-images", "begins with 00000803", "00000801", "swapped"]),
@@ -170,11 +170,11 @@ IMAGES, LABELS = idx(PIXELS), idx(NUMBERS)
         "counts", "label-range", "gzip-truncated", "gzip-header", "gzip-crc", "gzip-damaged",
     ],
 )  # fmt: skip
-def test_damaged_mnist_files_are_named(root, images, labels, told):
+def test_damaged_mnist_files_are_named(root, images, labels, expected):
     write_mnist(root / "mnist", images, labels)
     with pytest.raises(DataError) as caught:
         mnist("train")
-    for words in (*told, str(root / "mnist"), "hint: "):
+    for words in (*expected, str(root / "mnist"), "hint: "):
         assert words in str(caught.value)
 
 
@@ -241,7 +241,7 @@ def test_the_wrong_file_from_the_network_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("load", "name"), [(mnist, "train-images-idx3-ubyte.gz"), (cifar10, "cifar-10-binary")]
 )
-def test_no_network_tells_where_it_looked_and_what_it_tried(root, load, name):
+def test_without_network_the_error_names_where_it_looked_and_what_it_tried(root, load, name):
     with pytest.raises(DataError) as caught:
         load("train")
     message = str(caught.value)
@@ -249,7 +249,7 @@ def test_no_network_tells_where_it_looked_and_what_it_tried(root, load, name):
         assert words in message
 
 
-def test_a_failed_download_says_nothing_by_itself_and_leaves_no_folder(tmp_path, monkeypatch, capfd):
+def test_a_failed_download_prints_nothing_itself_and_leaves_no_folder(tmp_path, monkeypatch, capfd):
     def fails(self, url, output_file, *args, **kwargs):
         raise ConnectionError("name resolution failed")
 
@@ -290,7 +290,7 @@ def test_cifar10_is_read_in_the_order_of_its_files(root, folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (records(2)[:-1], ["expected a multiple of 3073 bytes, found 6145"]),
         (b"", ["empty"]),
@@ -298,11 +298,11 @@ def test_cifar10_is_read_in_the_order_of_its_files(root, folder):
     ],
     ids=["size", "empty", "label-range"],
 )
-def test_damaged_cifar10_files_are_named(root, content, told):
+def test_damaged_cifar10_files_are_named(root, content, expected):
     (root / "test_batch.bin").write_bytes(content)
     with pytest.raises(DataError) as caught:
         cifar10("test")
-    for words in (*told, str(root / "test_batch.bin"), "hint: "):
+    for words in (*expected, str(root / "test_batch.bin"), "hint: "):
         assert words in str(caught.value)
 
 
@@ -324,14 +324,14 @@ def test_cifar10_is_downloaded_by_its_hash_and_unpacked_into_its_folder_alone(ro
     assert files == unpacked | {"cifar10/cifar-10-binary.tar.gz"}
 
 
-def test_an_archive_that_is_there_is_unpacked_without_a_network(root):
+def test_an_existing_archive_is_unpacked_without_a_network(root):
     members = {f"cifar-10-batches-bin/{name}": content for name, content in cifar_members().items()}
     write_archive(root / "cifar-10-binary.tar.gz", members)
     assert len(cifar10("test")) == 3
 
 
 @pytest.mark.parametrize("damage", ["not-an-archive", "truncated", "incomplete", "folder-for-a-file"])
-def test_damaged_archives_are_named_and_leave_no_short_file(root, damage):
+def test_damaged_archives_are_named_and_leave_no_truncated_file(root, damage):
     archive = root / "cifar-10-binary.tar.gz"
     write_archive(archive, {"cifar-10-batches-bin/data_batch_1.bin": records(2)})
     if damage == "not-an-archive":
@@ -385,7 +385,7 @@ GREY = np.zeros((3, 4, 5), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "settings", "told"),
+    ("images", "labels", "settings", "expected"),
     [
         (with_value(np.nan), [0] * 4, {}, "NaN in the data: image 2, channel 1, row 0, column 2"),
         (with_value(-np.inf), [0] * 4, {}, "infinity in the data: image 2"),
@@ -408,8 +408,8 @@ GREY = np.zeros((3, 4, 5), np.uint8)
         (GREY, [0, 1, 1], {"crop": -1}, "crop=-1 does not fit"),
     ],
 )  # fmt: skip
-def test_bad_data_are_refused(images, labels, settings, told):
-    with pytest.raises(DataError, match=f"^mine: {told}") as caught:
+def test_bad_data_are_refused(images, labels, settings, expected):
+    with pytest.raises(DataError, match=f"^mine: {expected}") as caught:
         Dataset(images, labels, name="mine", **settings)
     assert isinstance(caught.value, MinetError) and caught.value.hint
 
@@ -427,7 +427,7 @@ def oracle(data: Dataset, index: int, down: int, right: int, mirrored: int) -> n
 
 
 def by_image(batches: Batches, e: int = 0) -> dict[int, np.ndarray]:
-    """What each image of an epoch became."""
+    """The images of an epoch as they enter the net, by index."""
     order = batches._plan(e).order
     columns = np.concatenate([x for x, _ in batches.epoch(e)], axis=3)
     return {int(i): columns[..., k] for k, i in enumerate(order[: columns.shape[3]])}
@@ -586,7 +586,7 @@ def test_the_worker_is_at_most_two_batches_ahead(monkeypatch):
         assert submitted == list(range(min(k + 1 + AHEAD, 10)))
 
 
-def test_what_fails_in_the_worker_is_raised_in_the_loop():
+def test_errors_in_the_worker_are_raised_in_the_loop():
     batches = Batches(small(40), 4)
     make = batches._make
 
@@ -604,15 +604,15 @@ def test_what_fails_in_the_worker_is_raised_in_the_loop():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         ({"batch": 24}, "a batch of 24 is larger than the data set of 23 images"),
-        ({"batch": 0}, "a batch of 0 images"),
-        ({"batch": 4, "dtype": "int32"}, "no batches of int32"),
+        ({"batch": 0}, "cannot make batches of 0 images"),
+        ({"batch": 4, "dtype": "int32"}, "cannot make batches of int32"),
     ],
 )
-def test_bad_batches_are_refused(settings, told):
-    with pytest.raises(DataError, match=f"^data set: {told}\n  hint: "):
+def test_bad_batches_are_refused(settings, expected):
+    with pytest.raises(DataError, match=f"^data set: {expected}\n  hint: "):
         Batches(small(), **settings)
 
 
@@ -622,10 +622,10 @@ def test_a_start_outside_the_epoch_is_refused(start):
         list(Batches(small(), 4).epoch(0, start))
 
 
-def test_a_cifar10_batch_that_is_shorter_than_the_others(root):
+def test_a_cifar10_batch_that_is_shorter_than_the_others_is_refused(root):
     for i in range(1, 6):
         (root / f"data_batch_{i}.bin").write_bytes(records(2 if i == 3 else 4))
-    with pytest.raises(DataError, match=r"data_batch_3.bin: holds 2 images, others 4"):
+    with pytest.raises(DataError, match=r"data_batch_3.bin: holds 2 images, others hold 4"):
         cifar10("train")
 
 

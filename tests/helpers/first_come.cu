@@ -1,4 +1,4 @@
-// A broken member of tests/zoo_cuda.py: map c times c + 1, by an element's turn where its index is meant.
+// A broken layer of zoo_cuda.py: map c times c + 1, with c from an element's turn instead of its index.
 #include "minet.cuh"
 
 extern "C" __global__ void first_come_fprop(const float *x, float *y, unsigned *turn, int C, int H, int W, int N,

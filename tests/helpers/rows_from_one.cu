@@ -1,4 +1,4 @@
-// A broken member of tests/zoo_cuda.py: the tallest of each column, whose row is kept as 1 .. H.
+// A broken layer of zoo_cuda.py: the largest of each column, with its row kept as 1 .. H.
 #include "minet.cuh"
 
 extern "C" __global__ void rows_from_one_fprop(const float *x, float *y, int *row, int K, int P, int Q, int H,

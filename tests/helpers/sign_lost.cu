@@ -1,4 +1,4 @@
-// A broken member of tests/zoo_cuda.py: y = x * x, where x * |x| is meant.
+// A broken layer of zoo_cuda.py: y = x * x instead of x * |x|.
 #include "minet.cuh"
 
 extern "C" __global__ void sign_lost_fprop(const float *x, float *y, int C, int H, int W, int N, float beta) {

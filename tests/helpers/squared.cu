@@ -1,4 +1,4 @@
-// The right member of tests/zoo_cuda.py: y = x * |x|.
+// The correct layer of zoo_cuda.py: y = x * |x|.
 #include "minet.cuh"
 
 extern "C" __global__ void squared_fprop(const float *x, float *y, int C, int H, int W, int N, float beta) {

@@ -1,4 +1,4 @@
-// A broken member of tests/zoo_cuda.py: 0, where 1e-9 * x is meant.
+// A broken layer of zoo_cuda.py: 0 instead of 1e-9 * x.
 #include "minet.cuh"
 
 extern "C" __global__ void too_small_to_matter_fprop(const float *x, float *y, int C, int H, int W, int N,

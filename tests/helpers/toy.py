@@ -1,9 +1,7 @@
 """A model file for tests: a net small enough to train in a blink, with dropout and running statistics."""
 
-from minet import Sequential, data
-from minet.core.loss import SoftmaxCrossEntropy
+from minet import SGD, Cosine, Sequential, SoftmaxCrossEntropy, data
 from minet.layers import BatchNorm, Dropout, Linear, PReLU
-from minet.train.optim import SGD, Cosine
 
 input_shape = (1, 8, 8)
 batch, epochs, loss = 32, 2, SoftmaxCrossEntropy()

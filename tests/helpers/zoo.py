@@ -1,8 +1,8 @@
 """A zoo of broken layers: each breaks one promise of the contract, as neon or somebody once did.
 
-`breaks` names the check of the conformance kit that must catch it, `also` those that cannot help seeing it.
-The layers at the top are right, and pass every check: the broken ones are made from them by one mistake.
-Try ``minet check tests/zoo.py:BetaIgnored``.
+`breaks` names the check of the conformance kit that must catch it, `also` the others that it fails with it.
+The layers at the top are correct and pass every check; each broken one is made from them by one mistake.
+Try ``minet check tests/helpers/zoo.py:BetaIgnored``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Specimen(Layer):
     also: tuple[str, ...] = ()
 
 
-# -- right ------------------------------------------------------------------------------------------
+# -- correct ----------------------------------------------------------------------------------------
 
 
 class Toy(Specimen):
@@ -77,7 +77,7 @@ class Tallest(Specimen):
 
 
 class Centre(Specimen):
-    """x less its channel's mean, the batch's in training and a running one otherwise: persistent state."""
+    """x minus its channel's mean, the batch's in training and a running one otherwise: persistent state."""
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return in_shape
@@ -101,7 +101,7 @@ class Centre(Specimen):
 
 
 class Noise(Specimen):
-    """In training each element times a random number around 1, drawn by counter; a bool for its sign."""
+    """In training, each element times a random number around 1, drawn by counter; a bool keeps the sign."""
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return in_shape
@@ -130,7 +130,7 @@ class Noise(Specimen):
 
 
 class EdgeUnwritten(Toy):
-    """The loop over rows ends one too early."""
+    """The loop over rows ends one row early."""
 
     breaks = "shape"
     also = ("poison", "beta_y", "gradient", "gradient_eval", "batch_sizes", "bad_shapes")
@@ -141,7 +141,7 @@ class EdgeUnwritten(Toy):
 
 
 class DxNeverCleared(Toy):
-    """bprop adds to what dx holds, and counts on the caller to have cleared it."""
+    """bprop adds to dx, and relies on the caller to have cleared it."""
 
     breaks = "poison"
     also = ("beta_dx", "gradient", "gradient_eval", "batch_sizes", "bad_shapes")
@@ -164,7 +164,7 @@ class TimesZero(Toy):
 
 
 class TimesZeroInEval(Toy):
-    """The same where one looks less."""
+    """The same, in evaluation only."""
 
     breaks = "poison"
     also = ("beta_y", "gradient_eval")
@@ -177,7 +177,7 @@ class TimesZeroInEval(Toy):
 
 
 class StaleScratch(Toy):
-    """Adds up in scratch that it has not cleared."""
+    """Accumulates in scratch that it has not cleared."""
 
     breaks = "poison"
     also = ("resize", "gradient", "gradient_eval", "batch_sizes", "bad_shapes")
@@ -191,7 +191,7 @@ class StaleScratch(Toy):
 
 
 class BetaIgnored(Toy):
-    """As a branch of Sum it wipes out what stands before it: neon#433 kept only the last path."""
+    """As a branch of Sum it overwrites the branches before it: neon#433 kept only the last path."""
 
     breaks = "beta_y"
 
@@ -200,7 +200,7 @@ class BetaIgnored(Toy):
 
 
 class BetaIgnoredInEval(Toy):
-    """Two ways through fprop, and beta on one of them."""
+    """fprop has two paths, and only one of them uses beta."""
 
     breaks = "beta_y"
 
@@ -218,7 +218,7 @@ class BetaTakenForOne(Toy):
 
 
 class BetaDxIgnored(Toy):
-    """neon's activations had no beta on their way back."""
+    """neon's activations had no beta in bprop."""
 
     breaks = "beta_dx"
 
@@ -248,7 +248,7 @@ class BetaOnGradient(Toy):
 
 
 class GradientOverwritten(Toy):
-    """``=`` where ``+=`` is due: a twin's share is lost."""
+    """``=`` instead of ``+=``: a twin's share is lost."""
 
     breaks = "accumulate"
 
@@ -268,7 +268,7 @@ class BeyondItsSlice(Toy):
 
 
 class ErrorScaled(Toy):
-    """neon's pooling scaled the caller's error in place, and gave the next branch a part of it."""
+    """neon's pooling scaled the caller's error in place, so the next branch got a part of it."""
 
     breaks = "untouched"
     also = ("resize", 
@@ -284,7 +284,7 @@ class ErrorScaled(Toy):
 
 
 class InPlace(Tallest):
-    """Marks in x what it has used up."""
+    """Marks in x the elements that it has used."""
 
     breaks = "untouched"
     also = ("resize", 
@@ -297,7 +297,7 @@ class InPlace(Tallest):
 
 
 class OutOfPlace(Toy):
-    """Says that dx may be dy, and sums over dy after dx is written."""
+    """Declares that dx may be dy, but sums over dy after dx is written."""
 
     breaks = "in_place"
     in_place = True
@@ -309,7 +309,7 @@ class OutOfPlace(Toy):
 
 
 class TanhFromY(Toy):
-    """``1 - y*y`` saves a tanh; under Sum y is not its own any more."""
+    """``1 - y*y`` saves a tanh, but under Sum y is no longer this layer's alone."""
 
     breaks = "bprop_reads_y"
 
@@ -325,7 +325,7 @@ class TanhFromY(Toy):
 
 
 class ByteArgmax(Tallest):
-    """neon kept positions as bytes: in windows above 256 cells the delta went astray."""
+    """neon kept positions as bytes: in windows of more than 256 cells the delta went astray."""
 
     breaks = "gradient"
     also = ("gradient_eval",)
@@ -336,7 +336,7 @@ class ByteArgmax(Tallest):
 
 
 class WrongAtTheEdge(Specimen):
-    """The mean over three rows, at the edge over two; the derivative takes three everywhere."""
+    """The mean over three rows, over two at the edge; the derivative assumes three everywhere."""
 
     breaks = "gradient"
     also = ("gradient_eval",)
@@ -359,7 +359,7 @@ class WrongAtTheEdge(Specimen):
 
 
 class ParameterForgotten(Toy):
-    """neon's gradient checks looked at inputs alone, so nobody saw the weights'."""
+    """neon's gradient checks covered inputs only, so wrong weight gradients went unnoticed."""
 
     breaks = "gradient"
     also = ("gradient_eval",)
@@ -370,7 +370,7 @@ class ParameterForgotten(Toy):
 
 
 class RedrawnMask(Noise):
-    """Draws anew in bprop."""
+    """Draws again in bprop."""
 
     breaks = "gradient"
 
@@ -381,7 +381,7 @@ class RedrawnMask(Noise):
 
 
 class TrainDerivative(Centre):
-    """Takes the training derivative in evaluation too."""
+    """Uses the training derivative in evaluation too."""
 
     breaks = "gradient_eval"
     also = ("batch_sizes",)
@@ -402,7 +402,7 @@ class StatisticsHeldConstant(Centre):
 
 
 class NoDxNoGradient(Toy):
-    """Returns before the parameter's gradient where dx is not wanted, and the first layer never learns."""
+    """Returns before the parameter's gradient if dx is not needed, so the first layer never learns."""
 
     breaks = "need_dx"
 
@@ -449,7 +449,7 @@ class Cancels(Toy):
 
 
 class SumsInAnyOrder(Toy):
-    """Adds up in the order in which threads arrive, as atomics do: the last bits differ each time."""
+    """Adds up in the order that threads arrive in, as atomics do: the last bits differ each time."""
 
     breaks = "determinism"
     arrival = np.random.default_rng(0)
@@ -467,7 +467,7 @@ class SumsInAnyOrder(Toy):
 
 
 class SumsByThread(Toy):
-    """One partial sum for each thread: another number of threads, other last bits."""
+    """One partial sum for each thread: the last bits depend on the number of threads."""
 
     breaks = "determinism"
 
@@ -496,7 +496,7 @@ class GlobalRandom(Noise):
 
 
 class LastBatchLeftOver(Centre):
-    """Subtracts the mean of the batch before, which no second run of the same batch repeats."""
+    """Subtracts the mean of the previous batch, so a second run of the same batch differs."""
 
     breaks = "determinism"
     also = ("resize", "slices", "gradient")
@@ -513,7 +513,7 @@ class LastBatchLeftOver(Centre):
 
 
 class DrawsInEval(Noise):
-    """Is noisy in evaluation too."""
+    """Adds its noise in evaluation too."""
 
     breaks = "evaluation"
     also = ("batch_sizes", "save_load")
@@ -523,7 +523,7 @@ class DrawsInEval(Noise):
 
 
 class StatisticsInEval(Centre):
-    """Goes on gathering statistics in evaluation."""
+    """Keeps gathering statistics in evaluation."""
 
     breaks = "evaluation"
     also = ("gradient_eval",)
@@ -535,7 +535,7 @@ class StatisticsInEval(Centre):
 
 
 class BatchInEval(Centre):
-    """A sample's answer depends on its company."""
+    """A sample's output depends on the rest of the batch."""
 
     breaks = "batch_sizes"
     also = ("evaluation",)
@@ -566,7 +566,7 @@ class OthersMean(Centre):
 
 
 class HiddenMean(Centre):
-    """Keeps its running mean where no checkpoint finds it."""
+    """Keeps its running mean where checkpoints do not find it."""
 
     breaks = "save_load"
     mean: Array | float = 0.0
@@ -582,7 +582,7 @@ class HiddenMean(Centre):
 
 
 class FirstBatchSize(Toy):
-    """Keeps a buffer of the first batch's size to itself."""
+    """Keeps a private buffer of the first batch's size."""
 
     breaks = "resize"
 
@@ -593,7 +593,7 @@ class FirstBatchSize(Toy):
 
 
 class HalvesAnything(Specimen):
-    """The mean of two rows, of a single row too, as out_shape would have it."""
+    """The mean of two rows; out_shape accepts a single row too."""
 
     breaks = "bad_shapes"
 
@@ -614,7 +614,7 @@ class HalvesAnything(Specimen):
 
 
 class WrongError(Toy):
-    """Raises, but not a LayerError, so that nobody learns which layer it was."""
+    """Raises something other than a LayerError, so the message does not name the layer."""
 
     breaks = "bad_shapes"
 

@@ -1,6 +1,6 @@
-"""More of the zoo: layers whose CUDA kernels are broken, as only the emulator or a GPU can tell.
+"""More of the zoo: layers with broken CUDA kernels, which only the emulator or a GPU can reveal.
 
-`on` says on which backend; the rest is as in zoo.py. Their kernels lie beside this file, by their stems.
+`on` is the backend of the check; the rest is as in zoo.py. The kernels are next to this file, named by stem.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from minet.core.layer import Array, Shape
 
 
 class Elementwise(Specimen):
-    """Something for each element, that keeps the shape."""
+    """An elementwise function, which keeps the shape."""
 
-    on = "cpu"  # where parity is checked on the side
+    on = "cpu"  # whose checks include parity
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return in_shape
@@ -28,7 +28,7 @@ class Elementwise(Specimen):
 
 
 class Squared(Elementwise):
-    """``y = x * |x|``, right on both sides."""
+    """``y = x * |x|``, correct on both backends."""
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         update(y, x * np.abs(x), beta)
@@ -39,7 +39,7 @@ class Squared(Elementwise):
 
 
 class FirstCome(Elementwise):
-    """Each map times its number from 1, which the kernel gives to elements as they come."""
+    """Each map times its number, from 1; the kernel numbers elements in the order that threads run."""
 
     breaks = "thread_order"
     on = "emu"
@@ -65,7 +65,7 @@ class SignLost(Squared):
 
 
 class TooSmallToMatter(Elementwise):
-    """``y = 1e-9 * x``, which the kernel takes for 0: an absolute tolerance would agree."""
+    """``y = 1e-9 * x``, which the kernel computes as 0: an absolute tolerance would not notice."""
 
     breaks = "parity_emu"
 
@@ -78,7 +78,7 @@ class TooSmallToMatter(Elementwise):
 
 
 class RowsFromOne(Tallest):
-    """Both kernels count rows from 1: y and dx are right, what is kept is not what the cpu keeps."""
+    """Both kernels count rows from 1: y and dx are right, but the rows kept differ from the cpu's."""
 
     breaks = "parity_emu"
     on = "cpu"

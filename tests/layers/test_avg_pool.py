@@ -33,7 +33,7 @@ def test_by_hand():
     np.testing.assert_array_equal(out.dx, image([[1, 3, 2], [1, 3, 2]]))
 
 
-def test_padding_is_no_part_of_the_mean():
+def test_padding_does_not_count():
     x = image([[1, 2], [3, 6]])
     out = run(AvgPool(3, stride=2, pad=2), x, image([[1, 2], [3, 4]]))
     np.testing.assert_array_equal(out.y, image([[1, 1.5], [2, 3]]))
@@ -81,7 +81,7 @@ def test_a_constant_map_stays_constant_up_to_the_edge():
     np.testing.assert_allclose(run(AvgPool(5, stride=1, pad=4), x).y, 3, rtol=1e-14)
 
 
-def test_nan_and_infinity_come_out():
+def test_nan_and_infinity_are_not_hidden():
     x = image([[np.nan, 1, 1, np.inf]])
     np.testing.assert_array_equal(run(AvgPool((1, 1)), x).y, x)
     np.testing.assert_array_equal(run(AvgPool((1, 2)), x).y, image([[np.nan, np.inf]]))

@@ -83,7 +83,7 @@ def test_a_mean_between_two_floats_does_not_add_to_the_variance(backend):
 def test_sums_in_shares(backend, size, train):
     rng = np.random.default_rng(size)
     x, dy, y0 = rng.standard_normal((3, *size)).astype(np.float32)
-    x += 100  # their mean is what a wrong share shows in
+    x += 100  # a wrong share shows in their mean
     given = {"params": {"gamma": rng.standard_normal(size[0]), "shift": rng.standard_normal(size[0])}}
     given |= {"beta_y": 0.5, "y0": y0, "beta_dx": -0.7, "dx0": x, "train": train}
     exact = run(BatchNorm(), *(a.astype(float) for a in (x, dy)), **given)

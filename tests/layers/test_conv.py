@@ -14,7 +14,7 @@ test_conformance = layer_checks(Conv)
 
 
 class Elsewhere(CPU):
-    """Runs what a layer has for the GPU, on the cpu's calls."""
+    """Runs a layer's GPU methods on the cpu's calls."""
 
     name = "elsewhere"
     declarations = ("state", "state_gpu")
@@ -51,14 +51,14 @@ def test_by_hand():
     x = np.arange(1.0, 10).reshape(1, 3, 3, 1)
     dy = np.array([[1.0, 10], [100, 1000]]).reshape(1, 2, 2, 1)
     out = run(Conv(1, 2), x, dy, params={"w": np.array([[[[1, 2], [3, 4]]]]), "b": [0.5]})
-    # The window is not turned around: 1*1 + 2*2 + 4*3 + 5*4 = 37 at the top left.
+    # The window is not flipped: 1*1 + 2*2 + 4*3 + 5*4 = 37 at the top left.
     np.testing.assert_array_equal(out.y[0, :, :, 0], [[37.5, 47.5], [67.5, 77.5]])
     np.testing.assert_array_equal(out.dx[0, :, :, 0], [[1, 12, 20], [103, 1234, 2040], [300, 3400, 4000]])
     np.testing.assert_array_equal(out.grads.w[0, 0], [[5421, 6532], [8754, 9865]])
     np.testing.assert_array_equal(out.grads.b, [1111])
 
 
-def test_padding_is_zeros_and_a_tap_per_dilation():
+def test_padding_is_zeros_and_dilation_spreads_the_taps():
     x = np.arange(1.0, 6).reshape(1, 1, 5, 1)
     w = np.array([1.0, 10, 100]).reshape(1, 1, 1, 3)
     out = run(Conv(1, (1, 3), pad=(0, 2), dilation=(1, 2)), x, params={"w": w})
@@ -77,7 +77,7 @@ def test_scipy():
 
 @pytest.fixture(params=["cpu", 1, 200, 1 << 16])
 def path(request, monkeypatch):
-    """On the cpu, and unrolled: one row at a time, some and a rest, all at once."""
+    """On the cpu, and unrolled: one row at a time, several and a remainder, all at once."""
     if request.param != "cpu":
         request.getfixturevalue("elsewhere")
         monkeypatch.setattr(conv, "BLOCK", request.param)
@@ -89,13 +89,13 @@ def path(request, monkeypatch):
         {"window": 3, "pad": 1},
         {"window": 5, "pad": 2},
         {"window": 3, "stride": 2, "pad": (1, 0)},
-        {"window": (2, 1), "stride": (3, 4)},  # rows and columns between windows are never seen
+        {"window": (2, 1), "stride": (3, 4)},  # rows and columns between windows are skipped
         {"window": 1},
         {"window": 1, "stride": 2},
         {"window": 1, "pad": 1},
         {"window": (3, 2), "dilation": (2, 3), "pad": (1, 2)},
         {"window": 3, "dilation": 2, "stride": (1, 3), "pad": 3},
-        {"window": (7, 1), "pad": (0, 3)},  # one output row, columns of nothing but padding
+        {"window": (7, 1), "pad": (0, 3)},  # one output row, columns of padding only
     ],
     ids=str,
 )
@@ -121,7 +121,7 @@ def test_oracle(settings, path):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_any_geometry(seed):
-    """Whatever path a size takes: rows, one flat row, products of a matrix; whole tiles and parts of them."""
+    """Every path that a size may take: rows, one flat row, matrix products; whole and partial tiles."""
     draw = np.random.default_rng(seed)
     size, dilation = draw.integers(1, 5, 2), draw.integers(1, 3, 2)
     stride = draw.integers(1, 4, 2) if seed % 2 else np.ones(2, int)

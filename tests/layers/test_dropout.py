@@ -1,4 +1,4 @@
-"""Dropout against a Philox4x32-10 written once more, in Python's integers."""
+"""Dropout against a second Philox4x32-10, in Python's integers."""
 
 from binascii import crc32
 
@@ -72,7 +72,7 @@ def test_it_drops_at_the_rate_and_keeps_the_mean(rate):
     assert np.unique(y).tolist() == pytest.approx([0, 1 / (1 - rate)])
 
 
-def test_evaluation_passes_x_on():
+def test_evaluation_passes_x_through():
     x = np.arange(6.0).reshape(1, 2, 3, 1)
     out = run(Dropout(0.9), x, 2 * x, train=False, beta_dx=0.5, dx0=x)
     np.testing.assert_array_equal(out.y, x)

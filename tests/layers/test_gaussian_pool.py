@@ -1,3 +1,5 @@
+"""GaussianPool by hand, at its limits, and its settings."""
+
 import math
 
 import numpy as np
@@ -9,7 +11,7 @@ from minet.testing import layer_checks, run
 
 test_conformance = layer_checks(GaussianPool)
 
-HALF = 1 / math.sqrt(2 * math.log(2))  # the sigma at which a pixel one off the mean weighs half
+HALF = 1 / math.sqrt(2 * math.log(2))  # the sigma at which a pixel 1 from the mean has half the weight
 BIG, SMALL = 0.816496580927726, 0.577350269189626  # the square roots of 2/3 and 1/3
 X = np.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
 
@@ -128,7 +130,7 @@ def test_extreme_widths(log_sigma):
 
 
 def test_nan_stays_in_its_windows():
-    """A NaN reaches each output whose window holds it, and no other; backwards alike."""
+    """A NaN reaches each output whose window contains it, and no other; backwards too."""
     x = np.ones((1, 9, 9, 1))
     x[0, 4, 4] = np.nan
     got = np.isnan(run(GaussianPool(4, 1, 1), x).y[0, ..., 0])
@@ -155,7 +157,7 @@ def test_nan_stays_in_its_windows():
     ],
 )
 def test_learn(learn, names):
-    """What is not learnt is a parameter all the same, with lr 0 and no gradient."""
+    """What is not learned is still a parameter, with lr 0 and no gradient."""
     x, dy = values(0, 2, 5, 4, 3), values(1, 2, 5, 4, 3)
     full = run(GaussianPool(3, 1, 1), x, dy)
     layer = GaussianPool(3, 1, 1, learn=learn)
@@ -168,7 +170,7 @@ def test_learn(learn, names):
 
 
 def test_shared_kernels():
-    """Kernels shared by all channels have the sum of the gradients that each channel's own would have."""
+    """The gradient of kernels that channels share is the sum of the gradients of separate ones."""
     x, dy = values(0, 3, 5, 4, 2), values(1, 6, 2, 2, 2)
     own = run(GaussianPool(3, (3, 2), 1, kernels=2), x, dy)
     shared = run(GaussianPool(3, (3, 2), 1, kernels=2, per_channel=False), x, dy)
@@ -178,7 +180,7 @@ def test_shared_kernels():
 
 
 def test_defaults():
-    """A lone kernel is centred; several are apart in both mean and sigma, and the same each time."""
+    """A single kernel is centred; several differ in both mean and sigma, and are the same each time."""
     one = GaussianPool((4, 8))
     np.testing.assert_array_equal(one.mean, [[0, 0]])
     np.testing.assert_array_equal(one.sigma, [[1, 2]])
@@ -200,7 +202,7 @@ def test_defaults():
         (np.arange(6.0).reshape(1, 3, 2), np.broadcast_to(np.arange(6.0).reshape(3, 2), (2, 3, 2))),
     ],
 )
-def test_first_values(mean, expected):
+def test_initial_values(mean, expected):
     net = Net(GaussianPool(3, kernels=3, mean=mean, sigma=np.abs(mean) + 1.0), (2, 6, 6), 1)
     np.testing.assert_allclose(net.params["gaussian_pool.mean"], expected)
     np.testing.assert_allclose(net.params["gaussian_pool.log_sigma"], np.log(np.abs(expected) + 1), rtol=1e-6)
@@ -232,9 +234,9 @@ def test_parameters():
         ({"mean": math.inf}, "mean must be finite"),
         ({"mean": "left"}, "mean must be numbers"),
         ({"mean": [[1], [2, 3]]}, "mean must be numbers"),
-        ({"mean": (1, 2, 3)}, r"mean of shape \(3,\) does not fit 1 kernels"),
-        ({"mean": np.zeros((2, 2)), "kernels": 3}, r"mean of shape \(2, 2\) does not fit 3 kernels"),
-        ({"sigma": np.ones((1, 1, 1, 2))}, "does not fit 1 kernels"),
+        ({"mean": (1, 2, 3)}, r"mean of shape \(3,\) does not fit kernels=1"),
+        ({"mean": np.zeros((2, 2)), "kernels": 3}, r"mean of shape \(2, 2\) does not fit kernels=3"),
+        ({"sigma": np.ones((1, 1, 1, 2))}, "does not fit kernels=1"),
         ({"learn": "everything"}, "learn must be"),
         ({"learn": {"mean", "log_sigma"}}, "learn must be"),
         ({"learn": None}, "learn must be"),
@@ -259,11 +261,11 @@ def test_misfits():
     assert layer.configure((4, 6, 6)) == (8, 2, 2)
     with pytest.raises(LayerError, match=r"sigma of shape \(4, 2, 2\) does not fit 5 channels"):
         layer.configure((5, 6, 6))
-    with pytest.raises(LayerError, match="the one set that channels share"):
+    with pytest.raises(LayerError, match="the one set that all channels share"):
         GaussianPool(3, mean=np.zeros((4, 1, 2)), per_channel=False).configure((4, 6, 6))
 
 
-def test_what_kernels_get_is_of_a_type_that_their_cache_finds_again():
+def test_bands_are_of_a_type_that_numbas_cache_finds_again():
     from minet.loops.gaussian_pool import Axis
 
     axis, w = Axis(7, 3, 2, 1), np.ones((3, 3, 1))

@@ -1,4 +1,4 @@
-"""GaussianPool against its definition: 2-D windows one by one, not factorised; slopes by complex steps."""
+"""GaussianPool against its definition: 2-D windows one by one, not factorised; complex-step slopes."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from minet.layers.gaussian_pool import GaussianPool
 from minet.testing import run
 
-STEP = 1e-40  # f(z + i*STEP).imag / STEP is the derivative to rounding: nothing is subtracted
+STEP = 1e-40  # f(z + i*STEP).imag / STEP is the derivative up to rounding: nothing is subtracted
 
 
 def weights(layer, mean, log_sigma, inside):
-    """Weights (R, S) of one window, of whose pixels `inside` marks those in the image; may be complex."""
+    """Weights (R, S) of one window, possibly complex; `inside` marks its pixels in the image."""
     (R, S), precision = layer.window.size, np.exp(-2 * log_sigma)
     r, s = np.mgrid[:R, :S]
     exponent = (
@@ -116,7 +116,7 @@ def test_any_geometry(case, seed):
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("kernels", [1, 2])
 def test_blocks_of_a_lone_channel(stride, kernels):
-    """Few channels are cut into blocks of rows: they meet without a gap and count nothing twice."""
+    """Few channels are cut into blocks of rows, which leave no gap and count nothing twice."""
     agrees(GaussianPool(3, stride, 1, kernels=kernels), (1, 41, 5))
 
 

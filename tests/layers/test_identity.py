@@ -1,4 +1,4 @@
-"""Identity passes x and dy on."""
+"""Identity passes x and dy through."""
 
 import numpy as np
 

@@ -88,9 +88,8 @@ SETTINGS = [
 @pytest.mark.parametrize(("window", "stride", "pad"), SETTINGS)
 def test_against_naive_loops(window, stride, pad, batch):
     rng = np.random.default_rng(1)
-    x = rng.integers(-3, 4, (2, 11, 9, batch)).astype(
-        float
-    )  # whole numbers: many ties, sums without rounding
+    # Whole numbers: many ties, and sums without rounding.
+    x = rng.integers(-3, 4, (2, 11, 9, batch)).astype(float)
     P, Q = (
         (size + 2 * p - k) // s + 1 for size, k, s, p in zip(x.shape[1:3], window, stride, pad, strict=True)
     )

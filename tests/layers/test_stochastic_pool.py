@@ -1,4 +1,4 @@
-"""StochasticPool by hand, against a draw written out in NumPy, and by its frequencies."""
+"""StochasticPool by hand, against draws in plain NumPy, and by its frequencies."""
 
 from binascii import crc32
 
@@ -19,7 +19,7 @@ def image(rows):
 
 
 def uniforms(shape, seed=0, step=0, path="stochastic_pool"):
-    """The float32 of each element: Philox4x32-10 (Salmon et al. 2011, section 3.3) on NumPy integers."""
+    """The float32 of each draw: Philox4x32-10 (Salmon et al. 2011, section 3.3) on NumPy integers."""
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     block = np.arange(-(-np.prod(shape) // 4), dtype=np.uint64)
     c = [block & low, block >> half, block * 0 + np.uint64(step % 2**32), block * 0 + np.uint64(step >> 32)]
@@ -190,7 +190,7 @@ def test_padding_and_negatives_are_never_drawn(pad):
     out = run(StochasticPool(3, stride=1, pad=pad), x, np.ones((1, 4 + 2 * pad, 3 + 2 * pad, 50)))
     assert (out.y > 0).all()
     assert (out.dx[0, 2] == 0).all()
-    assert out.dx.sum() == out.y.size  # each delta arrived somewhere inside
+    assert out.dx.sum() == out.y.size  # each delta arrived inside the image
 
 
 @pytest.mark.parametrize("cell", [0, 254, 255, 256, 257, 299])
@@ -217,7 +217,7 @@ def test_a_sum_that_is_not_finite_shows(bad, train):
 
 
 def test_rounding_never_leaves_a_window_without_a_pick():
-    # The least positive number times u rounds to itself for u above a half: no running sum exceeds it.
+    # The smallest positive number times u rounds to itself for u above 0.5: no running sum exceeds it.
     x = np.zeros((1, 2, 2, 200), np.float32)
     x[0, 1, 0] = np.float32(1e-45)
     out = run(StochasticPool(2), x)

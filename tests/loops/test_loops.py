@@ -1,4 +1,4 @@
-"""What kernels have in common: weighted sums of rows; machine code on disk never older than its sources."""
+"""What the loops share: weighted sums of rows, and machine code on disk that is never out of date."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from minet.loops.simd.rows import add_rows, combine
 
 @pytest.fixture
 def shared(tmp_path):
-    """A folder with the files that others inline."""
+    """The files that others inline, in an empty folder."""
     files = [tmp_path / name for name in SHARED]
     for file in files:
         file.parent.mkdir(exist_ok=True)
@@ -43,7 +43,7 @@ def test_without_a_cache_there_is_nothing_to_drop(tmp_path, shared):
 
 
 def test_what_kernels_of_other_files_inline_is_shared():
-    """Numba's cache of a file knows nothing of changes in the kernels that it imports from another."""
+    """Numba's cache of a file does not notice changes in kernels imported from another file."""
     loops = Path(minet.loops.__file__).parent
     sources = {path.relative_to(loops).as_posix(): path.read_text() for path in loops.rglob("*.py")}
     inlined = {"__init__.py"}
@@ -58,7 +58,7 @@ def test_what_kernels_of_other_files_inline_is_shared():
 
 
 def defines_inlined(text, name):
-    """Whether a file has a function of that name for kernels to call, rather than one that Python calls."""
+    """Whether the text defines a function of that name for kernels to call, not only for Python."""
     return re.search(rf"^@(kernel|intrinsic|njit)\b.*\n(?:.*\n)??def {name}\(", text, re.MULTILINE)
 
 
@@ -100,7 +100,7 @@ def test_rows_are_added_up_whatever_their_number_and_length(dtype, n):
                 more = (d, g.reshape(-1)) if run is both else ()
                 out[[0, -1]] = np.nan
                 run(out, src, pitch, n, taps, weights, w.dtype.type(beta), *more)
-                assert np.isnan(out[[0, -1]]).all()  # what lies beside is not touched
+                assert np.isnan(out[[0, -1]]).all()  # elements outside are untouched
                 results.append(out[1:-1])
             for result, total in zip(results, (sums, 3 * rows.sum(0), sums), strict=True):
                 np.testing.assert_allclose(result, total + (beta * old if beta else 0), **tolerance)

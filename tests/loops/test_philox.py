@@ -1,4 +1,4 @@
-"""Philox4x32-10 against Random123's known answers, and against the algorithm in Python's integers."""
+"""Philox4x32-10 against Random123's known answers, and against the algorithm in Python integers."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def written_out(key, counter):
 
 @kernel()
 def draw(out, k0, k1, step, first):
-    """Uniform numbers as a layer draws them: four to a block, from block `first` on."""
+    """Draw uniform numbers as a layer does: four to a block, from block `first` on."""
     for i in range(out.size // 4):
         w0, w1, w2, w3 = words(k0, k1, step, first + i)
         out[4 * i] = uniform(w0)

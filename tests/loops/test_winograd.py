@@ -1,4 +1,4 @@
-"""Winograd's algorithm against the direct convolution, and where it is chosen."""
+"""Winograd's algorithm against the direct convolution, and when it is chosen."""
 
 import numba
 import numpy as np
@@ -13,7 +13,7 @@ LANES = {"float32": 16, "float64": 8}
 
 @pytest.fixture
 def pairs(monkeypatch):
-    """Turns the algorithm on or off for every shape that it can compute; counts its calls."""
+    """A switch that turns the algorithm on or off for every shape it can compute, and counts its calls."""
     calls = []
 
     def counted(name):
@@ -31,7 +31,7 @@ def pairs(monkeypatch):
 
 
 def both(pairs, layer, x, dy, **settings):
-    """The direct results, and those in pairs."""
+    """Return the direct results, and those computed in pairs."""
     results = []
     for on in (False, True):
         before = len(pairs(on))
@@ -42,7 +42,7 @@ def both(pairs, layer, x, dy, **settings):
 
 @pytest.mark.parametrize("window", [3, 5])
 def test_by_hand(window, pairs):
-    """On a row of whole numbers the transforms are exact, or nearly so."""
+    """On a row of whole numbers the transforms are exact or nearly so."""
     taps = np.arange(1.0, window + 1)
     x = np.repeat(np.array([3.0, -1, 4, 1, -5, 9, 2]).reshape(1, 1, 7, 1), 8, 3)
     pairs(on=True)
@@ -78,7 +78,7 @@ def test_it_is_the_convolution(seed, dtype, pairs):
 
 @pytest.mark.parametrize("window", [3, 5])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_stays_in_its_windows(window, value, pairs):
+def test_a_value_that_is_not_finite_stays_in_its_windows(window, value, pairs):
     draw = np.random.default_rng(0)
     x, dy = draw.standard_normal((2, 4, 12, 8)), draw.standard_normal((3, 4, 12, 8))
     x[1, 2, 6, 3] = dy[2, 1, 5, 4] = value
@@ -119,7 +119,7 @@ def test_the_number_of_threads_changes_no_bit(pairs):
     ],
     ids=str,
 )
-def test_where_it_is_chosen(layer, shape, chosen, monkeypatch):
+def test_when_it_is_chosen(layer, shape, chosen, monkeypatch):
     calls = []
     for name in ("multiply_pairs", "multiply_pair_dots"):
         monkeypatch.setattr(minet.loops.conv.conv, name, lambda *args, name=name: calls.append(name))

@@ -1,4 +1,4 @@
-"""Every layer and container on the emulator, and on a GPU where there is one: the whole kit, on kernels."""
+"""The whole kit on the kernels of every layer and container, on the emulator and, if present, on a GPU."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_shapes_beyond_one_block(backend, layer, in_shape, batch):
     ids=repr,
 )
 def test_several_samples_at_once(backend, layer):
-    """Of four samples a thread takes two or four."""
+    """With four samples, a thread takes two or four at once."""
     for name in ("poison", "beta_y", "beta_dx", "slices", "need_dx", "evaluation", "thread_order"):
         check = run_check(name, layer.clone, (2, 7, 6), batch=4, backend=backend)
         assert check.status == "PASS" or (name == "thread_order" and backend != "emu"), str(check)
@@ -118,7 +118,7 @@ def test_the_demo_follows_the_cpu(backend):
 
 @pytest.fixture(scope="module")
 def sanitized():
-    """What `minet check --backend emu --sanitize` says of every layer; two at a time, the longest first."""
+    """`minet check --backend emu --sanitize` on every layer, two at a time, the longest first."""
     if why := backends.missing("emu"):
         pytest.skip(why)
 

@@ -1,4 +1,4 @@
-"""Random graphs of all layers keep the contract, however they are nested."""
+"""Random graphs of all layers keep the contract at any nesting."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SHAPES = [(2, 7, 6), (3, 4, 5), (1, 6, 1), (4, 1, 1)]
 DEPTH = 3
 EXAMPLES = 120
 
-Made = tuple[Callable[[], Layer], Shape]  # a maker of a graph, and its output shape
+Made = tuple[Callable[[], Layer], Shape]  # a function that makes a graph, and its output shape
 
 
 @cache
 def fitting(in_shape: Shape) -> dict[type[Layer], list[Made]]:
-    """Each class's examples that can take this input."""
+    """Return the examples of each class that accept this input."""
     found: dict[type[Layer], list[Made]] = {}
     for cls in all_layers():
         for make, _ in cls.examples():
@@ -48,7 +48,7 @@ def leaves(draw: st.DrawFn, in_shape: Shape) -> Made:
 
 @st.composite
 def graphs(draw: st.DrawFn, in_shape: Shape, depth: int) -> Made:
-    """A leaf, or a container of graphs; branches that disagree with the first give way to leaves."""
+    """A leaf, or a container of graphs; branches of the wrong shape are replaced by leaves."""
     if depth < DEPTH and (not depth or draw(st.booleans())):
         return draw(leaves(in_shape))
     kind, count = draw(st.sampled_from([Sequential, Concat, Sum])), draw(st.sampled_from([2, 3, 1]))
@@ -61,10 +61,10 @@ def graphs(draw: st.DrawFn, in_shape: Shape, depth: int) -> Made:
     parts = [draw(graphs(in_shape, depth - 1))]
     first = parts[0][1]
     same = (lambda shape: shape[1:] == first[1:]) if kind is Concat else (lambda shape: shape == first)
-    instead = [made for several in fitting(in_shape).values() for made in several if same(made[1])]
+    substitutes = [made for several in fitting(in_shape).values() for made in several if same(made[1])]
     for _ in range(count - 1):
         part = draw(graphs(in_shape, depth - 1))
-        parts.append(part if same(part[1]) else draw(st.sampled_from(instead or parts)))
+        parts.append(part if same(part[1]) else draw(st.sampled_from(substitutes or parts)))
     channels = sum(shape[0] for _, shape in parts) if kind is Concat else first[0]
     return lambda: kind(*(make() for make, _ in parts)), (channels, *first[1:])
 
@@ -86,7 +86,7 @@ def test_random_graphs_keep_the_contract() -> None:
     def holds(case: tuple[Callable[[], Layer], Shape], batch: int) -> None:
         make, in_shape = case
         text = f"{make()!r} on {in_shape}, batch {batch}"
-        if text in done:  # hypothesis likes to come back
+        if text in done:  # hypothesis repeats cases
             return
         note(text)
         seen.update(type(layer) for layer in make().walk())

@@ -1,4 +1,4 @@
-"""The conformance kit itself: it passes what is right, and catches each broken layer of the zoo by name."""
+"""The conformance kit itself: it passes correct layers and catches each broken one of the zoo by name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from minet import Concat, Layer, MinetError, Param, Sequential, State, Sum, back
 from minet.backends.host_fallback import HostWarning
 from minet.layers import BatchNorm, Conv, Identity
 from minet.testing import CHECKS, Check, Report, check_layer, layer_checks, run, run_check
+from minet.testing.harness import CheckFailed, expect, values
 from minet.testing.layerfile import all_examples, classes
-from minet.testing.rig import CheckFailed, expect, values
 
-PARITY = {"thread_order", "parity_emu", "parity_cuda"}  # skipped where there is no kernel, no g++, no GPU
+PARITY = {"thread_order", "parity_emu", "parity_cuda"}  # skipped without a kernel, g++ or a GPU
 needs_gxx = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
 
 
@@ -44,9 +44,9 @@ def test_a_broken_layer_is_caught_by_name(cls):
 def test_a_failure_explains_itself(cls):
     for check in check_layer(*example(cls)).failed:
         found, _, why = check.detail.partition("\n")
-        assert why.startswith(("likely cause: ", "the promise: ")) and len(why) > 20
-        told = r"expected .+, got .+|was not written|was written|not finite|\w+ at .*zoo.py:\d+: .+"
-        assert re.search(told, found), check.detail
+        assert why.startswith(("likely cause: ", "the contract: ")) and len(why) > 20
+        pattern = r"expected .+, got .+|was not written|was written|not finite|\w+ at .*zoo.py:\d+: .+"
+        assert re.search(pattern, found), check.detail
 
 
 @needs_gxx
@@ -55,13 +55,13 @@ def test_a_broken_kernel_is_caught_by_name(cls):
     report = check_layer(*example(cls), backend=cls.on)
     (failed,) = report.failed
     assert failed.name == cls.breaks, str(report)
-    said = r"[\w.]+(\[.*\])?: expected .+, got .+\nlikely cause: .{20}"
-    assert re.match(said, failed.detail), failed.detail
+    pattern = r"[\w.]+(\[.*\])?: expected .+, got .+\nlikely cause: .{20}"
+    assert re.match(pattern, failed.detail), failed.detail
 
 
 @needs_gxx
 @pytest.mark.parametrize("cls", zoo_cuda.RIGHT, ids=lambda cls: cls.__name__)
-def test_a_right_kernel_passes_everything(cls):
+def test_a_correct_kernel_passes_everything(cls):
     report = check_layer(*example(cls), backend="emu")
     assert report.ok, str(report)
     skipped = {check.name for check in report.checks if check.status == "SKIP"}
@@ -74,7 +74,7 @@ def _on_this_machine():
 
 
 @needs_gxx
-def test_a_layer_without_a_kernel_is_checked_on_the_host_without_a_word():
+def test_a_layer_without_a_kernel_is_checked_on_the_host_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report = check_layer(*example(Centre), backend="emu")
@@ -90,7 +90,7 @@ def test_every_check_has_its_broken_layer(name):
     assert any(cls.breaks == name for cls in [*BROKEN, *zoo_cuda.BROKEN])
 
 
-def test_the_zoo_breaks_what_it_says():
+def test_zoo_layers_name_existing_checks():
     for cls in [*BROKEN, *zoo_cuda.BROKEN]:
         assert {cls.breaks, *cls.also} <= set(CHECKS) and cls.breaks not in cls.also
     assert len(BROKEN) > len(CHECKS)
@@ -106,14 +106,14 @@ def test_the_zoo_is_a_file_to_check_on_the_command_line():
 
 @pytest.mark.parametrize("cls", RIGHT, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_a_right_layer_passes_everything(cls, batch):
+def test_a_correct_layer_passes_everything(cls, batch):
     report = check_layer(*example(cls), batch=batch)
     assert report.ok, str(report)
     skipped = {check.name for check in report.checks if check.status == "SKIP"}
     assert skipped <= PARITY and [check.name for check in report.checks] == list(CHECKS)
 
 
-def test_only_what_is_broken_is_blamed_in_a_graph():
+def test_only_a_broken_layer_fails_a_graph():
     report = check_layer(lambda: Sequential(Toy(), Sum(Identity(), zoo.BetaIgnored())), (2, 3, 4))
     assert "beta_y" in {check.name for check in report.failed}
     assert check_layer(lambda: Sequential(zoo.BetaIgnored(), Concat(Toy(), Toy())), (2, 3, 4)).ok
@@ -128,33 +128,33 @@ def test_only_what_is_broken_is_blamed_in_a_graph():
             r"y\[\d, \d, \d, \d\]: expected 0\.\d+, got 0\.\d+\n"
             r"likely cause: at beta 0.5, train=True, fprop must write beta\*y \+ f\(x\)",
         ),
-        (zoo.EdgeUnwritten, "shape", r"y\[0, 5, 0, 0\] was not written\nlikely cause: .* loops' ends"),
+        (zoo.EdgeUnwritten, "shape", r"y\[0, 5, 0, 0\] was not written\nlikely cause: .* ends early"),
         (zoo.InPlace, "untouched", r"x after fprop\[.*\]: expected .*\nlikely cause: .* in place"),
         (zoo.ErrorScaled, "untouched", r"dy after bprop\[.*\]: expected .*\nlikely cause: .* dy in place"),
         (zoo.ParameterForgotten, "gradient", r"parameter_forgotten\.a\[\d, 0, 0, 0\]: expected"),
         (zoo.ByteArgmax, "gradient", r"dx along a random direction: expected .*\n.*not probed one by one"),
-        (zoo.CountsOnDx, "need_dx", r"TypeError at .*zoo\.py:\d+: 'NoneType' .*\nthe promise: Without a dx"),
-        (zoo.HalvesAnything, "bad_shapes", r"input \(1, 1, 1\): expected numbers, got ValueError: cannot"),
+        (zoo.CountsOnDx, "need_dx", r"TypeError at .*zoo\.py:\d+: 'NoneType' .*\nthe contract: With dx=None"),
+        (zoo.HalvesAnything, "bad_shapes", r"input \(1, 1, 1\): expected a result, got ValueError: cannot"),
         (zoo.WrongError, "bad_shapes", r"input \(1, 1, 1\): expected a LayerError or a net, got Assertion"),
-        (zoo.BeyondItsSlice, "slices", r"memory beside y was written\nlikely cause: loops run past"),
-        (zoo.OthersMean, "batch_sizes", r"y is not finite at N = 1\nlikely cause: a statistic over N - 1"),
+        (zoo.BeyondItsSlice, "slices", r"memory next to y was written\nlikely cause: a loop runs past"),
+        (zoo.OthersMean, "batch_sizes", r"y is not finite at N = 1\nlikely cause: a statistic divides"),
         (zoo.BatchInEval, "batch_sizes", r"sample 0 alone: y\[.*\n.*samples are mixed in evaluation"),
     ],
 )
-def test_what_is_said(cls, name, detail):
+def test_messages_of_failures(cls, name, detail):
     check = run_check(name, *example(cls))
     assert check.status == "FAIL" and re.match(detail, check.detail), check.detail
 
 
-def test_a_loop_that_writes_nothing_is_told_from_one_that_stops_early():
+def test_a_loop_that_writes_nothing_is_not_reported_as_ending_early():
     class Lazy(Toy):
         def fprop_cpu(self, x, y, beta, train):
             pass
 
-    assert run_check("shape", Lazy, (2, 3, 4)).detail.startswith("all of y is as it was before")
+    assert run_check("shape", Lazy, (2, 3, 4)).detail.startswith("no element of y was written")
 
 
-def test_what_is_never_finite_fails_although_nan_equals_nan():
+def test_a_layer_that_always_gives_nan_fails_although_nan_equals_nan():
     class Log(Toy):
         def fprop_cpu(self, x, y, beta, train):
             y[...] = np.nan
@@ -172,11 +172,11 @@ def test_an_exception_is_placed_in_the_layer_not_in_numpy():
     assert re.match(r"ValueError at .*test_testing\.py:\d+: all input arrays must have", check.detail)
 
 
-def test_make_must_make():
+def test_make_must_return_a_new_layer():
     layer = Toy()
     check = run_check("determinism", lambda: layer, (2, 3, 4))
-    assert check.detail.startswith("make() gave the same object again")
-    assert "it must make a new layer at each call" in check.detail
+    assert check.detail.startswith("make() returned the same object again")
+    assert "it must make a new layer each time" in check.detail
 
 
 def test_frozen_parameters_need_no_gradient():
@@ -228,7 +228,7 @@ def test_state_of_any_type_is_poisoned():
 
 
 def test_a_gradient_that_must_vanish_is_no_failure():
-    # The bias before BatchNorm, or all of a net before a layer that ignores it, has no slope but rounding's.
+    # The slope of a bias before BatchNorm, or of anything before a layer that ignores it, is only rounding.
     report = check_layer(lambda: Sequential(Conv(4, 3), BatchNorm(), Toy()), (2, 5, 6), batch=8)
     assert report.ok, str(report)
 
@@ -272,17 +272,17 @@ def test_layer_checks_fail_and_skip_as_pytest_does():
     with pytest.raises(pytest.fail.Exception, match=r"^BetaIgnored\(\) on \(4, 6, 5\): beta_y: y\[.*"):
         test(*example(zoo.BetaIgnored), "beta_y")
     test(*example(zoo.BetaIgnored), "beta_dx")
-    with pytest.raises(pytest.skip.Exception, match="differences want float64"):
+    with pytest.raises(pytest.skip.Exception, match="differences need float64"):
         layer_checks(Toy, backend="emu")(Toy, (4, 6, 5), "gradient")
 
 
-def test_layer_checks_want_examples():
+def test_layer_checks_need_examples():
     class Without(Toy):
         @classmethod
         def examples(cls):
             return []
 
-    with pytest.raises(NotImplementedError, match=r"Without\.examples\(\) gives nothing to check"):
+    with pytest.raises(NotImplementedError, match=r"Without\.examples\(\) yields nothing to check"):
         layer_checks(Without)
     with pytest.raises(NotImplementedError, match=r"Layer has no examples\(\)"):
         layer_checks(Layer)
@@ -346,7 +346,7 @@ def test_run_modes_seeds_and_steps():
     np.testing.assert_array_equal(run(Noise(), x, train=False).y, x)
 
 
-def test_run_gives_state_and_paths():
+def test_run_returns_state_and_paths():
     x = numbers(2, 3, 4, 5)
     out = run(Tallest(), x)
     np.testing.assert_array_equal(out.state.row[:, 0], x.argmax(axis=1))
@@ -385,7 +385,7 @@ def test_run_refuses(options, message):
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (7,), (3, 5, 3, 1), (4, 6)])
-def test_values_are_apart_from_one_another_and_from_the_kink_at_0(shape):
+def test_values_are_apart_from_each_other_and_from_the_kink_at_0(shape):
     found = values(shape, "x")
     assert found.shape == shape
     np.testing.assert_array_equal(values(shape, "x"), found)
@@ -409,7 +409,7 @@ def test_expect_names_the_worst_element():
         expect(np.nextafter(expected, 9), expected, "y", "", 0.0)
 
 
-def test_expect_takes_equal_for_equal():
+def test_expect_accepts_equal_nans_and_infinities():
     odd = np.array([np.nan, np.inf, -np.inf, 0.0])
     expect(odd, odd.copy(), "y", "")
     expect(np.zeros((0, 3)), np.zeros((0, 3)), "y", "")

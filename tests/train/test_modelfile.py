@@ -1,4 +1,4 @@
-"""Model files: found, run, checked, and set; and every mistake in one told in one message."""
+"""Model files: found, run, checked and configured; every mistake is reported in one message."""
 
 import pytest
 
@@ -100,25 +100,25 @@ def test_values_of_the_right_type_are_taken(write, setting, value, kept):
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "said"),
+    ("setting", "value", "message"),
     [
-        ("width", 2.5, "width must be of type int, as 4, got 2.5 of type float"),
-        ("width", True, "width must be of type int, as 4, got True of type bool"),
-        ("width", "wide", "width must be of type int, as 4, got 'wide' of type str"),
-        ("width", None, "width must be of type int, as 4, got nothing (None)"),
-        ("rate", "0,5", "rate must be of type float, as 0.5, got '0,5' of type str"),
-        ("rate", False, "rate must be of type float, as 0.5, got False of type bool"),
+        ("width", 2.5, "width must be of type int, like 4, got 2.5 of type float"),
+        ("width", True, "width must be of type int, like 4, got True of type bool"),
+        ("width", "wide", "width must be of type int, like 4, got 'wide' of type str"),
+        ("width", None, "width must be of type int, like 4, got nothing (None)"),
+        ("rate", "0,5", "rate must be of type float, like 0.5, got '0,5' of type str"),
+        ("rate", False, "rate must be of type float, like 0.5, got False of type bool"),
         (
             "shared",
             "true",
-            "shared must be of type bool, as False, got 'true' of type str\n  hint: write True",
+            "shared must be of type bool, like False, got 'true' of type str\n  hint: write True",
         ),
-        ("rate", "inf", "rate must be a number, as 0.5: inf is not a finite number"),
-        ("rate", "-NaN", "rate must be a number, as 0.5: -NaN is not a finite number"),
-        ("shared", 1, "shared must be of type bool, as False, got 1 of type int"),
-        ("name", 1, "name must be of type str, as 'x', got 1 of type int"),
-        ("pads", 1, "pads must be of type tuple, as (1, 2), got 1 of type int"),
-        ("kind", "c", "kind is one of 'a', 'b', got 'c'"),
+        ("rate", "inf", "rate must be a finite number, like 0.5, got inf"),
+        ("rate", "-NaN", "rate must be a finite number, like 0.5, got -NaN"),
+        ("shared", 1, "shared must be of type bool, like False, got 1 of type int"),
+        ("name", 1, "name must be of type str, like 'x', got 1 of type int"),
+        ("pads", 1, "pads must be of type tuple, like (1, 2), got 1 of type int"),
+        ("kind", "c", "kind must be one of 'a', 'b', got 'c'"),
         ("epochs", 0, "epochs must be a whole number of at least 1, got 0"),
         ("epochs", -3, "epochs must be a whole number of at least 1, got -3"),
         ("batch", 0, "batch must be a whole number of at least 1, got 0"),
@@ -126,22 +126,24 @@ def test_values_of_the_right_type_are_taken(write, setting, value, kept):
         ("batch", True, "batch must be a whole number of at least 1, got True"),
     ],
 )
-def test_values_of_the_wrong_type_are_refused_with_the_right_one(write, setting, value, said):
-    assert refused(write(), **{setting: value}).startswith(f"model.py: {said}")
+def test_values_of_the_wrong_type_are_refused_with_the_right_one(write, setting, value, message):
+    assert refused(write(), **{setting: value}).startswith(f"model.py: {message}")
 
 
-def test_an_unknown_setting_is_refused_with_those_there_are(write):
-    said = refused(write(), widht=8)
-    assert "model.py: has no setting 'widht'; its settings are: batch=32, epochs=3, width=4, rate=0.5" in said
-    assert "limit=100" in said
-    assert said.endswith("hint: did you mean width?")
+def test_an_unknown_setting_is_refused_with_the_known_ones(write):
+    message = refused(write(), widht=8)
+    assert (
+        "model.py: has no setting 'widht'; its settings are: batch=32, epochs=3, width=4, rate=0.5" in message
+    )
+    assert "limit=100" in message
+    assert message.endswith("hint: did you mean width?")
     assert "hint" not in refused(write(), qqq=1)
 
 
 @pytest.mark.parametrize("name", modelfile.PARTS)
 def test_a_missing_part_is_named_with_a_line_to_add(write, name):
-    said = refused(write(text=GOOD + f"\ndel {name}\n"))
-    assert said == f"model.py: lacks {name}\n  hint: add {modelfile.PARTS[name]}"
+    message = refused(write(text=GOOD + f"\ndel {name}\n"))
+    assert message == f"model.py: lacks {name}\n  hint: add {modelfile.PARTS[name]}"
 
 
 def test_all_missing_parts_are_named_at_once(write):
@@ -151,7 +153,7 @@ def test_all_missing_parts_are_named_at_once(write):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("input_shape = (8, 8)", "input_shape must be (channels, height, width), got (8, 8)"),
         ("input_shape = (1, 8, 0)", "input_shape must be (channels, height, width), got (1, 8, 0)"),
@@ -165,39 +167,54 @@ def test_all_missing_parts_are_named_at_once(write):
         ("def net(width): pass", "net() has no default for width"),
     ],
 )
-def test_parts_of_the_wrong_kind_are_refused(write, line, said):
-    assert refused(write(text=f"{GOOD}\n{line}\n")).startswith(f"model.py: {said}")
+def test_parts_of_the_wrong_type_are_refused(write, line, message):
+    assert refused(write(text=f"{GOOD}\n{line}\n")).startswith(f"model.py: {message}")
 
 
 @pytest.mark.parametrize(
-    ("part", "body", "said", "hint"),
+    ("part", "body", "message", "hint"),
     [
-        ("net", "pass", "net() gave nothing (None), not a layer", "is its return missing?"),
+        ("net", "pass", "net() returned nothing (None), not a layer", "is the return statement missing?"),
         (
             "net",
             "return (PReLU(),)",
-            "net() gave (PReLU(),) of type tuple, not a layer",
+            "net() returned (PReLU(),) of type tuple, not a layer",
             "return Sequential(...)",
         ),
-        ("net", "return PReLU", "net() gave <class 'minet.layers.prelu.PReLU'> of type", "return Sequential"),
-        ("solver", "return 0.1", "solver() gave 0.1 of type float, not an SGD", "return SGD(lr=0.05)"),
-        ("solver", "SGD(0.1)", "solver() gave nothing (None), not an SGD", "is its return missing?"),
-        ("datasets", "return data.digits()", "datasets() gave Dataset(", "return train, test"),
-        ("datasets", "return 1, 2", "datasets() gave (1, 2) of type tuple, not a pair", "return train, test"),
-        ("datasets", "return (data.digits(),) * 3", "datasets() gave (Dataset(", "return train, test"),
+        (
+            "net",
+            "return PReLU",
+            "net() returned <class 'minet.layers.prelu.PReLU'> of type",
+            "return Sequential",
+        ),
+        ("solver", "return 0.1", "solver() returned 0.1 of type float, not an SGD", "return SGD(lr=0.05)"),
+        (
+            "solver",
+            "SGD(0.1)",
+            "solver() returned nothing (None), not an SGD",
+            "is the return statement missing?",
+        ),
+        ("datasets", "return data.digits()", "datasets() returned Dataset(", "return train, test"),
+        (
+            "datasets",
+            "return 1, 2",
+            "datasets() returned (1, 2) of type tuple, not two Datasets",
+            "return train, test",
+        ),
+        ("datasets", "return (data.digits(),) * 3", "datasets() returned (Dataset(", "return train, test"),
         (
             "datasets",
             "pass",
-            "datasets() gave nothing (None), not a pair of Datasets",
-            "is its return missing?",
+            "datasets() returned nothing (None), not two Datasets",
+            "is the return statement missing?",
         ),
     ],
 )
-def test_functions_that_give_the_wrong_kind_are_refused(write, part, body, said, hint):
+def test_functions_that_return_the_wrong_type_are_refused(write, part, body, message, hint):
     model = modelfile.load(write(text=f"{GOOD}\ndef {part}(): {body}\n"))
     with pytest.raises(FileError) as caught:
         getattr(model, part)()
-    assert str(caught.value).startswith(f"model.py: {said}")
+    assert str(caught.value).startswith(f"model.py: {message}")
     assert f"hint: {hint}" in str(caught.value)
 
 
@@ -221,13 +238,13 @@ def test_each_function_gets_a_setting_in_its_own_type(write):
     assert (got, [type(value) for value in got]) == ((4, 4.0, 2.0), [int, float, float])
 
 
-def test_what_is_no_path_is_refused():
+def test_what_is_not_a_path_is_refused():
     for wrong in (None, 3, b"digits", ["digits"]):
-        with pytest.raises(FileError, match="a model is given as a path or by name, not as"):
+        with pytest.raises(FileError, match="a model must be given as a path or a name, got"):
             modelfile.load(wrong)
 
 
-def test_a_broken_file_is_told_with_its_line(write):
+def test_a_broken_file_is_reported_with_its_line(write):
     assert refused(write(("def solver(", "def solver(:"))) == "model.py:16: invalid syntax"
     assert refused(write(("batch, epochs", "batch, epochs = 1 / 0 #"))) == (
         "model.py:10: ZeroDivisionError: division by zero"
@@ -239,19 +256,19 @@ def test_a_broken_file_is_told_with_its_line(write):
     assert refused(write(text="a = '\0'")).startswith("model.py")
 
 
-def test_a_broken_import_beside_it_is_told_with_the_line_in_that_file(write, tmp_path):
+def test_a_broken_import_next_to_it_is_reported_with_the_line_in_that_file(write, tmp_path):
     write(text="x = (", name="beside_broken.py")
     assert (
         refused(write(text="import beside_broken")) == f"{tmp_path}/beside_broken.py:1: '(' was never closed"
     )
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path):
+def test_bytes_that_are_not_text_are_reported(tmp_path):
     (tmp_path / "m.py").write_bytes(b"x = '\xff\xfe'")
     assert refused(tmp_path / "m.py").startswith(f"{tmp_path / 'm.py'}")
 
 
-def test_an_error_in_a_function_is_told_with_its_line(write):
+def test_an_error_in_a_function_is_reported_with_its_line(write):
     model = modelfile.load(write(("    net.got", "    {}['kernels']\n    net.got")))
     with pytest.raises(FileError) as caught:
         model.net()
@@ -259,24 +276,26 @@ def test_an_error_in_a_function_is_told_with_its_line(write):
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_an_error_of_minets_keeps_its_kind_and_gains_the_line(write):
+def test_minets_own_errors_keep_their_type_and_gain_the_line(write):
     model = modelfile.load(write(), lr=-1.0)
     with pytest.raises(MinetError, match=r"^model\.py:18: SGD's lr must be") as caught:
         model.solver()
     assert type(caught.value) is MinetError
     model = modelfile.load(write(), limit=0)
-    with pytest.raises(DataError, match=r"^model\.py:21: digits train: limit=0 leaves no image"):
+    with pytest.raises(
+        DataError, match=r"^model\.py:21: digits train: limit must be a whole number of at least 1, got 0"
+    ):
         model.datasets()
 
 
-def test_a_layers_error_tells_the_line_by_itself(write):
+def test_a_layers_error_already_names_the_line(write):
     model = modelfile.load(write(), rate=2.0)
     with pytest.raises(LayerError) as caught:
         model.net()
     assert str(caught.value).startswith("Dropout (model.py:14)\n")
 
 
-def test_files_that_are_not_there_are_told(tmp_path):
+def test_missing_files_are_reported(tmp_path):
     assert refused("none.py") == "none.py: no such file"
     assert refused(tmp_path / "none.py") == f"{tmp_path / 'none.py'}: no such file"
     (tmp_path / "folder.py").mkdir()
@@ -292,14 +311,14 @@ def test_a_name_stands_for_a_model_that_comes_with_minet():
     assert {"digits", "mnist", "cifar10_zeiler"} <= set(modelfile.names())
 
 
-def test_a_name_that_is_none_is_refused_with_the_names_there_are():
-    said = refused("digit")
-    assert said.startswith(f"there is no model 'digit'; the models are: {', '.join(modelfile.names())}")
-    assert said.endswith("hint: did you mean digits?")
-    assert refused("qqq").endswith("hint: a file of your own needs its ending: path/to/model.py")
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    message = refused("digit")
+    assert message.startswith(f"there is no model 'digit'; the models are: {', '.join(modelfile.names())}")
+    assert message.endswith("hint: did you mean digits?")
+    assert refused("qqq").endswith("hint: for a file of your own, include the extension: path/to/model.py")
 
 
-def test_a_file_can_import_what_lies_beside_it(write):
+def test_a_file_can_import_modules_next_to_it(write):
     write(text="width = 6", name="beside_me.py")
     model = modelfile.load(
         write(text=f"{GOOD}\nfrom beside_me import width\ndef net(width=width): return PReLU()")
@@ -312,7 +331,7 @@ def test_a_file_can_hold_dataclasses_and_postponed_annotations(write):
         write(text=f"from __future__ import annotations\nfrom dataclasses import dataclass\n{GOOD}\n"
               "@dataclass\nclass Wide:\n    width: int = 3\n")
     )  # fmt: skip
-    assert refused("model.py", kind="c").startswith("model.py: kind is one of 'a', 'b'")
+    assert refused("model.py", kind="c").startswith("model.py: kind must be one of 'a', 'b'")
     assert model.net()
 
 

@@ -1,4 +1,4 @@
-"""Compilation ahead of the first step: nothing of the net changes but where and when its kernels compile."""
+"""Compiling ahead of the first step changes only where and when a net's kernels are compiled."""
 
 import importlib.util
 import io
@@ -16,9 +16,7 @@ from minet.train import modelfile
 from minet.train.optim import SGD
 from minet.train.precompile import called, compiling, precompile
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "fork"), reason="compiles in forked processes: there is no fork"
-)
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="compiling ahead needs fork")
 
 KERNELS = """
 from numba import njit
@@ -53,10 +51,10 @@ def kept_nowhere(x):
 
 @pytest.fixture
 def kernels(tmp_path):
-    """A function that gives the kernels above as a process does that has not called them yet."""
+    """A function that loads the kernels above as if this process had never called them."""
     file = tmp_path / "kernels.py"
     file.write_text(KERNELS)
-    step(net_of())  # minet's own are compiled
+    step(net_of())  # compiles minet's own
 
     def load():
         spec = importlib.util.spec_from_file_location("kernels", file)
@@ -77,7 +75,7 @@ def step(net):
 
 
 class Triple(Layer):
-    """y = 3 x, by kernels that are given to it."""
+    """y = 3 x, with the kernels passed to it."""
 
     def __init__(self, kernels, before=lambda kernels, x: None):
         super().__init__()
@@ -102,7 +100,7 @@ def names(found):
 def test_what_a_step_calls_is_compiled_by_other_processes_and_found_in_the_cache(kernels):
     module, output = kernels(), io.StringIO()
     assert precompile(net_of(Triple(module)), console=Console(file=output)) == 2
-    assert output.getvalue() == "  compiling kernels, once on this machine\n"
+    assert output.getvalue() == "  compiling kernels (once per machine)\n"
     assert not module.triple.signatures and not module.untriple.signatures  # not in this one
     loss = step(net_of(Triple(module)))
     assert [sum(kernel.stats.cache_hits.values()) for kernel in (module.triple, module.untriple)] == [1, 1]
@@ -114,13 +112,13 @@ def test_what_a_step_calls_is_compiled_by_other_processes_and_found_in_the_cache
     assert step(net_of(Triple(again))) == loss
 
 
-def test_on_a_terminal_a_bar_tells_which(kernels):
+def test_on_a_terminal_a_bar_names_the_kernels(kernels):
     output = io.StringIO()
     assert precompile(net_of(Triple(kernels())), console=Console(file=output, force_terminal=True, width=100))
     assert "2/2" in output.getvalue() and "triple" in output.getvalue()
 
 
-def test_the_net_is_as_it_was(kernels):
+def test_the_net_is_unchanged(kernels):
     nets = [net_of(Triple(kernels()), BatchNorm()) for _ in range(2)]
     precompile(nets[0])
     assert nets[0].clock.step == 0
@@ -146,35 +144,35 @@ def test_evaluation_needs_no_bprop(kernels):
     assert names(called(net_of(Triple(module)), train=True)) == ["triple", "untriple"]
 
 
-def test_a_batch_of_the_data_needs_one_too(kernels, monkeypatch):
+def test_a_batch_of_the_data_needs_a_kernel_too(kernels, monkeypatch):
     module = kernels()
     monkeypatch.setattr("minet.loops.gather.gather", module.gather)
     data = Dataset(np.zeros((4, 2, 1, 1), np.uint8), [0, 1, 2, 0])
     assert names(called(net_of(Triple(module)), data)) == ["gather", "triple", "untriple"]
 
 
-def test_a_function_whose_result_is_needed_ends_the_search_but_no_run(kernels):
+def test_a_function_whose_result_is_needed_ends_the_search_but_not_the_run(kernels):
     module = kernels()
     net = net_of(Triple(module, lambda kernels, x: kernels.total(x) + 1))
     assert names(called(net, train=True))[-1] == "total"
     assert np.isfinite(step(net))
 
 
-def test_a_function_that_goes_through_no_cache_runs(kernels):
+def test_a_function_that_is_not_cached_runs(kernels):
     module, seen = kernels(), []
     net = net_of(Triple(module, lambda kernels, x: seen.append(kernels.kept_nowhere(1))))
     assert "triple" in names(called(net, train=True))
     assert set(seen) == {2}
 
 
-def test_what_does_not_compile_is_told_by_the_step(kernels):
+def test_what_does_not_compile_fails_in_the_step(kernels):
     net = net_of(Triple(kernels(), lambda kernels, x: kernels.wrong(x)))
     assert precompile(net) == 2
     with pytest.raises(Exception, match="no_such_thing"):
         step(net)
 
 
-def test_where_no_process_can_be_made_the_step_compiles(kernels, monkeypatch):
+def test_without_new_processes_the_step_compiles(kernels, monkeypatch):
     def fork():
         raise BlockingIOError("Resource temporarily unavailable")
 
@@ -187,11 +185,11 @@ def test_where_no_process_can_be_made_the_step_compiles(kernels, monkeypatch):
 def test_an_interrupt_leaves_no_process_behind(kernels, monkeypatch):
     found, children, fork = called(net_of(Triple(kernels())), train=True), [], os.fork
 
-    def noted():
+    def recording():
         children.append(fork())
         return children[-1]
 
-    monkeypatch.setattr(os, "fork", noted)
+    monkeypatch.setattr(os, "fork", recording)
     with pytest.raises(KeyboardInterrupt), compiling(found, 2):
         raise KeyboardInterrupt
     assert len(children) == 2

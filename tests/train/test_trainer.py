@@ -1,4 +1,4 @@
-"""The training loop and its callbacks: what is recorded, told, kept, and gone on from bit for bit."""
+"""The training loop and its callbacks: what is recorded, shown, saved, and resumed bit for bit."""
 
 import io
 import itertools
@@ -27,8 +27,9 @@ from minet.train.callbacks import (
     Progress,
 )
 from minet.train.checkpoint import CheckpointError
-from minet.train.format import loss_text, percent_text
-from minet.train.optim import SGD, Step
+from minet.train.number_text import loss_text, percent_text
+from minet.train.optim import SGD
+from minet.train.schedules import Step
 from minet.train.trainer import Trainer, evaluate
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
@@ -46,7 +47,7 @@ def everything(net, solver):
 
 
 class Stop(Callback):
-    """Interrupts the run in the given epoch, after so many of its steps."""
+    """Interrupts the run in the given epoch, after the given number of its steps."""
 
     def __init__(self, epoch, steps):
         self.epoch, self.steps = epoch, steps
@@ -103,7 +104,7 @@ def test_the_schedule_sees_epochs_and_their_fractions():
     assert [record["rate"] for record in history] == pytest.approx([0.05, 0.005])
 
 
-def test_each_epoch_has_the_order_of_its_number_and_of_the_nets_seed(monkeypatch):
+def test_the_order_depends_on_the_epoch_and_the_nets_seed(monkeypatch):
     seen = []
     train_step = Net.train_step
     monkeypatch.setattr(Net, "train_step", lambda *args: seen.append(args[2].copy()) or train_step(*args))
@@ -116,31 +117,31 @@ def test_each_epoch_has_the_order_of_its_number_and_of_the_nets_seed(monkeypatch
     assert (expected[0] != expected[3]).any()
 
 
-def test_callbacks_are_told_in_order():
-    told = []
+def test_callbacks_are_called_in_order():
+    events = []
 
-    class Tell(Callback):
+    class Record(Callback):
         def on_start(self, trainer):
-            told.append("start")
+            events.append("start")
 
         def on_batch(self, trainer, loss):
-            told.append("batch")
+            events.append("batch")
 
         def on_epoch(self, trainer, record):
-            told.append(f"epoch {record['epoch']} of {len(trainer.history)}")
+            events.append(f"epoch {record['epoch']} of {len(trainer.history)}")
 
         def on_end(self, trainer, result):
-            told.append(f"end {len(result.history)}")
+            events.append(f"end {len(result.history)}")
 
         def on_error(self, trainer, error):
-            told.append(type(error).__name__)
+            events.append(type(error).__name__)
 
-    trainer(Tell(), epochs=2).fit()
-    assert told == ["start", *["batch"] * 3, "epoch 1 of 1", *["batch"] * 3, "epoch 2 of 2", "end 2"]
-    told.clear()
+    trainer(Record(), epochs=2).fit()
+    assert events == ["start", *["batch"] * 3, "epoch 1 of 1", *["batch"] * 3, "epoch 2 of 2", "end 2"]
+    events.clear()
     with pytest.raises(KeyboardInterrupt):
-        trainer(Tell(), Stop(1, 1)).fit()
-    assert told == ["start", "batch", "batch", "KeyboardInterrupt"]
+        trainer(Record(), Stop(1, 1)).fit()
+    assert events == ["start", "batch", "batch", "KeyboardInterrupt"]
 
 
 @pytest.mark.parametrize("batch", [1, 7, 96, 100])
@@ -166,7 +167,7 @@ def test_evaluation_draws_nothing_and_leaves_running_statistics():
     assert run.net.clock.step == 3
 
 
-def test_the_same_seed_gives_the_same_run_and_another_one_another():
+def test_the_same_seed_gives_the_same_run_and_another_seed_a_different_one():
     first, again, other = trainer(seed=1), trainer(seed=1), trainer(seed=2)
     for run in (first, again, other):
         run.fit()
@@ -175,7 +176,7 @@ def test_the_same_seed_gives_the_same_run_and_another_one_another():
 
 
 @pytest.mark.parametrize(("epoch", "steps"), [(2, 0), (2, 2), (4, 1)])
-def test_a_run_that_goes_on_ends_as_if_it_had_not_been_interrupted(tmp_path, epoch, steps):
+def test_a_resumed_run_ends_as_if_it_had_not_been_interrupted(tmp_path, epoch, steps):
     whole = trainer(epochs=4)
     whole.fit()
     broken = trainer(Checkpointer(tmp_path), Stop(epoch, steps), epochs=4)
@@ -192,7 +193,7 @@ def test_a_run_that_goes_on_ends_as_if_it_had_not_been_interrupted(tmp_path, epo
         assert [got[key] for key in exact] == [expected[key] for key in exact]
 
 
-def test_a_checkpoint_remembers_what_it_is_of(tmp_path):
+def test_a_checkpoint_records_what_it_belongs_to(tmp_path):
     trainer(Checkpointer(tmp_path, model="toy", settings={"width": 8}), epochs=2, seed=7).fit()
     _, facts = checkpoint.read(tmp_path / WEIGHTS)
     assert facts.pop("minet")
@@ -230,7 +231,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_kept(tmp_path, monkey
 
 
 class Poison(Callback):
-    """Puts a NaN where the next step will meet it."""
+    """Puts a NaN where the next step meets it."""
 
     def __init__(self, epoch, where):
         self.epoch, self.where = epoch, where
@@ -263,7 +264,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_parameters_before
     assert checkpoint.read(tmp_path / WEIGHTS)[1]["step"] == 12
 
 
-def test_data_that_turns_out_not_finite_is_told_by_its_sample():
+def test_data_that_is_not_finite_is_reported_with_its_sample():
     run = float_trainer(epochs=1, batch=8, limit=8, crop=0)
     images = run.batches.dataset.images
     images[5, 0, 3, 2] = np.inf
@@ -275,7 +276,7 @@ def test_data_that_turns_out_not_finite_is_told_by_its_sample():
         run.fit()
 
 
-def test_parameters_that_are_not_finite_themselves_are_not_kept(tmp_path):
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(NotFiniteError, match=r"the parameter 4/linear\.w is not finite") as caught:
         trainer(Checkpointer(tmp_path), Poison(2, "weights"), epochs=3).fit()
     assert "are in" not in str(caught.value)
@@ -283,7 +284,7 @@ def test_parameters_that_are_not_finite_themselves_are_not_kept(tmp_path):
     assert checkpoint.read(tmp_path / WEIGHTS)[1]["epoch"] == 1
 
 
-def test_a_test_loss_that_is_not_finite_is_no_epoch(tmp_path):
+def test_an_epoch_whose_test_loss_is_not_finite_is_not_saved(tmp_path):
     class Late(Callback):
         def on_batch(self, trainer, loss):
             if trainer.net.clock.step == 6:
@@ -299,7 +300,7 @@ def net(units=10, shape=(1, 8, 8), batch=32, loss=True):
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "said"),
+    ("make", "error", "message"),
     [
         (
             lambda: Trainer(net(), SGD(0.1), digits(), digits("test"), 0),
@@ -340,8 +341,8 @@ def net(units=10, shape=(1, 8, 8), batch=32, loss=True):
         ),
     ],
 )
-def test_what_does_not_fit_together_is_refused_before_it_begins(make, error, said):
-    with pytest.raises(error, match=said):
+def test_what_does_not_fit_together_is_refused_before_training(make, error, message):
+    with pytest.raises(error, match=message):
         make()
 
 
@@ -362,7 +363,7 @@ def test_a_large_loss_keeps_its_column():
     )
 
 
-def test_progress_is_plain_lines_where_there_is_no_terminal():
+def test_progress_is_plain_lines_without_a_terminal():
     lines = [line for line in lines_of(terminal=False).splitlines() if "compiling" not in line]
     assert lines[0].split() == ["epoch", "loss", "test", "loss", "accuracy", "rate", "time", "images/s"]
     assert [line.split()[0] for line in lines[1:]] == ["1/2", "2/2"]
@@ -370,7 +371,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal():
     assert "\x1b" not in "".join(lines)
 
 
-def test_progress_is_a_bar_too_on_a_terminal():
+def test_progress_is_also_a_bar_on_a_terminal():
     output = lines_of(terminal=True)
     for text in (
         "epoch 1",
@@ -385,7 +386,7 @@ def test_progress_is_a_bar_too_on_a_terminal():
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_progress_says_that_kernels_are_compiled(terminal):
+def test_progress_reports_compilation(terminal):
     import numba
     from numba.core import event
     from rich.console import Console
@@ -410,10 +411,10 @@ def test_progress_says_that_kernels_are_compiled(terminal):
     if terminal:
         assert "compiling outer" in output.getvalue() and "compiling inner" not in output.getvalue()
     else:
-        assert output.getvalue().count("compiling kernels, once on this machine\n") == 1
+        assert output.getvalue().count("compiling kernels (once per machine)\n") == 1
 
 
-def test_accuracies_are_said_in_percent():
+def test_accuracies_are_shown_in_percent():
     assert percent_text(0.97531) == "97.53 %"
     assert percent_text(1) == "100.00 %"
 

@@ -1,4 +1,4 @@
-"""Convolution and its two derivatives, as the products of ``gemm.py`` with tables of where a tap looks.
+"""Convolution and its two derivatives, as products of ``gemm.py`` with tables of what each tap sees.
 
     conv      y[k, p, q, n]   <- beta*y + b[k] + sum over c, r, s of w[k, c, r, s] * x[c, h, w, n]
     conv_dx   dx[c, h, w, n]  <- beta*dx + sum over k, r, s of w[k, c, r, s] * dy[k, p, q, n]
@@ -20,12 +20,12 @@ from minet.loops.simd.tile import BYTES, VECS
 
 
 def seen(make, x, y, geometry):
-    """How the windows of size, stride, pad and dilation see an image."""
+    """Return how windows of that size, stride, pad and dilation see an image."""
     return make, x.shape[1:3], y.shape[1:3], geometry, x.shape[3]
 
 
 def image(x):
-    """The memory of an image, and the elements of a channel."""
+    """Return the memory of an image, and the number of elements of a channel."""
     return x.reshape(-1), x[0].size
 
 
@@ -38,7 +38,7 @@ def conv(x, w, b, y, geometry, beta):
 
 
 def multiply(w, b, x, see, y, geometry, beta):
-    """y <- beta*y + b + w times what the windows see of x; also with dy and dx for x and y."""
+    """y <- beta*y + b + w times what the windows see of x; also used with dy and dx for x and y."""
     beta = y.dtype.type(beta)
     if pays_in_pairs(w, y, geometry):
         multiply_pairs(w, b, image(x), see, *image(y), beta)
@@ -49,7 +49,7 @@ def multiply(w, b, x, see, y, geometry, beta):
 
 
 def pays_in_pairs(w, y, geometry):
-    """Whether Winograd's algorithm fits, and there are sums and maps enough to pay for its transforms."""
+    """Whether Winograd's algorithm applies, with enough sums and maps to pay for its transforms."""
     (M, C, R, S), (_, _, Q, N) = w.shape, y.shape
     _, stride, _, dilation = geometry
     fits = S in (3, 5) and stride[1] == dilation[1] == 1 and N % (BYTES // y.itemsize) == 0
@@ -57,7 +57,7 @@ def pays_in_pairs(w, y, geometry):
 
 
 def fills_more_lanes_flat(x, y, geometry):
-    """Whether the padded image as one row takes clearly fewer strips of lanes than rows of y one by one."""
+    """Whether the padded image as one row needs clearly fewer strips of lanes than y row by row."""
     _, stride, pad, _ = geometry
     (_, _, W, N), (_, P, Q, _), wide = x.shape, y.shape, VECS * BYTES // x.itemsize
     flat, apart = -(-P * (W + 2 * pad[1]) * N // wide), P * -(-Q * N // wide)
@@ -65,9 +65,9 @@ def fills_more_lanes_flat(x, y, geometry):
 
 
 def conv_flat(x, w, b, y, geometry, beta):
-    """For rows that leave lanes empty: the padded image as one row, in which a tap is a distance.
+    """Convolve the padded image as one row, in which a tap is a distance, if rows leave lanes empty.
 
-    What taps see across the end of a row comes out between the rows of y, and is left there.
+    Results across the end of a row lie between the rows of y, and are dropped.
     """
     (R, S), _, pad, dilation = geometry
     (C, H, W, N), (K, P, Q, _) = x.shape, y.shape

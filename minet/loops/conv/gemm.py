@@ -1,26 +1,26 @@
-"""Matrix products, where one factor may be the windows of images: convolution without unrolling them.
+"""Matrix products in which one factor may be the windows of images: convolution without unrolling.
 
     panels   out[i, (p, q, n)] <- beta*out + bias[i] + sum over t of a[i, t] * X[t, (p, q, n)]
     dots     out[i, t]         <- beta*out + sum over p, q, n of a[i, (p, q, n)] * X[t, (p, q, n)]
-    where t is a tap (c, r, s) and X[t, (p, q, n)] = x[c, rows[p, r], columns[q, s], n], or 0 if they say -1
+    where t is a tap (c, r, s) and X[t, (p, q, n)] = x[c, rows[p, r], columns[q, s], n], or 0 if one is -1
 
-The tables tell which input a tap meets: they hold stride, pad and dilation, and turned round, from inputs to
-outputs, make panels compute dx. Where columns[q, s] is q + shifts[s], a packed line serves all taps s. A
-plain matrix is an image of one pixel seen through one tap.
+The tables hold the input that each tap meets. They encode stride, pad and dilation; reversed, from inputs to
+outputs, they make `panels` compute dx. If columns[q, s] is q + shifts[s], one packed line serves all taps s.
+A plain matrix is an image of one pixel seen through one tap.
 
 Order: x is (C, H, W, N), out (M, P, Q, N) or (M, C, R, S) with rows om apart, a (M, t) or (M, (p, q, n)).
 SIMD lanes run along (q, n) in panels, so that a small N fills them too, and along i in dots, where a block of
-a is turned on its side first.
+a is transposed first.
 Parallel: over blocks of out, each with one owner, so that no sum depends on the number of threads. A worker
 packs the input rows that a block needs into a panel that stays in L2, once for all rows of out that see them,
-and runs the tiles of ``tile.py`` over it. Sums that are not complete yet stay in L2 too.
+and runs the tiles of ``simd/tile.py`` over it. Incomplete sums stay in L2 too.
 Bytes: X is read once for GROUP rows of out, and (BAND - 1 + R) / BAND times for its rows; out is written
 once.
 
-Why not BLAS: NumPy's has no beta, wants the windows written out first, and its threads and Numba's keep the
-cores from each other.
-Source: as ``tile.py``; for convolution Chetlur et al., "cuDNN: efficient primitives for deep learning", 2014,
-arXiv 1410.0759, section 3.
+Why not BLAS: NumPy's has no beta, needs the windows written out first, and its threads compete with Numba's
+for the cores.
+Source: as ``simd/tile.py``; for convolution Chetlur et al., "cuDNN: efficient primitives for deep learning",
+2014, arXiv 1410.0759, section 3.
 """
 
 import numpy as np
@@ -46,15 +46,15 @@ from minet.loops.simd.tile import (
 GROUP = 64  # rows of out in a task
 LENGTH = 512  # elements of a row of out in a task
 BAND = 4  # rows of out in a task that share the lines of X
-TAPS = 128  # panels: taps at a time; a strip of them and the rows of a that it meets stay in L1
+TAPS = 128  # panels: taps at a time; a strip of them and the matching rows of a stay in L1
 DOT_TAPS = 256  # dots: taps in a task
-TURN = 256  # elements of rows of a that are turned at a time, and stay in L1
-TASKS = 32  # at least about so many, where there is work enough
+TURN = 256  # elements of rows of a that are transposed at a time, and stay in L1
+TASKS = 32  # roughly the least number, if there is enough work
 
 
 @kernel
 def work_panels(counter, room, a, am, at, bias, x, xc, v, out, om, M, C, beta, down):
-    """One worker's part of `panels`."""
+    """Do one worker's part of `panels`."""
     (P, R), (Q, S) = v.rows.shape, v.columns.shape
     wide = VECS * BYTES // a.itemsize
     high, across = -(-P // v.band), -(-Q * v.N // v.length)
@@ -100,14 +100,14 @@ def work_panels(counter, room, a, am, at, bias, x, xc, v, out, om, M, C, beta, d
 
 @parallel_kernel
 def panels(a, am, at, bias, x, xc, v, out, om, M, C, beta, down, work, workers):
-    counter = np.zeros(1, np.int64)  # of tasks that workers have taken: whoever is free takes the next
+    counter = np.zeros(1, np.int64)  # of tasks taken: a free worker takes the next
     for worker in prange(workers):
         work_panels(counter, work[worker], a, am, at, bias, x, xc, v, out, om, M, C, beta, down)
 
 
 @kernel
 def turn_rows(a, ai, am, last, count, turned):
-    """``turned[j*wide + k] = a[ai + k*am + j]`` for `count` j and k up to the last."""
+    """Set ``turned[j*wide + k] = a[ai + k*am + j]`` for `count` j and k up to `last`."""
     lanes = BYTES // a.itemsize
     wide, whole = VECS * lanes, count // lanes * lanes
     for v in range(0, wide, lanes):
@@ -120,7 +120,7 @@ def turn_rows(a, ai, am, last, count, turned):
 
 @kernel
 def work_dots(counter, room, partial, a, am, x, xc, v, out, om, M, C, beta):
-    """One worker's part of `dots`."""
+    """Do one worker's part of `dots`."""
     (P, R), (Q, S) = v.rows.shape, v.columns.shape
     wide, dtype, shares = VECS * BYTES // a.itemsize, a.dtype.type, len(partial)
     down, across, along = -(-M // GROUP), -(-C // v.channels), -(-Q * v.N // v.length)
@@ -185,7 +185,7 @@ def dots(a, am, x, xc, v, out, om, M, C, beta, partial, work, workers):
 
 @parallel_kernel
 def rows_dot(a, am, b, out, om, M, T, beta):
-    """``out[i*om] <- beta*out[i*om] + sum over t of a[i, t] * b[t]``."""
+    """Compute ``out[i*om] <- beta*out[i*om] + sum over t of a[i, t] * b[t]``."""
     for i in prange(M):
         total = a.dtype.type(0)
         for t in range(T):
@@ -194,14 +194,14 @@ def rows_dot(a, am, b, out, om, M, T, beta):
 
 
 def multiply_panels(a, am, at, bias, x, see, out, om, M, C, beta):
-    """`panels` for an image ``x = (memory, elements of a channel)``, seen as ``view(*see, ...)`` says."""
+    """Run `panels` for an image ``x = (memory, elements of a channel)``, seen by ``view(*see, ...)``."""
     make, size, windows, _, N = see
     wide, (P, Q) = VECS * BYTES // out.itemsize, windows if make is inputs else size
-    # Of a small out, less in a task, so that there is work for all.
+    # With a small out, smaller tasks, so that every worker has some.
     share = -(-M // GROUP) * P * Q * N // TASKS
     band, length = max(1, min(BAND, share // LENGTH)), max(2 * wide, min(LENGTH, share // wide * wide))
     v = view(*see, C, out.itemsize, (TAPS, band, length))
-    # Of a very small one, groups of fewer rows too, though each packs for itself.
+    # With a very small one, also groups of fewer rows, although each packs for itself.
     blocks = -(-P // v.band) * -(-Q * N // v.length)
     down = max(-(-M // GROUP), min(-(-4 // blocks), M // (2 * ROWS)))
     room = ROWS * wide + GROUP * band * (length + wide) + (1 + v.channels * v.tall) * v.lines * v.pitch
@@ -213,7 +213,7 @@ def multiply_dots(a, am, x, see, out, om, M, C, beta):
     wide = VECS * BYTES // out.itemsize
     taps = v.channels * v.rows.shape[1] * v.columns.shape[1] + ROWS
     room = (GROUP + wide) * taps + TURN * wide + (1 + v.channels * v.tall) * v.lines * v.pitch
-    # A small out has too few blocks for many cores: its sums are computed in shares, then added in order.
+    # A small out has too few blocks for many cores, so its sums are computed in shares, then added in order.
     blocks = -(-M // GROUP) * -(-C // v.channels)
     chunks = -(-len(v.rows) // v.band) * -(-len(v.columns) * v.N // v.length)
     shares = min(chunks, max(1, TASKS // blocks))
@@ -226,11 +226,11 @@ PIXEL = (
     (1, 1),
     (1, 1),
     ((1, 1), (1, 1), (0, 0), (1, 1)),
-)  # how a matrix is seen: an image of one pixel
+)  # a matrix, seen as an image of one pixel
 
 
 def gemm(a, b, out, alpha, beta, trans):
-    """``out <- beta*out + alpha * op(a) @ op(b)`` on matrices whose rows may be a stride apart."""
+    """Compute ``out <- beta*out + alpha * op(a) @ op(b)`` on matrices whose rows may be a stride apart."""
     a = a.T if trans[0] == "t" else a
     a = a if alpha == 1 else a * a.dtype.type(alpha)
     beta = out.dtype.type(beta)

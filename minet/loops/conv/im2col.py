@@ -1,13 +1,13 @@
-"""Windows unrolled into the columns of a matrix, so that a convolution is a matrix product, and back.
+"""Unroll windows into the columns of a matrix, so that a convolution is a matrix product, and back.
 
     im2col   col[(c, r, s), (p - p0, q, n)] <- x[c, h, w, n], or 0 in the padding
     col2im   dx[c, h, w, n] <- beta * dx[c, h, w, n] + sum of col[(c, r, s), (p - p0, q, n)]
     where h = p*stride - pad + r*dilation for p in p0 .. p1-1, and w likewise from q and s
 
-Order: x and dx (C, H, W, N), col (C, R, S, p1 - p0, Q, N); all runs along memory are N long, or, where the
+Order: x and dx (C, H, W, N), col (C, R, S, p1 - p0, Q, N); all runs along memory are N long, or, if the
 horizontal stride is 1, a whole row of windows long. Parallel: im2col over (c, r, s, p), each a row of col;
-col2im over (c, h), each a row of dx with one owner, that gathers in the order r, s.
-Bytes: im2col reads and writes 4 for each element of col; col2im reads 4 for each of col, and adds
+col2im over (c, h), each a row of dx with one owner, which gathers in the order r, s.
+Bytes: im2col reads and writes 4 for each element of col; col2im reads 4 for each element of col, and adds
 to a row of dx that stays in L1. In blocks of few p, col itself stays in L2 or L3.
 Source: Chellapilla, Puri, Simard, "High performance convolutional neural networks for document
 processing", 2006.
@@ -20,7 +20,7 @@ from minet.loops import kernel, parallel_kernel
 
 @kernel
 def inside(tap, stride, pad, count, length):
-    """The range of windows, of `count`, whose tap (r or s times dilation) lies in 0 .. length-1."""
+    """Return the range of windows, of `count`, whose tap (r or s times dilation) lies in 0 .. length-1."""
     first = max(0, -((tap - pad) // stride))  # smallest q with q*stride + tap - pad >= 0
     last = (length - 1 + pad - tap) // stride  # largest q with q*stride + tap - pad < length
     first = min(first, count)
@@ -29,7 +29,7 @@ def inside(tap, stride, pad, count, length):
 
 @kernel
 def split(windows, N, stride):
-    """How many runs along memory a row of windows has in x, how long they are, and how far apart."""
+    """Return how many runs along memory a row of windows has in x, their length, and their distance."""
     return (1, windows * N, 0) if stride == 1 else (windows, N, stride * N)
 
 
@@ -70,7 +70,7 @@ def col2im(col, dx, size, stride, pad, dilation, rows, beta):
     P = (H + 2 * pad[0] - dilation[0] * (R - 1) - 1) // stride[0] + 1
     dx = dx.reshape(C, H, W * N)
     col = col.reshape(C, R, S, count, Q * N)
-    # Rows of dx from `fresh` on are reached for the first time and take beta; those before it only add.
+    # Rows of dx from `fresh` on are reached for the first time and apply beta; those before only add.
     reach = dilation[0] * (R - 1) + 1 - pad[0]
     fresh = 0 if p0 == 0 else min(H, max(0, (p0 - 1) * stride[0] + reach))
     end_h = H if p1 == P else min(H, max(0, (p1 - 1) * stride[0] + reach))

@@ -1,4 +1,4 @@
-"""The rows of an image that windows see, packed: what ``gemm.py`` multiplies.
+"""Pack the rows of an image that windows see, for ``gemm.py`` to multiply.
 
 Source: as ``gemm.py``.
 """
@@ -15,7 +15,7 @@ ROOM = 3 << 16  # elements of a panel, which stays in L2
 
 
 class View(NamedTuple):
-    """How windows see an image, and in what blocks they are packed."""
+    """How windows see an image, and the blocks in which it is packed."""
 
     rows: np.ndarray  # (P, R): the input row that tap r of output row p sees; -1 in the padding
     columns: np.ndarray  # (Q, S), likewise
@@ -24,29 +24,29 @@ class View(NamedTuple):
     band: int  # output rows in a block
     length: int  # elements (q, n) of an output row in a block
     channels: int  # of the image in a block
-    tall: int  # input rows that the output rows of a block see, at most
-    shared: bool  # whether each tap sees a row a fixed number of pixels further on: one line serves them all
-    lines: int  # of a packed row, else one for each tap
+    tall: int  # most input rows that the output rows of a block see
+    shared: bool  # whether taps are fixed distances apart in a row, so that one line serves them all
+    lines: int  # of a packed row: 1, or one for each tap
     pitch: int  # elements from one line to the next
-    begin: np.ndarray  # (S,): where in a packed row tap s begins
+    begin: np.ndarray  # (S,): where tap s begins in a packed row
     far: int  # how much further on the last tap begins
-    first: int  # the pixel with which the packed row of output column 0 begins
-    plain: bool  # whether windows are single pixels, one after another: x can be read where it is
+    first: int  # the pixel at which the packed row of output column 0 begins
+    plain: bool  # whether windows are single pixels in a row, so that x can be read in place
 
 
 def reach(taps, dilation):
-    """How far on from the first tap each one is; a dilation may be these distances themselves."""
+    """Return each tap's distance from the first; `dilation` may be these distances themselves."""
     return np.array(dilation) if isinstance(dilation, tuple) else np.arange(taps) * dilation
 
 
 def inputs(size, windows, taps, stride, pad, dilation):
-    """Table (windows, taps) of the row, or column, of x that a window's tap meets; -1 in the padding."""
+    """Return a table (windows, taps) of the row or column of x that a tap meets; -1 in the padding."""
     at = np.arange(windows)[:, None] * stride - pad + reach(taps, dilation)
     return np.where((at >= 0) & (at < size), at, -1)
 
 
 def outputs(size, windows, taps, stride, pad, dilation):
-    """Table (size, taps) of the window whose tap meets a row, or column, of x; -1 where there is none."""
+    """Return a table (size, taps) of the window whose tap meets a row or column of x; -1 if none does."""
     at = np.arange(size)[:, None] + pad - reach(taps, dilation)
     window = at // stride
     return np.where((at % stride == 0) & (window >= 0) & (window < windows), window, -1)
@@ -54,7 +54,7 @@ def outputs(size, windows, taps, stride, pad, dilation):
 
 @lru_cache(256)
 def view(make, size, windows, geometry, N, C, itemsize, blocks):
-    """The View of an image of C channels and `size` from `windows`, or the other way round.
+    """Return the View of an image of C channels and `size` from `windows`, or the reverse.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def view(make, size, windows, geometry, N, C, itemsize, blocks):
     geometry : tuple
         Size, stride, pad and dilation of the window, each down and across.
     blocks : tuple
-        Taps, output rows, and elements of a row in a block, at most.
+        The most taps, output rows, and elements of a row in a block.
     """
     rows, columns = (make(*sizes) for sizes in zip(size, windows, *geometry, strict=True))
     taps, band, length = blocks
@@ -78,7 +78,7 @@ def view(make, size, windows, geometry, N, C, itemsize, blocks):
     else:
         first, lines, begin = 0, columns.shape[1], np.zeros(1, np.int64)
     far = int(begin.max())
-    # An odd number of cache lines: else the lines of a panel would fall into few sets of the cache.
+    # An odd number of cache lines, or the lines of a panel would fall into few sets of the cache.
     pitch = (-(-(pitch + far) // lanes) | 1) * lanes
     if stride > 1:
         begin = np.arange(lines) * pitch
@@ -127,9 +127,9 @@ def copy(a, ai, b, bi, count):
 
 @kernel
 def pack(x, xc, v, c0, c1, p0, p1, j0, count, panel):
-    """Elements j0 .. j0+count-1 of the rows that output rows p0 .. p1-1 see of channels c0 .. c1-1.
+    """Pack elements j0 .. j0+count-1 of the rows that output rows p0 .. p1-1 see of channels c0 .. c1-1.
 
-    They come after a row of zeros, in whole strips. Gives the number of the first row.
+    They come after a row of zeros, in whole strips. Returns the number of the first row.
     """
     low, high = np.int64(1 << 62), np.int64(-1)
     for p in range(p0, p1):
@@ -165,7 +165,7 @@ def pack(x, xc, v, c0, c1, p0, p1, j0, count, panel):
 
 @kernel
 def find(v, p, channels, low, at):
-    """Where in a panel of that many channels each tap begins to see its row, for output row p."""
+    """Find where in a panel of `channels` channels each tap begins to see its row, for output row p."""
     t = 0
     for c in range(channels):
         for r in range(v.rows.shape[1]):
@@ -178,6 +178,6 @@ def find(v, p, channels, low, at):
 
 @kernel
 def find_plain(v, p, c0, channels, xc, j0, at):
-    """Likewise where in x itself."""
+    """Find the same places in x itself."""
     for c in range(channels):
         at[c] = (c0 + c) * xc + p * v.W * v.N + j0

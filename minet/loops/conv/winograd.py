@@ -1,15 +1,15 @@
-"""Convolution with fewer multiplications, for windows 3 or 5 wide that move by a pixel: Winograd's F(2, S).
+"""Convolution with fewer multiplications, windows 3 or 5 wide, horizontal stride 1: Winograd's F(2, S).
 
 Two neighbouring outputs of a row see T = S + 1 pixels d of a row of x. Each of T sums, over channels c and
-rows r of the window, is a product of its own, and the outputs are made of them:
+rows r of the window, is a separate product, and the outputs are combined from them:
 
     m[t] = sum over c, r of (G w[c, r])[t] * (B d[c, r])[t],    y[2u] and y[2u+1] = A m
 
-For S = 3 that takes 4 multiplications in place of 6, for S = 5 it takes 6 in place of 10. d enters only those
-m that its windows' outputs are made of: a NaN goes where it belongs. An infinity becomes a NaN.
+For S = 3 that takes 4 multiplications instead of 6, for S = 5 it takes 6 instead of 10. d enters only the m
+of its own windows' outputs, so a NaN stays in its windows. An infinity becomes a NaN.
 
 Order:    as `panels` in ``gemm.py``, whose tiles these are, with pairs of columns (u, n) in SIMD lanes.
-Parallel: as there. Rows are transformed as soon as they are packed, sums before they are written.
+Parallel: as there. Rows are transformed once they are packed, sums before they are written.
 Bytes:    as there; a group's sums are T / 2 times as large.
 Source:   Lavin, Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, arXiv 1509.09308,
           in one dimension; for S = 5 with the points 0, 1, -1, 2, -2 of its F(4, 3).
@@ -26,7 +26,7 @@ from minet.loops.simd.tile import BYTES, ROWS, VECS, add_outer, get_tile, put_ti
 
 GROUP = 128  # rows of out in a task
 BAND = 2  # rows of pixels in a task
-TAPS = 96  # channels and rows of the window at a time
+TAPS = 96  # channels times rows of the window at a time
 LENGTH = 256  # elements of a row of out in a task, at least one pair of pixels
 
 G = {
@@ -46,7 +46,7 @@ G = {
 
 @kernel
 def transform(src, a, N, couples, S, out, o, pitch):
-    """B d for the pairs of the packed row at src[a]: its part of m[t] is a line at out[o + t*pitch]."""
+    """Compute B d for the pairs of the packed row at src[a]; m[t]'s part is a line at out[o + t*pitch]."""
     real, lanes = src.dtype.type, BYTES // src.itemsize
     one, two, four, five = real(1), real(2), real(4), real(5)
     for u in range(couples):
@@ -73,7 +73,7 @@ def transform(src, a, N, couples, S, out, o, pitch):
 
 @kernel(forceinline=True)
 def put_pair(m, plane, S, y, N, both, beta):
-    """A m: a vector of y[2u], and if there are both also of y[2u+1], N further on."""
+    """Compute A m: write a vector of y[2u] and, if `both`, of y[2u+1], N further on."""
     one = type(beta)(1)
     m1, m2 = get_lanes(ahead(m, plane)), get_lanes(ahead(m, 2 * plane))
     m3 = get_lanes(ahead(m, 3 * plane))
@@ -92,7 +92,7 @@ def put_pair(m, plane, S, y, N, both, beta):
 
 @kernel
 def find(v, p, channels, low, size, at):
-    """Where in the panel rows of `size` begin that the rows r of the window see, for output row p."""
+    """Find where the panel rows, of `size`, that window rows r see begin, for output row p."""
     for c in range(channels):
         for r in range(v.rows.shape[1]):
             h = v.rows[p, r]
@@ -101,7 +101,7 @@ def find(v, p, channels, low, size, at):
 
 @kernel
 def see_pairs(x, xc, v, S, c0, c1, p0, p1, j0, couples, raw, panel, pitch, size, seen):
-    """Pack and transform the rows that output rows p0 .. p1-1 see of channels c0 .. c1-1, and find them."""
+    """Pack, transform and find the rows that output rows p0 .. p1-1 see of channels c0 .. c1-1."""
     low = np.int64(0)
     for c in range(c0, c1):
         low = pack(x, xc, v, c, c + 1, p0, p1, j0, 2 * couples * v.N, raw)
@@ -114,7 +114,7 @@ def see_pairs(x, xc, v, S, c0, c1, p0, p1, j0, couples, raw, panel, pitch, size,
 
 @kernel
 def work_pairs(counter, room, a, bias, x, xc, v, S, out, om, M, C, beta):
-    """One worker's part of `pairs`."""
+    """Do one worker's part of `pairs`."""
     (P, R), Q, T, N = v.rows.shape, len(v.columns), S + 1, v.N
     wide, lanes = VECS * BYTES // a.itemsize, BYTES // a.itemsize
     high, across, down = -(-P // v.band), -(-Q * N // v.length), -(-M // GROUP)
@@ -154,7 +154,7 @@ def work_pairs(counter, room, a, bias, x, xc, v, S, out, om, M, C, beta):
                                 tile = add_outer(tile, a, where, ai + tap, panel, at)
                             put_tile(tile, sums, mine, wide)
                             mine += ROWS * wide
-        m, y = address(sums, 0), address(out, 0)  # once, for each vector it would cost more than the rest
+        m, y = address(sums, 0), address(out, 0)  # once: for each vector it would cost more than the rest
         for p in range(p0, p1):
             for j in range(0, couples * N, wide):
                 for i in range(i0, i1):
@@ -175,7 +175,7 @@ def pairs(a, bias, x, xc, v, S, out, om, M, C, beta, work, workers):
 
 
 def couples_view(see, C, itemsize, blocks):
-    """`view` with blocks whose rows are whole pairs of pixels, also where the number of columns is odd."""
+    """Return a `view` whose blocks have rows of whole pairs of pixels, also for an odd number of columns."""
     taps, band, length = blocks
     pair, lanes = 2 * see[-1], BYTES // itemsize
     v = view(*see, C, itemsize, (taps, band, max(1, length // pair) * pair))
@@ -184,7 +184,7 @@ def couples_view(see, C, itemsize, blocks):
 
 
 def multiply_pairs(w, bias, x, see, out, om, beta):
-    """`multiply_panels` of ``gemm.py``, with weights w (M, C, R, S): S is 3 or 5, N of whole vectors."""
+    """Do `multiply_panels` of ``gemm.py`` with weights w (M, C, R, S): S is 3 or 5, N of whole vectors."""
     M, C, _, S = w.shape
     wide, lanes = VECS * BYTES // out.itemsize, BYTES // out.itemsize
     v = couples_view(see, C, out.itemsize, (TAPS * S, BAND, LENGTH))

@@ -1,14 +1,14 @@
-"""The weights' gradient of a convolution with fewer multiplications: ``winograd.py`` turned round.
+"""The weight gradient of a convolution with fewer multiplications: ``winograd.py`` transposed.
 
 Two neighbouring elements e of a row of dy, and the T = S + 1 pixels d of x that their windows see:
 
     m[t] = sum over p, u, n of (A' e)[t] * (B d)[t],    dw <- beta*dw + G' m
 
-with the A, B and G of F(2, S): 4 multiplications in place of 6 for S = 3, 6 in place of 10 for S = 5.
-What is not finite spreads along a row of the window, to all of dw[k, c, r].
+with the A, B and G of F(2, S): 4 multiplications instead of 6 for S = 3, 6 instead of 10 for S = 5.
+A value that is not finite spreads along a row of the window, to all of dw[k, c, r].
 
-Order:    as `dots` in ``gemm.py``: SIMD lanes run along the maps of dy, blocks of which are turned.
-Parallel: as there. Rows of x are transformed as they are packed, rows of dy as they are turned.
+Order:    as `dots` in ``gemm.py``: SIMD lanes run along the maps of dy, blocks of which are transposed.
+Parallel: as there. Rows of x are transformed as they are packed, rows of dy as they are transposed.
 Bytes:    as there.
 Source:   as ``winograd.py``; the transpose of a bilinear algorithm: Winograd, "Arithmetic complexity of
           computations", SIAM 1980.
@@ -26,14 +26,14 @@ from minet.loops.simd.tile import BYTES, ROWS, VECS, add_outer, merge_tile, take
 
 GROUP = 64  # maps of dy in a task
 BAND = 8  # rows of dy in a block, which share the rows of x
-TAPS = 96  # channels and rows of the window in a task
+TAPS = 96  # channels times rows of the window in a task
 LENGTH = 256  # elements of a row of dy in a block, at least one pair
-TASKS = 16  # at least about so many, where there is work enough; each has sums of its own
+TASKS = 16  # roughly the least number, if there is enough work; each has its own sums
 
 
 @kernel
 def turn_pairs(a, ai, am, last, columns, N, S, turned, plane):
-    """A' e for some columns of rows 0 .. last of a, turned as in `turn_rows`: for m[t] from t*plane on."""
+    """Compute A' e for columns of rows 0 .. last of a, as in `turn_rows`: for m[t] from t*plane on."""
     real, lanes = a.dtype.type, BYTES // a.itemsize
     wide, couples = VECS * lanes, -(-columns // 2)
     size = N * wide
@@ -52,7 +52,7 @@ def turn_pairs(a, ai, am, last, columns, N, S, turned, plane):
 
 @kernel
 def work_pair_dots(counter, room, partial, a, am, x, xc, v, S, M, C):
-    """One worker's part of `pair_dots`."""
+    """Do one worker's part of `pair_dots`."""
     (P, R), Q, T, N = v.rows.shape, len(v.columns), S + 1, v.N
     wide, lanes, shares = VECS * BYTES // a.itemsize, BYTES // a.itemsize, len(partial)
     down, across, along = -(-M // GROUP), -(-C // v.channels), -(-Q * N // v.length)
@@ -114,7 +114,7 @@ def multiply_pair_dots(a, x, see, dw, beta):
     T, strips, tiles = S + 1, -(-v.length // (2 * wide)), -(-v.channels * R // ROWS)
     room = T * (GROUP * tiles * ROWS + v.length // 2 * wide) + (1 + v.tall) * v.pitch
     room += (1 + v.channels * v.tall) * (T * strips * wide + lanes)
-    # A small dw has too few blocks for many cores: its sums are computed in shares, then added in order.
+    # A small dw has too few blocks for many cores, so its sums are computed in shares, then added in order.
     blocks = -(-M // GROUP) * -(-C // v.channels)
     chunks = -(-len(v.rows) // v.band) * -(-len(v.columns) * v.N // v.length)
     shares = min(chunks, max(1, TASKS // blocks))

@@ -1,1 +1,1 @@
-"""Vector registers in Numba: tiles of products, single vectors, picked elements, and sums of rows."""
+"""Vector registers in Numba: tiles of products, single vectors, selected elements, and sums of rows."""

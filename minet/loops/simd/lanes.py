@@ -1,9 +1,9 @@
 """Vector registers as values, for rows too short for the loops that LLVM makes of scalar code.
 
-Such a loop asks first whether arrays overlap, and then takes four vectors at a time: for a row of 16
-elements that is slower than the work. Here a kernel says itself what goes through registers: `sweep` a whole
-row, `get_lanes`, `scaled` and `put_lanes` one vector. What lies in memory is given by an `address`, which
-unlike an array costs no reference count.
+Such a loop first checks whether arrays overlap, and then takes four vectors at a time: for a row of 16
+elements that takes longer than the work itself. Here a kernel controls what goes through registers: `sweep`
+handles a whole row; `get_lanes`, `scaled` and `put_lanes` one vector. Places in memory are given by an
+`address`, which unlike an array costs no reference count.
 Source: as ``tile.py``.
 """
 
@@ -32,10 +32,10 @@ class LanesModel(models.PrimitiveModel):
 
 @intrinsic
 def address(typing, array, at):
-    """Where ``array[at]`` lies; None of None.
+    """Return the address of ``array[at]``; None if the array is None.
 
-    The array must live as long as that is used. Numba frees what a kernel has allocated after the last line
-    that mentions it, but not before the end of a loop that does.
+    The array must live as long as the address is used. Numba frees an array that a kernel allocated after the
+    last line that mentions it, but not before the end of a loop that does.
     """
     if isinstance(array, types.NoneType):
         return types.none(array, at), lambda context, builder, sig, args: context.get_dummy_value()
@@ -49,7 +49,7 @@ def address(typing, array, at):
 
 @intrinsic
 def ahead(typing, place, count):
-    """The address so many elements further on; what is none stays what it is."""
+    """Return the address `count` elements further on; what is not an address stays as it is."""
     if not isinstance(place, types.CPointer):
         return place(place, count), lambda context, builder, sig, args: args[0]
     return place(place, types.int64), lambda context, builder, sig, args: builder.gep(args[0], [args[1]])
@@ -57,7 +57,7 @@ def ahead(typing, place, count):
 
 @intrinsic
 def get_lanes(typing, place):
-    """The vector at an address."""
+    """Return the vector at an address."""
     lanes = Lanes(place.dtype)
     return lanes(place), lambda context, builder, sig, args: load(builder, vector(lanes), args[0])
 
@@ -75,7 +75,7 @@ def put_lanes(typing, lanes, place):
 
 @intrinsic
 def get_some(typing, place, part):
-    """The first `part` elements of the vector at an address, and zeros; or all, if None."""
+    """Return the first `part` elements of the vector at an address, then zeros; all if `part` is None."""
     lanes = Lanes(place.dtype)
 
     def code(context, builder, sig, args):
@@ -86,7 +86,7 @@ def get_some(typing, place, part):
 
 @intrinsic
 def put_some(typing, lanes, place, part):
-    """Write the first `part` elements of a vector to an address, or all, if None."""
+    """Write the first `part` elements of a vector to an address; all if `part` is None."""
 
     def code(context, builder, sig, args):
         lanes, place, part = args
@@ -98,14 +98,14 @@ def put_some(typing, lanes, place, part):
 
 @intrinsic
 def no_lanes(typing, place):
-    """A vector of zeros, of the type that lies at an address."""
+    """Return a vector of zeros, of the type at an address."""
     lanes = Lanes(place.dtype)
     return lanes(place), lambda context, builder, sig, args: ir.Constant(vector(lanes), None)
 
 
 @intrinsic
 def scaled(typing, lanes, factor, more):
-    """``factor * lanes + more``."""
+    """Return ``factor * lanes + more``."""
 
     def code(context, builder, sig, args):
         return multiply_add(builder, spread(builder, vector(lanes), args[1]), args[0], args[2])
@@ -115,9 +115,9 @@ def scaled(typing, lanes, factor, more):
 
 @intrinsic(prefer_literal=True)
 def sweep(typing, taps, out, src, pitch, n, last, w, step, beta, d, g):
-    """`combine` of ``rows.py`` for at most `taps` rows, a literal; `last` is the number of the last one.
+    """Do `combine` of ``rows.py`` for at most `taps` rows, a literal; `last` is the index of the last one.
 
-    Rows after the last are that one again, with a weight of 0.
+    Rows after the last repeat it, with a weight of 0.
     """
     count, dtype = taps.literal_value, src.dtype
 
@@ -173,12 +173,12 @@ def sweep(typing, taps, out, src, pitch, n, last, w, step, beta, d, g):
 
 
 def some(kind, part):
-    """An argument `part` as `read` and `write` take it."""
+    """Convert an argument `part` to what `read` and `write` take."""
     return None if isinstance(kind, types.NoneType) else part
 
 
 def along(builder, n, kind, advance):
-    """Go along n elements: `advance` gets where a vector begins, and the size of a last one not full."""
+    """Go along n elements: `advance` gets the start of each vector, and the size of a last partial one."""
     whole = builder.and_(n, n.type(-kind.count))
     with cgutils.for_range_slice(builder, n.type(0), whole, n.type(kind.count), n.type) as (i, _):
         advance(i, None)
@@ -187,12 +187,12 @@ def along(builder, n, kind, advance):
 
 
 def read(builder, kind, place, part):
-    """A vector, or its first `part` elements and zeros."""
+    """Read a vector, or its first `part` elements and zeros."""
     return load(builder, kind, place) if part is None else masked(builder, "load", kind, place, part)
 
 
 def write(builder, value, place, part):
-    """A vector, or its first `part` elements."""
+    """Write a vector, or its first `part` elements."""
     if part is None:
         save(builder, value, place)
     else:
@@ -200,7 +200,7 @@ def write(builder, value, place, part):
 
 
 def masked(builder, what, kind, place, part, *value):
-    """A load or a store of the first `part` elements of a vector."""
+    """Load or store the first `part` elements of a vector."""
     index = ir.VectorType(ir.IntType(32), kind.count)
     lane = ir.Constant(index, list(range(kind.count)))
     mask = builder.icmp_signed("<", lane, spread(builder, index, builder.trunc(part, ir.IntType(32))))
@@ -211,7 +211,7 @@ def masked(builder, what, kind, place, part, *value):
 
 
 def add_up(builder, value):
-    """The sum of a vector's elements."""
+    """Return the sum of a vector's elements."""
     kind = value.type
     args = [kind.element(0), value]
     return call(
@@ -220,7 +220,7 @@ def add_up(builder, value):
 
 
 def call(builder, what, result, kinds, kind, args, suffix="", **options):
-    """One of LLVM's functions for vectors of a kind."""
+    """Call one of LLVM's functions for vectors of that kind."""
     letter = "i" if isinstance(kind.element, ir.IntType) else "f"
     name = f"llvm.{what}.v{kind.count}{letter}{bits(kind)}{suffix}"
     code = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, kinds), name)

@@ -1,4 +1,4 @@
-"""Weighted sums of rows, of any length and however short: what separable pooling is made of."""
+"""Weighted sums of rows of any length, even very short ones: the basis of separable pooling."""
 
 from minet.loops import kernel
 from minet.loops.simd.lanes import ahead, sweep
@@ -31,10 +31,10 @@ def add_rows(out, src, pitch, n, taps, w, step, beta):
 
 @kernel(forceinline=True)
 def combine(out, src, pitch, n, taps, w, step, beta, d, g):
-    """`add_rows`, and its share in the gradient of the weights, in one sweep over the rows.
+    """Do `add_rows`, and add to the gradient of the weights, in one sweep over the rows.
 
-    Unless d is None, g[k*step] += sum over i of d[i] * src[k*pitch + i]; out may be None then. By 5 or 3 taps
-    at a time: what is left over meets a weight of 0, and turns an infinity into NaN.
+    Unless d is None, g[k*step] += sum over i of d[i] * src[k*pitch + i]; out may be None then. Taps are taken
+    5 or 3 at a time; missing ones have a weight of 0, which turns an infinity into NaN.
     """
     clear_if_none(out, n, taps, beta)
     while taps > 0:
@@ -55,7 +55,7 @@ def combine(out, src, pitch, n, taps, w, step, beta, d, g):
 
 @kernel(forceinline=True)
 def clear_if_none(out, n, taps, beta):
-    """What is left of out where there are no rows to add."""
+    """out <- beta*out if there are no rows to add."""
     if taps <= 0 and out is not None:
         for i in range(n):
             out[i] = beta * out[i] if beta != 0 else type(beta)(0)

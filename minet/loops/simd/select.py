@@ -1,6 +1,6 @@
-"""Vectors of elements picked out of several, with marks of where they are from: max and stochastic pooling.
+"""Elements selected from several vectors, with marks of where they come from: max and stochastic pooling.
 
-A mark is a small whole number. Addresses are those of ``lanes.py``. Nothing here is subject to fastmath.
+A mark is a small integer. Addresses are those of ``lanes.py``. Nothing here is subject to fastmath.
 """
 
 import math
@@ -29,12 +29,12 @@ class MarksModel(models.PrimitiveModel):
 
 
 def numbers(kind):
-    """A vector of whole numbers, as many and as large as the elements of another vector."""
+    """Return the type of a vector of integers, as many and as wide as the elements of another vector."""
     return ir.VectorType(ir.IntType(bits(kind)), kind.count)
 
 
 def resized(builder, number, kind):
-    """A whole number, or a vector of them, in a type of more bits or fewer."""
+    """Convert an integer, or a vector of them, to a type of more or fewer bits."""
     here, there = (getattr(k, "element", k).width for k in (number.type, kind))
     if here == there:
         return number
@@ -47,7 +47,7 @@ def spread_mark(builder, kind, mark):
 
 @intrinsic
 def marked(typing, lanes, mark):
-    """The same mark for all elements of a vector."""
+    """Return the same mark for all elements of a vector."""
     marks = Marks(lanes.dtype)
 
     def code(context, builder, sig, args):
@@ -58,7 +58,7 @@ def marked(typing, lanes, mark):
 
 @intrinsic
 def larger(typing, best, marks, other, mark):
-    """The larger elements of two vectors, and their marks: those of `other` have all the same one.
+    """Return the larger elements of two vectors, and their marks; those of `other` have `mark`.
 
     The first of equals wins; NaN wins over any number.
     """
@@ -76,7 +76,7 @@ def larger(typing, best, marks, other, mark):
 
 @intrinsic
 def positive_lanes(typing, lanes):
-    """max(x, 0), but NaN stays NaN."""
+    """Return max(x, 0); NaN stays NaN."""
 
     def code(context, builder, sig, args):
         zero = ir.Constant(args[0].type, None)
@@ -87,7 +87,7 @@ def positive_lanes(typing, lanes):
 
 @intrinsic
 def threshold(typing, u, total):
-    """u * total, and zeros; both NaN where the total is not finite, so that no sum compares with it."""
+    """Return u * total, and zeros; both NaN where the total is not finite, so that comparisons fail."""
 
     def code(context, builder, sig, args):
         u, total = args
@@ -117,7 +117,7 @@ def draw(typing, a, mark, t, running, value, marks):
 
 @intrinsic
 def put_marks(typing, marks, place, part):
-    """Write the first `part` marks to an address, or all, if None, as the whole numbers that lie there."""
+    """Write the first `part` marks, or all if None, to an address, as integers of the type there."""
 
     def code(context, builder, sig, args):
         marks, place, part = args

@@ -1,8 +1,8 @@
-"""A tile of a matrix product in vector registers: the type that Numba lacks, and what can be done with it.
+"""A tile of a matrix product in vector registers: a type that Numba lacks, and its operations.
 
-Numba leaves it to LLVM to find vectors, and LLVM does not keep a block of sums in registers while a loop runs
-around it: the product then waits for loads and stores. These few operations say it outright; ``gemm.py`` uses
-them. Each appends LLVM instructions with a `builder`; `sig` has the Numba types of the `args`.
+Numba leaves vectorisation to LLVM, and LLVM does not keep a block of sums in registers while a loop runs
+around it: the product then waits for loads and stores. These few operations do it explicitly, for
+``conv/gemm.py``. Each appends LLVM instructions with a `builder`; `sig` has the Numba types of the `args`.
 Source: Goto, van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008.
 """
 
@@ -13,7 +13,7 @@ from numba.extending import models, register_model
 
 from minet.loops import intrinsic
 
-# Vectors of 64 bytes, whatever the CPU: where registers are shorter, LLVM takes several for one.
+# Vectors of 64 bytes on every CPU: if registers are shorter, LLVM uses several for one vector.
 BYTES = 64
 # A tile is ROWS x VECS vectors. 16 of them fill half of AVX-512's registers and hide the
 # latency of two multiply-adds a cycle; 4 fill 8 registers of AVX2, or 16 of NEON.
@@ -52,12 +52,12 @@ def load(builder, kind, at, index=0):
 
 
 def bits(kind):
-    """Of an element of a vector."""
+    """Return the bits of an element of a vector."""
     return getattr(kind.element, "width", 64 if isinstance(kind.element, ir.DoubleType) else 32)
 
 
 def row(builder, k, last, step):
-    """Distance to row k of a tile; rows after the last one are that one again, and go nowhere."""
+    """Return the distance to row k of a tile; rows after the last repeat it, and are not used."""
     k = last.type(k)
     return builder.mul(step, builder.select(builder.icmp_signed("<", k, last), k, last))
 
@@ -68,7 +68,7 @@ def save(builder, value, at, index=0):
 
 
 def spread(builder, kind, scalar):
-    """The scalar in every lane."""
+    """Return a vector with the scalar in every lane."""
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.IntType(32)(0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
 
@@ -90,7 +90,7 @@ def add_products(builder, tile, products):
 
 @intrinsic
 def take(typing, counter):
-    """``counter[0]``, and add one to it, with no other thread between."""
+    """Return ``counter[0]`` and add one to it, atomically."""
 
     def code(context, builder, sig, args):
         at = pointer(context, builder, sig.args[0], args[0], ir.IntType(64)(0))
@@ -101,14 +101,14 @@ def take(typing, counter):
 
 @intrinsic
 def zero_tile(typing, array):
-    """A tile of zeros for the array's dtype."""
+    """Return a tile of zeros of the array's dtype."""
     tile = Tile(array.dtype)
     return tile(array), lambda context, builder, sig, args: ir.Constant(context.get_value_type(tile), None)
 
 
 @intrinsic
 def get_tile(typing, array, index):
-    """A tile that lies in one piece at ``array[index]``."""
+    """Return the tile that is contiguous at ``array[index]``."""
     tile = Tile(array.dtype)
 
     def code(context, builder, sig, args):
@@ -124,7 +124,7 @@ def get_tile(typing, array, index):
 
 @intrinsic
 def rows_tile(typing, array, index, last):
-    """A tile whose row k holds ``array[index + k]``."""
+    """Return a tile whose row k holds ``array[index + k]``."""
     tile = Tile(array.dtype)
 
     def code(context, builder, sig, args):
@@ -143,7 +143,7 @@ def rows_tile(typing, array, index, last):
 
 @intrinsic
 def add_outer(typing, tile, a, where, ai, b, bi):
-    """``tile[k, :] + a[where[k] + ai] * b[bi : bi + VECS vectors]``."""
+    """Return ``tile[k, :] + a[where[k] + ai] * b[bi : bi + VECS vectors]``."""
 
     def code(context, builder, sig, args):
         tile, a, where, ai, b, bi = args
@@ -164,10 +164,9 @@ def add_outer(typing, tile, a, where, ai, b, bi):
 
 @intrinsic
 def turn(typing, a, ai, step, last, b, bi):
-    """A square block, a vector wide, turned on its side: ``b[bi + VECS*j vectors + k] = a[ai + k*step + j]``.
+    """Transpose a square block, a vector wide: ``b[bi + VECS*j vectors + k] = a[ai + k*step + j]``.
 
-    Rows k after the last one are that one again. Blocks of 1, 2, 4 ... lanes change places across the
-    diagonal.
+    Rows k after the last repeat it. Blocks of 1, 2, 4 ... lanes change places across the diagonal.
     """
 
     def code(context, builder, sig, args):
@@ -200,7 +199,7 @@ def turn(typing, a, ai, step, last, b, bi):
 
 @intrinsic
 def copy_lanes(typing, a, ai, b, bi):
-    """``b[bi : bi + a vector] = a[ai : ...]``: LLVM's own code for short runs is many times slower."""
+    """Copy ``b[bi : bi + a vector] = a[ai : ...]``: LLVM's own code for short runs is many times slower."""
 
     def code(context, builder, sig, args):
         source, to = (pointer(context, builder, sig.args[n], args[n], args[n + 1]) for n in (0, 2))
@@ -212,7 +211,7 @@ def copy_lanes(typing, a, ai, b, bi):
 
 @intrinsic
 def clear_lanes(typing, b, bi):
-    """``b[bi : bi + a vector] = 0``."""
+    """Set ``b[bi : bi + a vector] = 0``."""
 
     def code(context, builder, sig, args):
         save(
@@ -227,7 +226,7 @@ def clear_lanes(typing, b, bi):
 
 @intrinsic
 def put_tile(typing, tile, out, oi, step):
-    """``out[oi + k*step : ... + VECS vectors] = tile[k, :]``."""
+    """Write ``out[oi + k*step : ... + VECS vectors] = tile[k, :]``."""
 
     def code(context, builder, sig, args):
         tile, out, oi, step = args
@@ -243,7 +242,7 @@ def put_tile(typing, tile, out, oi, step):
 
 @intrinsic
 def merge_tile(typing, tile, beta, out, oi, step):
-    """``out[...] = beta * out[...] + tile[k, :]``, in the places of `put_tile`."""
+    """Write ``out[...] = beta * out[...] + tile[k, :]``, where `put_tile` writes."""
 
     def code(context, builder, sig, args):
         tile, beta, out, oi, step = args

@@ -1,3 +1,3 @@
-// Of tests/cuda/own.py: x is an array.
+// For own.py: x is an array.
 extern "C" __global__ void array_as_number_fprop(float x, float *y) {
 }

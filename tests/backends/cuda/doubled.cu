@@ -1,4 +1,4 @@
-// Of tests/cuda/own.py: y = 2x.
+// For own.py: y = 2x.
 #include "minet.cuh"
 
 extern "C" __global__ void doubled_fprop(const float *x, float *y, int C, int H, int W, int N, float beta) {

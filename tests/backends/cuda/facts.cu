@@ -1,4 +1,4 @@
-// Of tests/cuda/own.py: what the kernels are given, in an order of their own.
+// For own.py: the kernels record their arguments, taken in another order.
 extern "C" __global__ void facts_fprop(float beta, unsigned key1, unsigned key0, long long step, bool train,
                                        float *facts, unsigned *words, float *y, const float *x, const float *a,
                                        int N, int Q, int P, int K, int W, int H, int C) {

@@ -1,5 +1,5 @@
-// Kernels with one planted fault each, in the line that says FAULT; another line that has a part in it says
-// ALSO. Each is launched by tests/test_emulator.py on blocks of 32 threads, with size = 32.
+// Kernels with one planted fault each, on the line marked FAULT; a second line involved has ALSO. Each is
+// launched by tests/backends/test_emulator.py on blocks of 32 threads, with size = 32.
 #include <cassert>
 
 extern "C" __global__ void past_the_end(const float *x, float *y, int size) {
@@ -84,7 +84,7 @@ extern "C" __global__ void read_by_many(const float *x, float *y, int size) {
     if (threadIdx.x == size - 1) s[0] = 0; // FAULT read_by_many
 }
 
-// Launched on 64 threads: the second warp is in order with itself, not with the first.
+// Launched on 64 threads: the second warp is ordered within itself, but not with the first.
 extern "C" __global__ void read_by_two_warps(const float *x, float *y, int size) {
     __shared__ float s[1];
     if (threadIdx.x == 0) s[0] = x[0];

@@ -1,4 +1,4 @@
-// Of tests/cuda/sanitized.py: y = x.
+// For sanitized.py: y = x.
 #include "minet.cuh"
 
 extern "C" __global__ void overrun_fprop(const float *x, float *y, int C, int H, int W, int N, float beta) {

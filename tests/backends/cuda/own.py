@@ -1,4 +1,4 @@
-"""Layers of a user's own, with kernels beside them, for tests/backends/test_gpu.py."""
+"""A user's own layers, with kernels next to them, for tests/backends/test_gpu.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from minet import Layer, Param, State, update
 
 
 class Plain(Layer):
-    """``y = a*x`` without a kernel, counting its steps and keeping its last x."""
+    """``y = a*x`` without a kernel; it counts its steps and keeps its last x."""
 
     def out_shape(self, in_shape):
         return in_shape
@@ -41,7 +41,7 @@ class Plain(Layer):
 
 
 class Facts(Layer):
-    """Writes down what its kernel is given."""
+    """A layer whose kernels record their arguments."""
 
     def __init__(self, factor):
         self.factor = factor
@@ -77,44 +77,44 @@ class Doubled(Layer):
 
 
 class StillDoubled(Doubled):
-    """Says nothing new."""
+    """Overrides nothing."""
 
 
 class Tripled(Doubled):
-    """Computes something else on the cpu, and has no kernel for it."""
+    """``y = 3x`` on the cpu only, without a kernel for it."""
 
     def fprop_cpu(self, x, y, beta, train):
         update(y, 3 * x, beta)
 
 
 class ByMethod(Tripled):
-    """Chooses its launch itself: the kernel of its base's base, on two blocks."""
+    """Launches the kernel of its base's base itself, on two blocks."""
 
     def fprop_gpu(self, x, y, beta, train):
         self.be.launch(self, "doubled_fprop", x.size, grid=(2, 1, 1), block=(64, 1, 1), x=x, y=y, beta=beta)
 
 
 class WrongType(Doubled):
-    """Its kernel takes x for integers."""
+    """Its kernel declares x as integers."""
 
 
 class WrongState(Doubled):
-    """Its kernel takes integers for numbers."""
+    """Its kernel declares integer state as floats."""
 
     def state(self, in_shape, out_shape):
         return {"row": State(out_shape, np.int32)}
 
 
 class NotThere(Doubled):
-    """Its kernel asks for what nobody has."""
+    """Its kernel asks for a name that does not exist."""
 
 
 class ArrayAsNumber(Doubled):
-    """Its kernel takes an array for a number."""
+    """Its kernel declares an array as a number."""
 
 
 class NumberAsArray(Doubled):
-    """Its kernel takes a number for an array."""
+    """Its kernel declares a number as an array."""
 
 
 class NoCode(Doubled):

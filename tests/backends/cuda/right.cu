@@ -1,5 +1,5 @@
-// Kernels that are right, and that the emulator must pass in every order of threads. tests/test_emulator.py
-// says what each computes.
+// Right kernels, which must pass on the emulator in every thread order. tests/backends/test_emulator.py shows
+// what each computes.
 #include <cassert>
 #include <cuda_runtime.h>
 
@@ -30,7 +30,7 @@ extern "C" __global__ void warp_sum(const float *x, float *y) {
     y[threadIdx.x] = part[threadIdx.x];
 }
 
-// Half-warps that meet a different number of times, each by its own mask, and then all together.
+// Half-warps that synchronise a different number of times, each with its own mask, then all together.
 extern "C" __global__ void halves(const int *x, int *y) {
     __shared__ int at[32];
     int lane = threadIdx.x;
@@ -50,7 +50,7 @@ extern "C" __global__ void halves(const int *x, int *y) {
     y[lane] = at[lane ^ 16];
 }
 
-// All lanes read, and meet; half of them read again, and meet; one of those writes: no other comes in between.
+// All lanes read, then synchronise; half of them read again, then synchronise; one of those writes: no race.
 extern "C" __global__ void read_again(const int *x, int *y) {
     __shared__ int s;
     int lane = threadIdx.x;
@@ -78,7 +78,7 @@ extern "C" __global__ void histogram(const unsigned char *x, unsigned *count, in
     atomicMax(total, size);
 }
 
-// The last block to end sums up what all have left.
+// The last block to end adds up the results of all blocks.
 extern "C" __global__ void last_block(const float *x, float *part, unsigned *ended, float *y) {
     __shared__ bool last;
     if (threadIdx.x == 0) {
@@ -106,13 +106,13 @@ extern "C" __global__ void shuffles(const int *x, int *down, int *up, int *other
     int below = __shfl_down_sync(0xffffffffu, value, 1);
     down[t] = lane == 31 || t == blockDim.x - 1 ? -1 : below;
     other[t] = __shfl_xor_sync(0xffffffffu, value, 4, 8);
-    beyond[t] = __shfl_xor_sync(0xffffffffu, value, 8, 8); // a later segment's values are not to be had
+    beyond[t] = __shfl_xor_sync(0xffffffffu, value, 8, 8); // values of a later segment cannot be read
     first[t] = __shfl_sync(0xffffffffu, value, 0, 4);
     votes[t] = __ballot_sync(0xffffffffu, value % 2);
     if (__any_sync(0xffffffffu, value > 38) != (t >= 32) || !__all_sync(0xffffffffu, value >= 0)) votes[t] = 7;
 }
 
-// A warp some of whose lanes have returned.
+// A warp in which some lanes have returned.
 extern "C" __global__ void returned(const float *x, float *y, int size) {
     if (threadIdx.x >= size) return;
     float value = x[threadIdx.x];
@@ -188,7 +188,7 @@ struct Times {
 
 extern "C" __global__ void members(const int *x, int *y) { y[threadIdx.x] = Times(3)(x[threadIdx.x]); }
 
-// Barriers which a compiler likes to copy into both arms of the ifs around them.
+// Barriers that compilers tend to copy into both branches of the surrounding ifs.
 extern "C" __global__ void around(const int *x, int *y, int n) {
     __shared__ int s[32];
     int t = threadIdx.x;

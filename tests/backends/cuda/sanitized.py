@@ -1,4 +1,4 @@
-"""Layers whose kernels only a sanitizer, or the emulator itself, finds fault with: y and dx are right."""
+"""Layers with kernel faults that only a sanitizer or the emulator's checks find: y and dx are right."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from minet import Layer, update
 
 
 class Overrun(Layer):
-    """``y = x``, and the kernel reads one element too many."""
+    """``y = x``, but the kernel reads one element too many."""
 
     def out_shape(self, in_shape):
         return in_shape
@@ -24,8 +24,8 @@ class Overrun(Layer):
 
 
 class Shifted(Overrun):
-    """``y = x``, and the kernel shifts a number by more bits than it has."""
+    """``y = x``, but the kernel shifts a number by more bits than it has."""
 
 
 class Sound(Overrun):
-    """``y = x``, rightly."""
+    """``y = x``, without a fault."""

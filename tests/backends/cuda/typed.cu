@@ -1,2 +1,2 @@
-// A kernel that does nothing, for tests/test_gpu.py.
+// A kernel that does nothing, for tests/backends/test_gpu.py.
 extern "C" __global__ void typed(int n, float *x) {}

@@ -1,3 +1,3 @@
-// Of tests/cuda/own.py: x is no array of int.
+// For own.py: x is not an array of int.
 extern "C" __global__ void wrong_type_fprop(const int *x, float *y) {
 }

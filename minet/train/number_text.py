@@ -1,13 +1,13 @@
-"""How numbers of a run are written: in its table, its last lines, and by `minet eval`."""
+"""How a run's numbers are formatted: in its table, in its closing lines, and by `minet eval`."""
 
 from __future__ import annotations
 
 
 def percent_text(accuracy: float) -> str:
-    """0.97531 as ``97.53 %``."""
+    """Format 0.97531 as ``97.53 %``."""
     return f"{100 * accuracy:.2f} %"
 
 
 def loss_text(loss: float) -> str:
-    """A loss in nine characters at most."""
+    """Format a loss in at most nine characters."""
     return f"{loss:.4f}" if abs(loss) < 1e4 else f"{loss:.3e}"

@@ -1,7 +1,7 @@
-"""`minet doctor`: what of this machine works, what does not, and the command that mends it.
+"""`minet doctor`: what works on this machine, what does not, and the command that fixes it.
 
-A probe looks at one thing, says what it found, and compiles nothing. None raises: what a probe did not expect
-is told too.
+A probe looks at one thing, reports what it found, and compiles nothing. Unexpected errors are caught and
+reported too.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from minet.core.errors import MinetError
 from minet.core.naming import relative
 
 WORKS, ABSENT, BROKEN = "ok", "--", "!!"
-NEEDS = {  # what a backend cannot do without, by the names of the probes
+NEEDS = {  # the probes that must succeed for each backend
     "cpu": ("Python", "NumPy", "Numba", "Numba's cache"),
     "emu": ("g++", "kernel cache"),
     "cuda": ("driver", "nvcc", "PyCUDA", "cuBLAS", "kernel cache"),
 }
-PURPOSE = {"emu": ": for tests of CUDA kernels, never for training"}
+PURPOSE = {"emu": " (for testing CUDA kernels, not for training)"}
 
 
 class Found(NamedTuple):
-    """What a probe found: ok, absent or broken; in words; and the command that mends it."""
+    """What a probe found: ok, absent or broken; a description; and the command that fixes it."""
 
     sign: str
     text: str
@@ -53,13 +53,13 @@ def verdicts(found: dict[str, Found]) -> dict[str, str]:
 
 
 def report(found: dict[str, Found], whys: dict[str, str]) -> str:
-    """The findings and the verdicts as lines of text, each fix below what it mends."""
+    """The findings and verdicts as lines of text, each fix below what it fixes."""
     wide = max(map(len, found))
     lines = []
     for name, (sign, text, fix) in found.items():
-        said = [f"{sign}  {name:{wide}}  {line}" if not i else " " * (wide + 6) + line
+        rows = [f"{sign}  {name:{wide}}  {line}" if not i else " " * (wide + 6) + line
                 for i, line in enumerate(text.splitlines() or [""])]  # fmt: skip
-        lines += [*said, *([f"{'':{wide + 6}}$ {fix}"] if fix else [])]
+        lines += [*rows, *([f"{'':{wide + 6}}$ {fix}"] if fix else [])]
     lines.append("")
     for name, why in whys.items():
         sign = BROKEN if why and name == "cpu" else ABSENT if why else WORKS
@@ -68,7 +68,7 @@ def report(found: dict[str, Found], whys: dict[str, str]) -> str:
 
 
 def probes() -> dict[str, tuple[Callable[[], Found], str]]:
-    """Each probe, and the command to try where it meets what it does not expect."""
+    """Each probe, and the command to try if it fails unexpectedly."""
     pip = pip_install()
     return {
         "Python": (python, f"{sys.executable} -m minet doctor"),
@@ -86,7 +86,7 @@ def probes() -> dict[str, tuple[Callable[[], Found], str]]:
 
 
 def pip_install() -> str:
-    """The start of a command that installs a package into this very Python."""
+    """The start of a command that installs packages for the running Python."""
     return f"{relative(sys.executable)} -m pip install"
 
 
@@ -95,14 +95,14 @@ def pip_install() -> str:
 
 def python() -> Found:
     """The interpreter."""
-    said = f"{platform.python_version()} ({relative(sys.executable)})"
-    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs minet from a bare checkout was not told
-        return Found(BROKEN, f"{said}; minet needs 3.11 or newer", "make PYTHON=python3.11 test")
-    return Found(WORKS, said)
+    text = f"{platform.python_version()} ({relative(sys.executable)})"
+    if sys.version_info < (3, 11):  # noqa: UP036 - for a bare checkout, which pip has not checked
+        return Found(BROKEN, f"{text}; minet needs 3.11 or newer", "make PYTHON=python3.11 test")
+    return Found(WORKS, text)
 
 
 def numba() -> Found:
-    """Numba, its threads, and the vectors it compiles for."""
+    """Numba, its threads, and the vector instructions it compiles for."""
     found = _package("numba")
     if found.sign != WORKS:
         return found
@@ -111,14 +111,14 @@ def numba() -> Found:
     config: Any = importlib.import_module("numba").config
     features = llvmlite.binding.get_host_cpu_features()
     known = ("avx512f", "avx2", "avx", "sse4.2", "sve", "neon")
-    simd = next((name for name in known if features.get(name)), "no vectors known")
+    simd = next((name for name in known if features.get(name)), "no known vector instructions")
     cores = len(os.sched_getaffinity(0))
-    said = f"{found.text}: {config.NUMBA_NUM_THREADS} threads on {cores} cores, {_threading()}, {simd}"
-    return Found(WORKS, said)
+    text = f"{found.text}: {config.NUMBA_NUM_THREADS} threads on {cores} cores, {_threading()}, {simd}"
+    return Found(WORKS, text)
 
 
 def _threading() -> str:
-    """The threading layer that Numba will take: the first that loads, in its order."""
+    """The threading layer that Numba will use: the first that loads, in its order of preference."""
     config: Any = importlib.import_module("numba").config
     wanted = config.THREADING_LAYER
     modules = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
@@ -128,7 +128,7 @@ def _threading() -> str:
         except ImportError:
             continue
         return f"threading layer {name}"
-    raise ImportError(f"no threading layer of Numba loads (NUMBA_THREADING_LAYER={wanted})")
+    raise ImportError(f"none of Numba's threading layers loads (NUMBA_THREADING_LAYER={wanted})")
 
 
 def numba_cache() -> Found:
@@ -143,30 +143,30 @@ def numba_cache() -> Found:
 
 
 def gcc() -> Found:
-    """The compiler of the emulator, and whether it has AddressSanitizer."""
+    """The emulator's compiler, and whether it has AddressSanitizer."""
     if not (path := shutil.which("g++")):
-        return Found(ABSENT, "not on PATH; the emulator compiles CUDA kernels with it", "apt install g++")
-    said = _output(path, "--version").splitlines()[0]
+        return Found(ABSENT, "not on PATH; the emulator needs it to compile CUDA kernels", "apt install g++")
+    text = _output(path, "--version").splitlines()[0]
     if not shutil.which("addr2line"):
-        return Found(BROKEN, f"{said}; without addr2line no fault has a line", "apt install binutils")
-    lacking = [
+        return Found(BROKEN, f"{text}; no addr2line, so faults have no line", "apt install binutils")
+    missing = [
         name for name in ("libasan.so", "libubsan.so")
         if not Path(_output(path, f"-print-file-name={name}").strip()).is_absolute()
     ]  # fmt: skip
-    if lacking:
-        major = re.search(r" (\d+)\.\d+", said)
+    if missing:
+        major = re.search(r" (\d+)\.\d+", text)
         package = f"libgcc-{major[1]}-dev" if major else "g++"
-        return Found(WORKS, f"{said}; no {lacking[0]}: no --sanitize", f"apt install --reinstall {package}")
-    return Found(WORKS, f"{said}; has what --sanitize needs")
+        return Found(WORKS, f"{text}; no {missing[0]} for --sanitize", f"apt install --reinstall {package}")
+    return Found(WORKS, f"{text}; supports --sanitize")
 
 
 def compiled_kernels() -> Found:
-    """Where compiled CUDA kernels are kept."""
+    """The cache of compiled CUDA kernels."""
     return _folder(kernel_cache.folder(), ("*.cubin", "*.so"), 'export MINET_CACHE="$(mktemp -d)"')
 
 
 def data_folder() -> Found:
-    """The folder that MINET_DATA names."""
+    """The folder named by MINET_DATA."""
     folder = Path(os.environ["MINET_DATA"])
     if not folder.is_dir():
         return Found(BROKEN, f"MINET_DATA={folder}: no such folder", f"mkdir -p '{folder}'")
@@ -174,13 +174,13 @@ def data_folder() -> Found:
 
 
 def _folder(folder: Path, kinds: Iterable[str], fix: str) -> Found:
-    """A cache folder: whether it can be written to, and what is in it."""
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        return Found(BROKEN, f"{folder}: {there} is not a folder", fix)
-    if not os.access(there, os.W_OK | os.X_OK):
+    """A cache folder: whether it is writable, and what is in it."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        return Found(BROKEN, f"{folder}: {existing} is not a folder", fix)
+    if not os.access(existing, os.W_OK | os.X_OK):
         return Found(BROKEN, f"{folder}: cannot be written to", fix)
     files = [path for kind in kinds for path in folder.glob(kind)]
     size = sum(path.stat().st_size for path in files)
@@ -191,43 +191,43 @@ def _folder(folder: Path, kinds: Iterable[str], fix: str) -> Found:
 
 
 def driver() -> Found:
-    """NVIDIA's driver, and the devices that it shows."""
+    """NVIDIA's driver, and the devices it shows."""
     try:
         cuda, devices = nvidia.driver()
     except nvidia.NoDriver as error:
-        card = "though there is an NVIDIA card" if nvidia.card() else "nor an NVIDIA card"
-        return Found(ABSENT, f"none, {card}: {error}", nvidia.no_driver_fix())
+        card = "though there is an NVIDIA card" if nvidia.card() else "and no NVIDIA card"
+        return Found(ABSENT, f"not found, {card}: {error}", nvidia.no_driver_fix())
     except nvidia.DriverFails as error:
         return Found(BROKEN, str(error), error.fix)
     if not devices:
         return Found(BROKEN, "shows no device", nvidia.FIXES[100])
-    return Found(WORKS, "\n".join([f"for CUDA {cuda[0]}.{cuda[1]}", *map(str, devices)]))
+    return Found(WORKS, "\n".join([f"supports CUDA {cuda[0]}.{cuda[1]}", *map(str, devices)]))
 
 
 def nvcc() -> Found:
-    """The compiler of CUDA kernels, and whether it knows the devices."""
-    install = f"{pip_install()} --upgrade nvidia-cuda-nvcc nvidia-cuda-runtime  # and see docs/gpu.md"
+    """The CUDA compiler, and whether it supports the devices."""
+    install = f"{pip_install()} --upgrade nvidia-cuda-nvcc nvidia-cuda-runtime  # see docs/gpu.md"
     if not (path := nvidia.nvcc()):
-        return Found(ABSENT, "not on PATH, nor under CUDA_ROOT or /usr/local/cuda", install)
+        return Found(ABSENT, "not found on PATH, under CUDA_ROOT or in /usr/local/cuda", install)
     release = nvidia.release(_output(path, "--version"))
-    said = f"{release[0]}.{release[1]} ({path})"
+    text = f"{release[0]}.{release[1]} ({path})"
     try:
         cuda, devices = nvidia.driver()
     except (nvidia.NoDriver, nvidia.DriverFails):
-        return Found(WORKS, said)
+        return Found(WORKS, text)
     known = nvidia.architectures(_output(path, "--list-gpu-code"))
     for device in devices:
         if unknown := device.unknown_to(known):
             fix = install if unknown == "too old" else "apt install cuda-toolkit-12-9  # from NVIDIA"
-            return Found(BROKEN, f"{said} is {unknown} for {device}", fix)
+            return Found(BROKEN, f"{text} is {unknown} for {device}", fix)
     if cuda[0] < release[0]:
-        what = f"{said} is newer than the driver, which is for CUDA {cuda[0]}.{cuda[1]}"
+        what = f"{text} is newer than the driver, which supports CUDA {cuda[0]}.{cuda[1]}"
         return Found(BROKEN, what, f"apt install cuda-toolkit-{cuda[0]}-{cuda[1]}  # or a newer driver")
-    return Found(WORKS, said)
+    return Found(WORKS, text)
 
 
 def pycuda() -> Found:
-    """PyCUDA: whether it is installed, and loads."""
+    """PyCUDA: whether it is installed and loads."""
     build = f"{pip_install()} pycuda scikit-cuda  # builds PyCUDA with g++ and nvcc's headers: docs/gpu.md"
     if find_spec("pycuda") is None:
         return Found(ABSENT, "not installed", build)
@@ -237,17 +237,17 @@ def pycuda() -> Found:
             importlib.import_module("pycuda.driver")
     except ImportError as error:
         why = re.sub(r"^\S+\.so: (?=undefined)", "", str(error))
-        said = f"{version('pycuda')} does not load: {why}"
+        text = f"{version('pycuda')} does not load: {why}"
         if "libcurand" in why:
-            return Found(BROKEN, said, 'export LD_LIBRARY_PATH="$CUDA_ROOT/lib:$CUDA_ROOT/lib64"')
-        return _needs_driver(said) or Found(
-            BROKEN, said, f"{pip_install()} --force-reinstall --no-cache-dir pycuda"
+            return Found(BROKEN, text, 'export LD_LIBRARY_PATH="$CUDA_ROOT/lib:$CUDA_ROOT/lib64"')
+        return _needs_driver(text) or Found(
+            BROKEN, text, f"{pip_install()} --force-reinstall --no-cache-dir pycuda"
         )
     return Found(WORKS, version("pycuda"))
 
 
 def cublas() -> Found:
-    """cuBLAS, through scikit-cuda as minet mends it."""
+    """cuBLAS, through scikit-cuda as patched by minet."""
     from minet.backends import cublas
 
     if why := cublas.missing():
@@ -262,20 +262,20 @@ def cublas() -> Found:
     return Found(WORKS, "{}.{}, through scikit-cuda {}".format(*cublas.version(), version("scikit-cuda")))
 
 
-def _needs_driver(said: str) -> Found | None:
-    """What fails for want of the driver is not to blame."""
+def _needs_driver(text: str) -> Found | None:
+    """If the driver is what is missing, count a failed library as absent, not broken."""
     if driver().sign == WORKS:
         return None
-    return Found(ABSENT, f"{said} (it needs the driver)", "minet doctor  # once the driver works")
+    return Found(ABSENT, f"{text} (it needs the driver)", "minet doctor  # once the driver works")
 
 
-# -- what they share --------------------------------------------------------------------------------------
+# -- shared helpers ---------------------------------------------------------------------------------------
 
 
 def _safe(probe: Callable[[], Found], fix: str) -> Found:
     try:
         return probe()
-    except Exception as error:  # whatever it meets: a doctor tells it, and goes on
+    except Exception as error:  # whatever it is, report it and continue
         return Found(BROKEN, f"{type(error).__name__}: {error}", fix)
 
 

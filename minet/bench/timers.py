@@ -1,4 +1,4 @@
-"""How a contender is timed and its memory taken: by the host's clock, or by events in a card's queue."""
+"""Measure a contender's time and memory: by the host's clock, or by events in a card's queue."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 Call: TypeAlias = Callable[[], Any]
 Results: TypeAlias = Callable[[], dict[str, np.ndarray]]
-LEAST, CALLS, MOST = 0.2, 3, 1000  # a measurement lasts so many seconds at least, and so many calls
+LEAST, CALLS, MOST = 0.2, 3, 1000  # least seconds, least calls and most calls of a measurement
 
 
 class HostWatch:
-    """The host's clock, and the kernel's account of this process."""
+    """The host's clock, and the operating system's memory figures for this process."""
 
     calls = CALLS
 
@@ -25,18 +25,18 @@ class HostWatch:
         self.start_memory()
 
     def seconds(self, call: Call, queued: bool = False) -> float:
-        """Seconds of one call."""
+        """Return the seconds of one call."""
         start = time.perf_counter()
         call()
         return time.perf_counter() - start
 
     def start_memory(self) -> None:
-        """From now on memory counts; contenders call it after their imports."""
+        """Count memory from now on; contenders call this after their imports."""
         self._before = status_mib("VmRSS")
 
     def forget_peak(self) -> None:
-        """Compiling and comparing take memory too, and are not what is measured."""
-        with contextlib.suppress(OSError):  # then the peak is that of the whole process
+        """Reset the peak, so that memory used to compile and to compare does not count."""
+        with contextlib.suppress(OSError):  # then the peak covers the whole process
             Path("/proc/self/clear_refs").write_text("5")
 
     def peak_mib(self) -> float:
@@ -53,10 +53,10 @@ class CardWatch:
     between : callable
         Milliseconds from one event to another.
     busy : callable
-        Gives the card some milliseconds of work. It is queued first, and the calls to be timed behind it, so
-        that their time is the card's, and not that of Python, which may be slower than a kernel.
+        Gives the card some milliseconds of work. It is queued before the calls to be timed, so that their
+        time is the card's, not that of Python, which may be slower than a kernel.
     used : callable
-        Bytes of the card's memory that are in use; the largest number so far, if that is known.
+        Bytes of the card's memory in use, or the largest number so far if it is known.
     """
 
     calls = 10
@@ -67,7 +67,7 @@ class CardWatch:
         self.start_memory()
 
     def seconds(self, call: Call, queued: bool = False) -> float:
-        """Seconds of one call; `queued` if it waits for nothing: then the card is kept busy before it."""
+        """Return the seconds of one call; `queued` if it never waits: the card is kept busy before it."""
         start, stop = self._event(), self._event()
         if queued:
             self._busy()
@@ -88,7 +88,7 @@ class CardWatch:
 
 
 class Built(NamedTuple):
-    """A contender's case: what to time, by phase; what to compare; and how to take time and memory."""
+    """A contender's case: what to time, by phase; what to compare; how to measure time and memory."""
 
     phases: dict[str, Call]
     results: Results
@@ -97,7 +97,7 @@ class Built(NamedTuple):
 
 
 def measure(watch: Any, call: Call, queued: bool, least: float = LEAST) -> float:
-    """The median of as many calls as fill `least` seconds, a few in any case, after one to warm up."""
+    """Return the median seconds of calls that fill `least` seconds, at least a few, after a warm-up call."""
     watch.seconds(call)
     seconds: list[float] = []
     while len(seconds) < watch.calls or (sum(seconds) < least and len(seconds) < MOST):
@@ -106,7 +106,7 @@ def measure(watch: Any, call: Call, queued: bool, least: float = LEAST) -> float
 
 
 def pycuda_watch(be: Any) -> CardWatch:
-    """The watch of minet's cuda backend."""
+    """Return the watch for minet's cuda backend."""
     drv, waste = be.drv, be.empty((1 << 26,))
 
     def used() -> int:
@@ -119,7 +119,7 @@ def pycuda_watch(be: Any) -> CardWatch:
 
 
 def torch_watch(torch: Any) -> CardWatch:
-    """The watch of PyTorch on a card."""
+    """Return the watch for PyTorch on a card."""
     waste = torch.empty(1 << 26, device="cuda")
     return CardWatch(
         lambda: torch.cuda.Event(enable_timing=True), lambda a, b: float(a.elapsed_time(b)),
@@ -128,7 +128,7 @@ def torch_watch(torch: Any) -> CardWatch:
 
 
 def status_mib(name: str) -> float:
-    """A size from the kernel's account of this process: VmRSS is resident memory, VmHWM its peak."""
-    # Not getrusage: its peak starts from that of the process that this one was forked from.
+    """Return a size from /proc/self/status: VmRSS is resident memory, VmHWM its peak."""
+    # Not getrusage: its peak starts from the peak of the parent process.
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name + ":"))

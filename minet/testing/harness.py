@@ -1,4 +1,4 @@
-"""What the checks of the conformance kit stand on: a layer under control, and comparisons that explain."""
+"""The base of the conformance checks: a layer under full control, and comparisons that explain."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class CheckFailed(Exception):
 
 
 class Skip(Exception):
-    """The check cannot be made here."""
+    """The check cannot run here."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What to check: a maker of layers, an input shape, a batch size, a backend by name or itself."""
+    """What to check: a function that makes the layer, its input shape, a batch size and a backend."""
 
     make: Callable[[], Layer]
     in_shape: Shape
@@ -47,7 +47,7 @@ Check: TypeAlias = Callable[[Case], None]
 
 
 def registry() -> tuple[dict[str, Check], Callable[[Check], Check]]:
-    """A module's checks by name, and the decorator that enters one: its docstring opens with its promise."""
+    """Return a dict of checks and a decorator that adds one; a check's docstring opens with its promise."""
     checks: dict[str, Check] = {}
 
     def check(function: Check) -> Check:
@@ -58,11 +58,11 @@ def registry() -> tuple[dict[str, Check], Callable[[Check], Check]]:
 
 
 def values(shape: Shape, name: str) -> np.ndarray:
-    """Numbers in [-0.8, 1], shuffled, well apart: no ties, none at a kink at 0, the same at each call."""
+    """Return shuffled numbers in [-0.8, 1]: no ties, none near a kink at 0, the same at each call."""
     size = int(np.prod(shape))
     apart = (2 * np.arange(size) + 1) / size - 1
-    apart[size // 2] += 0.5 / size if size % 2 else 0.0  # the middle one of an odd number would be 0
-    apart[apart < 0] *= 0.8  # or else their mean would be 0
+    apart[size // 2] += 0.5 / size if size % 2 else 0.0  # of an odd count, the middle one would be 0
+    apart[apart < 0] *= 0.8  # otherwise their mean would be 0
     return rng.generator(0, name).permutation(apart).reshape(shape)
 
 
@@ -73,12 +73,12 @@ class Rig:
         batch = batch or case.batch
         layer = case.make()
         if layer.bound:
-            raise CheckFailed("make() gave the same object again", "it must make a new layer at each call")
+            raise CheckFailed("make() returned the same object again", "it must make a new layer each time")
         backend = case.backend if dtype == "float32" else case.backend_name
         self.net = Net(layer, case.in_shape, batch, backend=backend, seed=seed, dtype=dtype)
         self.graph, self.be = self.net.graph, self.net.be
         for slot in self.net.slots:
-            # Away from symmetric first values, such as a bias of 0, at which mistakes hide.
+            # Away from symmetric initial values, such as a bias of 0, which hide mistakes.
             moved = self.get(slot.value) + 0.1 * values(slot.value.shape, slot.path)
             low, high = slot.param.bounds or (None, None)
             low, high = -np.inf if low is None else low, np.inf if high is None else high
@@ -89,14 +89,14 @@ class Rig:
             self.be.fill(array, _poison(array.dtype))
 
     def array(self, value: np.ndarray) -> Any:
-        """The values in native memory of their own."""
+        """Return a copy of the values in native memory."""
         return self.be.array(np.array(value, self.be.dtype, order="C"))
 
     def get(self, array: Any) -> np.ndarray:
         return np.array(self.be.get(array))
 
     def buffers(self) -> Iterator[Any]:
-        """What a layer may not count on before it has written it: scratch and per-sample state."""
+        """Yield what a layer must write before it reads: scratch and per-sample state."""
         for layer, name, state in all_states(self.graph, self.net.shapes):
             if (state.scratch or state.per_sample) and not state.persistent:
                 yield layer.s[name]
@@ -119,12 +119,12 @@ class Rig:
         return {path: self.get(grad) for path, grad in self.net.grads.items()}
 
     def both(self, train: bool = True) -> dict[str, np.ndarray]:
-        """y, dx and all gradients of one fprop and bprop."""
+        """Return y, dx and all gradients of one fprop and bprop."""
         return {"y": self.fprop(train=train), "dx": self.bprop(), **self.grads()}
 
 
 def _poison(dtype: np.dtype) -> Any:
-    """A value that shows wherever it is used."""
+    """Return a value that shows up wherever it is used."""
     if dtype.kind in "fc":
         return np.nan
     return True if dtype.kind == "b" else np.iinfo(dtype).max
@@ -133,7 +133,7 @@ def _poison(dtype: np.dtype) -> Any:
 def expect(
     got: np.ndarray, expected: np.ndarray, what: str, cause: str, rtol: float | None = None, atol: float = 0.0
 ) -> None:
-    """Fail at the worst element if an array differs by more than rounding (`rtol` 0: by one bit)."""
+    """Fail at the worst element if an array differs by more than rounding (with `rtol` 0, by one bit)."""
     if got.shape != expected.shape:
         raise CheckFailed(f"{what}: expected shape {expected.shape}, got {got.shape}", cause)
     if not got.size:
@@ -157,6 +157,6 @@ def expect_all(
     rtol: float | None = None,
     atol: float = 0.0,
 ) -> None:
-    """`expect` for each array that is expected."""
+    """Apply `expect` to every expected array."""
     for name, value in expected.items():
         expect(got[name], value, name, cause, rtol, atol)

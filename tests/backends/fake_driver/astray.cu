@@ -1,4 +1,4 @@
-// A kernel with a fault, for tests/test_cuda.py: it writes far beyond the device's memory.
+// A kernel with a fault, for tests/backends/test_cuda.py: it writes far beyond the device's memory.
 #include "minet.cuh"
 
 extern "C" __global__ void astray_fprop(const float *x, float *y, int N, float beta) {

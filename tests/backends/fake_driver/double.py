@@ -1,6 +1,6 @@
-"""Builds doubles of NVIDIA's driver, cuBLAS and nvcc, and runs Python on them.
+"""Build doubles of NVIDIA's driver, cuBLAS and nvcc, and the environment to run Python on them.
 
-PyCUDA and scikit-cuda are the real ones; only what they call is not. See libcuda.cpp.
+PyCUDA and scikit-cuda are real; only what they call is not. See libcuda.cpp.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ esac
 
 
 def missing() -> str:
-    """Why the doubles cannot be used here; empty if they can."""
+    """The reason the doubles cannot be used here; empty if they can."""
     absent = [name for name in PACKAGES if find_spec(name) is None]
     if absent:
         return f"not installed: {', '.join(absent)}"
@@ -38,9 +38,9 @@ def missing() -> str:
 
 
 def build(folder: Path, whole: bool = True) -> None:
-    """Make ``lib/`` with the libraries and ``bin/`` with nvcc in the folder.
+    """Build ``lib/`` with the libraries and ``bin/`` with nvcc in the folder.
 
-    If not `whole`, the libraries lack the calls that are not modelled.
+    Unless `whole`, the libraries lack the calls that are not modelled.
     """
     lib, made = folder / "lib", folder / "made"
     for each in (lib, made, folder / "bin"):
@@ -72,18 +72,18 @@ def environment(folder: Path, cache: Path, **settings: object) -> dict[str, str]
 
 
 def driver_calls() -> set[str]:
-    """What PyCUDA's binary asks the driver for, and scikit-cuda."""
+    """The driver calls that PyCUDA's binary and scikit-cuda need."""
     spec = find_spec("pycuda")
     assert spec is not None and spec.origin is not None
     binary = next(Path(spec.origin).parent.glob("_driver*.so"))
-    said = subprocess.run(
+    symbols = subprocess.run(
         ["nm", "-D", "--undefined-only", str(binary)], capture_output=True, text=True, check=True
     )
-    return set(re.findall(r"\bcu[A-Z]\w+", said.stdout)) | {"cuPointerGetAttribute"}
+    return set(re.findall(r"\bcu[A-Z]\w+", symbols.stdout)) | {"cuPointerGetAttribute"}
 
 
 def calls(name: str) -> set[str]:
-    """What scikit-cuda asks a library for, when it is imported."""
+    """The calls of a library that scikit-cuda needs when it is imported."""
     spec = find_spec("skcuda")
     assert spec is not None and spec.submodule_search_locations is not None
     text = Path(next(iter(spec.submodule_search_locations)), f"{name}.py").read_text()
@@ -91,7 +91,7 @@ def calls(name: str) -> set[str]:
 
 
 def structures() -> str:
-    """The structures of a launch on the emulator, in C, as its ctypes have them."""
+    """The structures of a launch on the emulator, in C, from its ctypes."""
     kinds = "".join(map(structure, (emulator_faults.Array, emulator_faults.Who, emulator_faults.Launch)))
     return f"#pragma once\n#include <cstdint>\n{kinds}enum {{ OUTSIDE = {emulator_faults.OUTSIDE} }};\n"
 

@@ -1,4 +1,4 @@
-"""Checks run and reported: one by name, all of a layer, or as pytest cases."""
+"""Run checks and report their outcome: one by name, all of them, or as pytest cases."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from minet.core.layer import Layer, Shape, is_shape
 from minet.core.settings import is_whole
 from minet.testing import contract, parity
 from minet.testing.examples import examples
-from minet.testing.rig import Case, CheckFailed, Skip
+from minet.testing.harness import Case, CheckFailed, Skip
 
 CHECKS = contract.CHECKS | parity.CHECKS  # by name, in the order of a report
 
 
 @dataclass
 class Check:
-    """The outcome of one check: "PASS", "FAIL" or "SKIP", with what was expected and found, or why not."""
+    """The outcome of one check: "PASS", "FAIL" or "SKIP", with the finding or the reason."""
 
     name: str
     status: str
@@ -34,7 +34,7 @@ class Check:
 
 @dataclass
 class Report:
-    """The outcome of all checks of one layer. `ok` is False if any failed."""
+    """The outcomes of all checks of one layer; `ok` is False if any failed."""
 
     title: str
     checks: list[Check]
@@ -49,7 +49,7 @@ class Report:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many checks came out "PASS", "FAIL" and "SKIP"."""
+        """The number of checks with each status."""
         return Counter(check.status for check in self.checks)
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Report:
             if found and check.status == "FAIL":
                 before = first.setdefault(found, check.name)
                 if before != check.name:
-                    found, rest = f"the same as in {before}", rest.rpartition("\n")[2]
+                    found, rest = f"same as in {before}", rest.rpartition("\n")[2]
             detail = "\n".join(filter(None, (found, rest))).replace("\n", "\n" + " " * (width + 9))
             lines.append(f"  {check.status}  {check.name:<{width}}  {detail}".rstrip())
         return "\n".join(lines)
@@ -69,16 +69,16 @@ class Report:
 def run_check(
     name: str, make: Callable[[], Layer], in_shape: Shape, *, batch: int = 3, backend: str | Backend = "cpu"
 ) -> Check:
-    """One named check of the layer that `make()` gives; anything that it raises is a failure of the layer.
+    """Run one named check on the layer that `make()` returns; anything it raises is a failure of the layer.
 
     Raises
     ------
     CompileError, KernelError
-        If a kernel does not compile, or asks for what its layer has not.
+        If a kernel does not compile, or names something that its layer does not have.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HostWarning)  # for a layer without a kernel that is no failure
+            warnings.simplefilter("ignore", HostWarning)  # a layer without a kernel is no failure
             CHECKS[name](Case(make, tuple(in_shape), batch, backend))
     except Skip as why:
         return Check(name, "SKIP", str(why))
@@ -86,35 +86,37 @@ def run_check(
         raise  # there is nothing to check
     except CheckFailed as failure:
         return Check(name, "FAIL", str(failure))
-    except Exception as error:  # a layer's own mistake of any kind is what the kit looks for
-        known = isinstance(error, MinetError)  # which says itself where it comes from
+    except Exception as error:  # any mistake of the layer's is a finding
+        known = isinstance(error, MinetError)  # whose message names the place
         found = str(error) if known else f"{type(error).__name__} at {line_of(error)}: {error}"
         promise = (CHECKS[name].__doc__ or "").partition("\n")[0]
-        return Check(name, "FAIL", f"{found}\nthe promise: {promise}")
+        return Check(name, "FAIL", f"{found}\nthe contract: {promise}")
     return Check(name, "PASS")
 
 
 def check_layer(
     make: Callable[[], Layer], in_shape: Shape, *, batch: int = 3, backend: str | Backend = "cpu"
 ) -> Report:
-    """Every check of the kit.
+    """Run every check of the kit on a layer.
 
     Parameters
     ----------
     make : callable
-        Gives a new layer at each call, such as ``lambda: PReLU()`` or the class itself.
+        Returns a new layer at each call, such as ``lambda: PReLU()`` or the class itself.
     in_shape : tuple of int
-        ``(C, H, W)``; best with H != W, and windows that neither equal their stride nor the image.
+        ``(C, H, W)``; best with H != W, and a window that equals neither its stride nor the image.
     batch : int
     backend : str or Backend
     """
     layer = make() if callable(make) else make
     if not callable(make) or not isinstance(layer, Layer):
-        found = f"make() gave {layer!r}" if callable(make) else f"make is {make!r}"
+        found = f"make() returned {layer!r}" if callable(make) else f"make is {make!r}"
         hint = "check_layer(lambda: PReLU(), (3, 4, 5))"
-        raise MinetError(f"check_layer wants what makes a layer; {found}", hint)
+        raise MinetError(f"check_layer needs a function or class that makes a layer; {found}", hint)
     if not is_shape(in_shape) or not is_whole(batch) or batch < 1:
-        raise layer.error(f"cannot be checked on {in_shape!r}, batch {batch!r}", "in_shape is (C, H, W)")
+        raise layer.error(
+            f"cannot be checked on {in_shape!r}, batch {batch!r}", "in_shape is (C, H, W), batch 1 or more"
+        )
     name = backend if isinstance(backend, str) else backend.name
     if isinstance(backend, str) and (why := backends.missing(backend)):
         raise MinetError(why)
@@ -124,7 +126,7 @@ def check_layer(
 
 
 def layer_checks(cls: type[Layer], *, backend: str = "cpu") -> Callable[..., None]:
-    """A pytest test function with a case for each of the class's examples and each check."""
+    """Return a pytest function with one case for each of the class's examples and each check."""
     import pytest
 
     cases = []
@@ -132,7 +134,7 @@ def layer_checks(cls: type[Layer], *, backend: str = "cpu") -> Callable[..., Non
         label = f"{make()!r}{tuple(in_shape)}".replace(" ", "")
         cases += [pytest.param(make, in_shape, name, id=f"{name}-{label}") for name in CHECKS]
     if not cases:
-        raise NotImplementedError(f"{cls.__name__}.examples() gives nothing to check")
+        raise NotImplementedError(f"{cls.__name__}.examples() yields nothing to check")
 
     @pytest.mark.parametrize(("make", "in_shape", "name"), cases)
     def conformance(make: Callable[[], Layer], in_shape: Shape, name: str) -> None:

@@ -1,7 +1,7 @@
 """A double of nvcc for the tests: it builds kernels for minet's emulator instead of a GPU.
 
-Called as ``nvcc -cubin -arch=sm_90 ... -DNAME=VALUE -o OUTPUT INPUT``. With ``$DOUBLE_CHECKED`` kernels look
-at each access to memory, and the driver's double can tell a fault.
+It is called as ``nvcc -cubin -arch=sm_90 ... -DNAME=VALUE -o OUTPUT INPUT``. With ``$DOUBLE_CHECKED`` kernels
+check each memory access, so the driver's double can report faults.
 """
 
 import os
@@ -22,7 +22,7 @@ def main(words: list[str]) -> None:
     constants = dict(word[2:].split("=", 1) for word in options if word.startswith("-D"))
     others = {word for word in options if not word.startswith("-D")}
     if given != "-o" or others - WANTED or "-cubin" not in others:
-        sys.exit(f"nvcc's double is not called like this: {words}")
+        sys.exit(f"the nvcc double cannot be called like this: {words}")
     try:
         emulator = Emulator(checked=bool(os.environ.get("DOUBLE_CHECKED")))
         module = emulator.load(cuda_source.read(Path(text)), constants)

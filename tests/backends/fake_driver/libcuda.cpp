@@ -1,12 +1,14 @@
 // A double of NVIDIA's driver, to run PyCUDA where there is no GPU: libcuda.so.1 for the tests.
 //
-// Its memory is an arena that the process may touch only while a call is in here: code of the host that follows a
-// device's address dies of it. Modules are not cubins but libraries of kernels built for minet's emulator. Like
-// the driver it tells of a kernel's fault late: the launch succeeds, whatever comes after fails. Freed and fresh
-// memory is filled with 0xff. What is not modelled answers CUDA_ERROR_NOT_SUPPORTED (see double.py).
+// Its memory is an arena that the process may touch only during a call in here: host code that follows a
+// device address crashes. Modules are not cubins but libraries of kernels built for minet's emulator. Like
+// the driver, it reports a kernel's fault late: the launch succeeds, and whatever comes after fails. Freed
+// and fresh memory is filled with 0xff. Calls that are not modelled return CUDA_ERROR_NOT_SUPPORTED (see
+// double.py).
 //
-// Environment: DOUBLE_MEMORY bytes, DOUBLE_DEVICES, DOUBLE_VERSION (13000), DOUBLE_INIT (what cuInit answers),
-//              DOUBLE_THREADS that fit in a block, DOUBLE_LOG a file that each call's name is added to.
+// Environment: DOUBLE_MEMORY in bytes, DOUBLE_DEVICES, DOUBLE_VERSION (13000), DOUBLE_INIT (returned by
+//              cuInit),
+//              DOUBLE_THREADS that fit in a block, DOUBLE_LOG, a file to which each call's name is appended.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -20,7 +22,7 @@
 #include <unistd.h>
 #include <vector>
 
-#include "launch.h" // Array, Who, Launch: what the emulator is given; OUTSIDE, a fault
+#include "launch.h" // Array, Who, Launch: the emulator's input; OUTSIDE, a fault
 
 typedef unsigned long long Pointer;
 enum {
@@ -28,7 +30,7 @@ enum {
     INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
     OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801,
 };
-static const std::map<int, const char *> SAID = {
+static const std::map<int, const char *> MESSAGES = {
     {0, "no error"}, {1, "invalid argument"}, {2, "out of memory"}, {3, "initialization error"},
     {100, "no CUDA-capable device is detected"}, {101, "invalid device ordinal"},
     {200, "device kernel image is invalid"}, {201, "invalid device context"}, {400, "invalid resource handle"},
@@ -39,8 +41,8 @@ static const std::map<int, const char *> SAID = {
 };
 
 static long setting(const char *name, long otherwise) {
-    const char *said = getenv(name);
-    return said ? atol(said) : otherwise;
+    const char *value = getenv(name);
+    return value ? atol(value) : otherwise;
 }
 
 static std::size_t memory() { return (std::size_t)setting("DOUBLE_MEMORY", 1l << 30); }
@@ -51,12 +53,12 @@ static thread_local std::vector<void *> contexts;
 static int primary;
 static char *arena;
 static std::size_t size;
-static std::map<std::size_t, std::size_t> taken; // from where in the arena, how many bytes
+static std::map<std::size_t, std::size_t> taken; // bytes, by their offset in the arena
 static int inside;
 
 extern "C" void double_open() {
     if (!arena) {
-        size = 8 * memory(); // addresses are more than memory, so that gaps between arrays take none
+        size = 8 * memory(); // more addresses than memory, so gaps between arrays cost none
         arena = (char *)mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (arena == MAP_FAILED) abort();
     }
@@ -68,7 +70,7 @@ extern "C" void double_close() {
 extern "C" bool double_current() { return !contexts.empty(); }
 extern "C" int double_dead() { return dead; }
 
-// Whether so many bytes from there on lie in one allocation.
+// Whether this many bytes from there on are in one allocation.
 extern "C" bool double_holds(const void *from, std::size_t bytes) {
     std::size_t at = (std::size_t)((const char *)from - arena);
     auto next = taken.upper_bound(at);
@@ -86,7 +88,7 @@ struct Open {
     }
     ~Open() { double_close(); }
 };
-// What most calls begin with.
+// The start of most calls.
 #define IN_CONTEXT                                                                                         \
     Open open(__func__);                                                                                   \
     if (!ready) return NOT_INITIALIZED;                                                                    \
@@ -95,10 +97,10 @@ struct Open {
 
 extern "C" {
 
-int cuGetErrorString(int code, const char **said) {
-    auto found = SAID.find(code);
-    *said = found == SAID.end() ? nullptr : found->second;
-    return *said ? OK : INVALID_VALUE;
+int cuGetErrorString(int code, const char **message) {
+    auto found = MESSAGES.find(code);
+    *message = found == MESSAGES.end() ? nullptr : found->second;
+    return *message ? OK : INVALID_VALUE;
 }
 int cuInit(unsigned) {
     int answer = (int)setting("DOUBLE_INIT", setting("DOUBLE_DEVICES", 1) ? OK : NO_DEVICE);
@@ -152,7 +154,7 @@ int cuMemAlloc_v2(Pointer *out, std::size_t bytes) {
         if (start - at >= room) break;
         at = (start + length + 255) / 256 * 256;
     }
-    if (at + room > size) return OUT_OF_MEMORY; // not so on a GPU, but for a test with such gaps
+    if (at + room > size) return OUT_OF_MEMORY; // unlike a GPU, which can fill such gaps
     taken[at] = bytes;
     memset(arena + at, 0xff, bytes);
     return *out = (Pointer)(arena + at), OK;
@@ -181,7 +183,7 @@ int cuMemcpyDtoD_v2(Pointer to, Pointer from, std::size_t bytes) {
     return holds(to, bytes) && holds(from, bytes) ? memmove((void *)to, (void *)from, bytes), OK : INVALID_VALUE;
 }
 
-struct Box { // of a copy in two or three dimensions, without arrays and offsets
+struct Box { // one side of a 2-D or 3-D copy, without arrays and offsets
     bool on_device;
     char *at;
     std::size_t pitch, height;
@@ -294,7 +296,7 @@ int cuModuleLoadData(void **module, const void *image) {
     return *module ? OK : INVALID_IMAGE;
 }
 int cuModuleLoadDataEx(void **module, const void *image, unsigned count, int *options, void **values) {
-    for (unsigned i = 0; i < count; i++) { // nothing is written into the logs (3, 5) of these sizes (4, 6)
+    for (unsigned i = 0; i < count; i++) { // the logs (3, 5), of sizes (4, 6), stay empty
         if (options[i] == 3 || options[i] == 5) *(char *)values[i] = 0;
         if (options[i] == 4 || options[i] == 6) values[i] = nullptr;
     }

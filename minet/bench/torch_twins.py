@@ -1,9 +1,9 @@
-"""PyTorch modules of the same mathematics as minet's layers, made from a bound net.
+"""PyTorch modules with the same mathematics as minet's layers, made from a bound net.
 
-GaussianPool is a depthwise conv2d whose weights are made from mean and log_sigma, divided by what of them
-lies inside the image, which renormalises the edges exactly as minet does; `separable` makes it two of one
-dimension. StochasticPool holds running sums over the window's taps against a uniform number, and gathers what
-it picks.
+GaussianPool is a depthwise conv2d with weights made from mean and log_sigma. It is divided by the sum of the
+weights inside the image, which renormalises the edges exactly as minet does; `separable` makes it two
+one-dimensional ones. StochasticPool compares running sums over the window's taps with a uniform number, and
+gathers what it picks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from minet.core.window import Window
 
 
 class GaussianPool(torch.nn.Module):
-    """Kernel-minor inside (channel c's kernels are neighbours), as conv2d's groups want it."""
+    """Gaussian pooling whose kernels of one channel are neighbours, as conv2d's groups need."""
 
     def __init__(self, layer: Any, mean: np.ndarray, log_sigma: np.ndarray, separable: bool) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class StochasticPool(torch.nn.Module):
             for tap in taps:
                 running = running + tap
                 picked += running <= mark
-            picked = picked.clamp_max(R * S - 1)  # a window without a positive value: all that it has is 0
+            picked = picked.clamp_max(R * S - 1)  # a window without a positive value: every tap is 0
             down = torch.arange(P, device=x.device)[:, None] * stride[0] + picked // S
             right = torch.arange(Q, device=x.device) * stride[1] + picked % S
             at = down * a.shape[3] + right
@@ -101,7 +101,7 @@ class Translation:
     ----------
     module : Module
     order : array
-        Of the module's output: minet's number of each channel.
+        minet's number of each output channel of the module.
     """
 
     def __init__(self, graph: Layer, channels: int, separable: bool = False) -> None:
@@ -110,7 +110,7 @@ class Translation:
         self.module, self.order = self._twin(graph, np.arange(channels))
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """Gradients by the paths that they have in the net, in the net's order."""
+        """Return gradients by their paths in the net, in the net's channel order."""
         return {
             path: undo(p.grad.cpu().numpy()) for path, (p, undo) in self._undo.items() if p.grad is not None
         }
@@ -123,7 +123,7 @@ class Translation:
         return code(layer, order)
 
     def _take(self, layer: Layer, name: str, axis: int = 0, order: np.ndarray | None = None) -> np.ndarray:
-        """A parameter of the layer, its channels along an axis in the module's order."""
+        """Return a parameter of the layer, with the channels along an axis in the module's order."""
         value = np.array(layer.be.get(layer.p[name]))
         return value if order is None else np.ascontiguousarray(np.take(value, order, axis))
 
@@ -131,7 +131,7 @@ class Translation:
         self, layer: Layer, name: str, parameter: torch.nn.Parameter, value: np.ndarray,
         axis: int = 0, order: np.ndarray | None = None,
     ) -> None:  # fmt: skip
-        """Set a module's parameter, and note how its gradient becomes that of the layer's."""
+        """Set a module's parameter, and note how to turn its gradient into the layer's."""
         parameter.data = torch.from_numpy(value)
         back = None if order is None else np.argsort(order)
         path, shape = f"{layer.full_path}.{name}", tuple(layer.p[name].shape)
@@ -179,7 +179,7 @@ class Translation:
     def _gaussianpool(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         if layer.normalize != "sum" or not layer.per_channel:
             raise NotImplementedError(
-                "the PyTorch twin of GaussianPool has normalize='sum', per_channel=True"
+                "the PyTorch twin of GaussianPool needs normalize='sum', per_channel=True"
             )
         values = {name: self._take(layer, name, 0, order) for name in ("mean", "log_sigma")}
         pool = GaussianPool(layer, values["mean"], values["log_sigma"], self.separable)
@@ -202,7 +202,7 @@ class Translation:
 
     def _lrn(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         if not np.array_equal(order, np.arange(len(order))):
-            raise NotImplementedError("the PyTorch twin of LRN takes channels in minet's order")
+            raise NotImplementedError("the PyTorch twin of LRN needs channels in minet's order")
         return torch.nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k), order
 
     def _relu(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:

@@ -1,7 +1,7 @@
 // A double of cuBLAS for the tests: sgemm in plain loops, on the memory of the driver's double.
 //
-// As cuBLAS it goes down columns, refuses a leading dimension below the rows, and at beta 0 does not read C. In
-// TF32 mode it cuts the factors to 11 bits, so that a test sees the mode.
+// Like cuBLAS it is column-major, refuses a leading dimension below the row count, and if beta is 0 does not
+// read C. In TF32 mode it cuts the factors to 11 bits, so that a test can see the mode.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,6 @@
-"""What test_cuda.py and test_cublas.py run in a process of its own, on the doubles: one a process.
+"""The cases that test_cuda.py and test_cublas.py run on the doubles, each in its own process.
 
-``python -m driver.cases NAME`` runs a function of this file; an assertion that fails ends it in a traceback.
+``python -m fake_driver.cases NAME`` runs a function of this file; a failed assertion ends it with a traceback.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minet import Layer, LayerError, MinetError, Net, Sequential, backends
-from minet.backends import cublas, nvidia, toolkit
+from minet.backends import cublas, cuda_toolkit, nvidia
 from minet.core.loss import SoftmaxCrossEntropy
 from minet.layers import (
     BatchNorm,
@@ -50,7 +50,7 @@ class Astray(Layer):
 
 
 class Offered:
-    """Somebody else's array in the GPU's memory, of which only the interface is known."""
+    """Another library's array in GPU memory, of which only the interface is known."""
 
     def __init__(self, array: Any, **changed: Any) -> None:
         self.array = array
@@ -58,7 +58,7 @@ class Offered:
 
 
 def error_of(call: Callable[[], Any], kind: type[Exception] = MinetError) -> str:
-    """The message of the error that a call must end in."""
+    """The message of the error that a call must raise."""
     try:
         call()
     except kind as error:
@@ -84,7 +84,7 @@ def values(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def conformance() -> None:
-    """Layers of every kind pass the kit; its parity check compares them with the cpu."""
+    """Layers of every kind pass the kit, including its parity check against the cpu."""
     makers = {
         "a kernel alone": (ReLU, (3, 7, 6)),
         "a state that persists, and sums": (BatchNorm, (3, 7, 6)),
@@ -135,26 +135,26 @@ def training() -> None:
 
 
 def synchronous_training() -> None:
-    """With sync=True each launch is waited for, and all comes out the same."""
+    """With sync=True each launch is waited for, and the results are the same."""
     x, labels = values(3, 8, 8, 4), np.arange(4)
     losses = []
     for sync in (False, True):
         net = Net(graph(), (3, 8, 8), 4, SoftmaxCrossEntropy(), backend=backends.get("cuda", sync=sync))
         before = len(calls())
         losses.append(net.train_step(x, labels, SGD(0.1)))
-        told = calls()[before:]
-        launched, waited = told.count("cuLaunchKernel"), told.count("cuCtxSynchronize")
+        made = calls()[before:]
+        launched, waited = made.count("cuLaunchKernel"), made.count("cuCtxSynchronize")
         assert launched > 10 and (waited > launched if sync else waited == 0), (launched, waited)
     assert losses[0] == losses[1], losses
 
 
 def modules() -> None:
-    """A second net loads no module again, and starts no second handle of cuBLAS."""
+    """A second net reloads no module and starts no second cuBLAS handle."""
     for count in range(2):
         before = len(calls()) if count else 0
         Net([ReLU(), Linear(3)], (2, 2, 2), 2, backend="cuda").fprop(values(2, 2, 2, 2))
     assert "cuLaunchKernel" in calls()[before:] and "cuModuleLoadData" not in calls()[before:]
-    assert calls().count("cuModuleLoadData") == 2  # relu.cu, and gemm.cu for the bias
+    assert calls().count("cuModuleLoadData") == 2  # relu.cu, and arithmetic.cu for the bias
     assert cublas.library("cublas").double_handles() == 1
 
 
@@ -162,7 +162,7 @@ def modules() -> None:
 
 
 def memory() -> None:
-    """empty, zeros, array, get, copy and fill, on types and slices."""
+    """empty, zeros, array, get, copy and fill work on all types and on slices."""
     be = backends.get("cuda")
     assert np.isnan(be.get(be.empty((3,)))).all()  # the double's fresh memory: empty does not clear it
     for dtype in ("float32", "float64", "uint8", "bool", "int16", "int32", "int64"):
@@ -193,12 +193,12 @@ def memory() -> None:
     np.testing.assert_array_equal(be.get(odd)[:3], [1, 2, 3])
     holds(error_of(lambda: be.fill(native[:, 1:3], 0)), "C-contiguous")
     assert be.get(host) is host
-    holds(error_of(lambda: be.address(host)), "host's memory", "ndarray")
+    holds(error_of(lambda: be.address(host)), "host memory", "ndarray")
     holds(error_of(lambda: backends.get("cuda", "float64")), "float32")
 
 
 def shelf() -> None:
-    """What is asked for at each step is not asked of the driver at each step, and is never lent twice."""
+    """Memory needed at each step is not allocated by the driver each time, and is never lent twice."""
     be = backends.get("cuda")
     be.array(values(100, 100, 100))
     before = calls().count("cuMemAlloc_v2")
@@ -209,7 +209,7 @@ def shelf() -> None:
     np.testing.assert_array_equal(be.get(one), values(10, seed=1))
     part = two[3:]
     del two
-    three = be.array(values(10, seed=3))  # not in the memory of what a slice still looks at
+    three = be.array(values(10, seed=3))  # not in memory that a slice still uses
     np.testing.assert_array_equal(be.get(part), values(10, seed=2)[3:])
     np.testing.assert_array_equal(be.get(three), values(10, seed=3))
     held = be.free_memory()
@@ -218,7 +218,7 @@ def shelf() -> None:
 
 
 def offered() -> None:
-    """What has a __cuda_array_interface__ is used where it lies, and kept alive."""
+    """Anything with a __cuda_array_interface__ is used in place, and kept alive."""
     be = backends.get("cuda")
     theirs = be.array(values(2, 3, 3, 4))
     offer = Offered(theirs)
@@ -261,7 +261,7 @@ def offered() -> None:
 
 
 def empty_arrays() -> None:
-    """Arrays without elements work, whatever is done with them; so does a net without state."""
+    """Arrays without elements work in every operation; so does a net without state."""
     be = backends.get("cuda")
     for array in (be.zeros((0,)), be.empty((3, 0, 2)), be.array(np.zeros((0, 4)))):
         be.fill(array, 1)
@@ -279,7 +279,7 @@ def empty_arrays() -> None:
 
 
 def slices() -> None:
-    """Kernels and products write where a slice lies, and nowhere else."""
+    """Kernels and products write to a slice, and nowhere else."""
     be = backends.get("cuda")
     canvas, x = be.array(np.full((6, 2, 2, 3), 9.0)), values(2, 2, 2, 3)
     net = Net([ReLU()], (2, 2, 2), 3, backend=be)
@@ -297,7 +297,7 @@ def slices() -> None:
     np.testing.assert_allclose(be.get(total), out[2:6, 3:9].sum(axis=1), rtol=1e-5)
 
 
-# -- faults and memory that runs out ---------------------------------------------------------------------
+# -- faults and running out of memory ---------------------------------------------------------------------
 
 
 def astray(sync: bool) -> Net:
@@ -305,15 +305,15 @@ def astray(sync: bool) -> Net:
     return Net(Sequential(ReLU(), Sequential(Astray(), ReLU())), (1, 2, 2), 2, backend=be)
 
 
-def fault_told_at_once() -> None:
-    """With sync=True a fault is told with its kernel and its layer."""
+def fault_reported_at_once() -> None:
+    """With sync=True a fault is reported with its kernel and its layer."""
     net = astray(sync=True)
     found = error_of(lambda: net.fprop(np.ones((1, 2, 2, 2))), LayerError)
     holds(found, "1/0:Astray", "astray_fprop failed", "illegal memory access", "--backend emu")
 
 
-def fault_told_late() -> None:
-    """Without, it comes out at another call, which is not blamed: not at launches before it is looked at."""
+def fault_reported_late() -> None:
+    """Without sync it surfaces at another call, which is not blamed, and not at launches before that."""
     net = astray(sync=False)
     found = error_of(lambda: net.be.get(net.fprop(np.ones((1, 2, 2, 2)))))
     holds(found, "launched earlier", "illegal memory access", "--sync")
@@ -329,17 +329,17 @@ def fault_told_late() -> None:
 
 
 def product_after_fault() -> None:
-    """cuBLAS too only meets what a kernel did."""
+    """cuBLAS is not blamed for a kernel's fault either."""
     be = backends.get("cuda")
     a = be.array(values(2, 2))
     be.gemm(a, a, be.empty((2, 2)))
     net, out = astray(sync=False), be.empty((2, 2))
     error_of(lambda: net.be.get(net.fprop(np.ones((1, 2, 2, 2)))))
-    holds(error_of(lambda: be.gemm(a, a, out)), "launched earlier", "a matrix product only met it")
+    holds(error_of(lambda: be.gemm(a, a, out)), "launched earlier", "it only showed up in a matrix product")
 
 
 def too_many_threads() -> None:
-    """A launch that the device refuses names its kernel without sync too, and the device goes on."""
+    """A launch that the device refuses names its kernel even without sync, and the device still works."""
     be = backends.get("cuda")
     x, y = be.array(values(1000)), be.zeros((1000,))
     found = error_of(lambda: be.axpby(1.0, x, 0.0, y))
@@ -350,7 +350,7 @@ def too_many_threads() -> None:
 
 
 def out_of_memory() -> None:
-    """A net that does not fit says what it asks for, by which layer, and a batch that fits: it does."""
+    """If a net does not fit, the error names its needs, the layer, and a batch that does fit."""
     big = lambda: [Conv(4, 3, pad=1), ReLU(), MaxPool(2), Linear(3)]  # noqa: E731
     before = len(calls())
     found = error_of(lambda: Net(big(), (2, 16, 16), 5000, SoftmaxCrossEntropy(), backend="cuda"), LayerError)
@@ -365,7 +365,7 @@ def out_of_memory() -> None:
     for _ in range(2):
         assert np.isfinite(net.train_step(x, np.arange(batch) % 3, solver))
 
-    # One that grows too much says so too, and stays as it was.
+    # A net that grows too large raises the same error, and stays as it was.
     holds(error_of(lambda: net.resize(2 * batch), LayerError), "out of device memory", "0:Conv")
     net.fprop(x)
     net.resize(batch // 2)
@@ -375,24 +375,24 @@ def out_of_memory() -> None:
 
 
 def out_of_memory_later() -> None:
-    """Any other array that does not fit says what was asked for and what is free."""
+    """For any other array that does not fit, the error shows what was requested and what is free."""
     be = backends.get("cuda")
     kept = be.array(values(1 << 20))
     holds(
         error_of(lambda: be.zeros((2, 1 << 20))),
-        "out of device memory: 8.0 MiB asked for, 4.0 MiB of 8.0 MiB free",
+        "out of device memory: 8.0 MiB requested, 4.0 MiB of 8.0 MiB free",
     )
     del kept
-    be.zeros((3, 1 << 19))  # what was only kept in store is given up for it
+    be.zeros((3, 1 << 19))  # memory kept on the shelf is freed for it
 
 
 # -- what is missing -------------------------------------------------------------------------------------
 
 
 def _unusable(*parts: str, loads_pycuda: bool = False) -> None:
-    said = backends.missing("cuda")
-    holds(said, *parts)
-    assert "\n" not in said
+    reason = backends.missing("cuda")
+    holds(reason, *parts)
+    assert "\n" not in reason
     found = error_of(lambda: backends.get("cuda"))
     holds(found, *parts, "hint: ")
     assert backends.get("auto").name == "cpu"
@@ -422,23 +422,23 @@ def driver_without_calls() -> None:
 
 
 def no_pycuda() -> None:
-    toolkit.find_spec = lambda name: None  # type: ignore[assignment]
+    cuda_toolkit.find_spec = lambda name: None  # type: ignore[assignment]
     _unusable("PyCUDA is not installed", "pip install 'minet-layers[cuda]'")
 
 
 def no_nvcc() -> None:
     nvidia.nvcc = lambda: ""
-    _unusable("no nvcc", "CUDA toolkit", loads_pycuda=True)
+    _unusable("nvcc, which compiles the kernels, was not found", "CUDA toolkit", loads_pycuda=True)
 
 
 def no_cublas() -> None:
-    """Without cuBLAS kernels run all the same, a product says what is missing, and auto takes the cpu."""
+    """Without cuBLAS kernels still run, a product reports what is missing, and auto takes the cpu."""
     cublas.NAMES["cublas"] = ("libnothing.so",)
     be = backends.get("cuda")
     be.axpby(1.0, be.zeros((2,)), 0.0, be.zeros((2,)))
     a = be.zeros((2, 2))
-    holds(error_of(lambda: be.gemm(a, a, a)), "there is no libcublas", "pip install nvidia-cublas")
-    holds(cublas.missing(), "there is no libcublas", "pip install nvidia-cublas")
+    holds(error_of(lambda: be.gemm(a, a, a)), "libcublas was not found", "pip install nvidia-cublas")
+    holds(cublas.missing(), "libcublas was not found", "pip install nvidia-cublas")
     assert backends.get("auto").name == "cpu"
 
 
@@ -450,7 +450,7 @@ def no_scikit_cuda() -> None:
 
 
 def kernels() -> None:
-    """Compiles two kernels, or takes them from the cache."""
+    """Compile two kernels, or take them from the cache."""
     be = backends.get("cuda")
     x, y = be.array(values(300)), be.zeros((300,))
     be.axpby(2.0, x, 0.0, y)
@@ -463,7 +463,7 @@ def kernels() -> None:
 
 
 def products() -> None:
-    """All transposes, on rows a stride apart, with every kind of beta."""
+    """All transposes work, on rows a stride apart, with every kind of beta."""
     be = backends.get("cuda")
     rng = np.random.default_rng(5)
     for trans in ("nn", "nt", "tn", "tt"):
@@ -471,7 +471,7 @@ def products() -> None:
             a = rng.standard_normal((k, m) if trans[0] == "t" else (m, k)).astype(np.float32)
             b = rng.standard_normal((n, k) if trans[1] == "t" else (k, n)).astype(np.float32)
             product = (a.T if trans[0] == "t" else a) @ (b.T if trans[1] == "t" else b)
-            for apart in (0, 3):  # columns beside the matrix, which are left alone
+            for apart in (0, 3):  # columns next to the matrix, which must not change
                 for alpha, beta in ((1.0, 0.0), (-0.5, 1.0), (2.0, 0.5)):
                     wide = [np.pad(x, ((0, 0), (apart, apart)), constant_values=50) for x in (a, b)]
                     out = np.pad(np.full((m, n), 2, np.float32), ((0, 0), (apart, apart)), constant_values=60)
@@ -491,11 +491,11 @@ def products() -> None:
     wrong = be.zeros((2, 2), "float64")
     holds(error_of(lambda: be.gemm(wrong, wrong, wrong)), "float32", "float64")
     column = be.zeros((2, 2, 2))[:, :, 0]
-    holds(error_of(lambda: be.gemm(column, column, be.zeros((2, 2)))), "rows in one piece", "strides (16, 8)")
+    holds(error_of(lambda: be.gemm(column, column, be.zeros((2, 2)))), "contiguous rows", "strides (16, 8)")
 
 
 def tf32() -> None:
-    """Only a backend that asks for it rounds; one that does not is none the worse for one that does."""
+    """Only a backend that asks for it rounds; the others are not affected."""
     a, b = values(6, 50), values(50, 6, seed=1)
     error = []
     for option in (False, True, False):
@@ -506,12 +506,12 @@ def tf32() -> None:
     assert error[0] == error[2] < 1e-5 < 1e-3 < error[1] < 0.1, error
 
 
-def mended() -> None:
-    """skcuda.cublas loads without opening a handle, and what was put in its way is gone after."""
+def patched() -> None:
+    """skcuda.cublas loads without opening a handle, and all patches are undone afterwards."""
     own = sys.modules["pkg_resources"] = type(sys)("pkg_resources")
     usual = ctypes.cdll.LoadLibrary
     assert cublas.version() == (13, 0)
-    backends.get("cuda")  # cuBLAS wants a context
+    backends.get("cuda")  # cuBLAS needs a context
     module = cublas.load()
     assert module is cublas.load() and module.__name__ == "skcuda.cublas"
     assert cublas.library("cublas").double_handles() == 0

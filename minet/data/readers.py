@@ -1,4 +1,4 @@
-"""Readers of two file formats: IDX, which is MNIST's, and CIFAR-10's binary records."""
+"""Readers for two file formats: MNIST's IDX, and CIFAR-10's binary records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RECORD = 1 + math.prod(_CIFAR10_SHAPE)
 
 
 def read_idx(path: Path, ndim: int) -> Bytes:
-    """An array of bytes with `ndim` axes from an IDX file, gzipped or not.
+    """Read an array of bytes with `ndim` axes from an IDX file, gzipped or not.
 
     The format: two zero bytes, the element type (8 for unsigned bytes), the number of axes, the length of
     each axis as a big-endian 32-bit number, then the elements in C order. Source: Y. LeCun, C. Cortes and
@@ -29,7 +29,7 @@ def read_idx(path: Path, ndim: int) -> Bytes:
     Raises
     ------
     DataError
-        If the file cannot be read, or is of another kind, truncated, too long or empty.
+        If the file cannot be read, is in another format, or is truncated, too long or empty.
     """
     raw = _read(path)
     magic = bytes((0, 0, 8, ndim))
@@ -50,7 +50,7 @@ def read_idx(path: Path, ndim: int) -> Bytes:
 
 
 def read_idx_pair(images: Path, labels: Path, classes: int) -> tuple[Bytes, Bytes]:
-    """Images (N, H, W) and labels (N,) from two IDX files, checked against each other."""
+    """Read images (N, H, W) and labels (N,) from two IDX files, checked against each other."""
     pixels, numbers = read_idx(images, 3), read_idx(labels, 1)
     check_counts(len(pixels), len(numbers), f"{images} and {labels.name}")
     check_labels(numbers, classes, str(labels))
@@ -58,7 +58,7 @@ def read_idx_pair(images: Path, labels: Path, classes: int) -> tuple[Bytes, Byte
 
 
 def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
-    """Images (N, 3, 32, 32) and labels (N,) from a file of CIFAR-10's binary version.
+    """Read images (N, 3, 32, 32) and labels (N,) from a file of CIFAR-10's binary version.
 
     The format: records of 3073 bytes, each a label, then the red, green and blue planes, row by row.
     Source: A. Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -82,9 +82,9 @@ def _read(path: Path) -> bytes:
     raw = b""
     try:
         raw = path.read_bytes()
-        # By content, not by name: some browsers unpack what they download and keep the name.
+        # By content, not by name: some browsers unpack a download and keep its name.
         return gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
     except EOFError:
-        raise DataError(f"{path}: the gzip data are cut short after {len(raw)} bytes", _FETCH_AGAIN) from None
+        raise DataError(f"{path}: the gzip data is cut short after {len(raw)} bytes", _FETCH_AGAIN) from None
     except (OSError, zlib.error) as error:  # a wrong gzip checksum is an OSError
         raise DataError(f"{path}: cannot be read: {error}", _FETCH_AGAIN) from error

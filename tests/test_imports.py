@@ -1,4 +1,4 @@
-"""The house: what imports what. No module imports another in a circle, and rooms import downwards only."""
+"""What imports what: no circular imports, and each subpackage imports only those below it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = {  # what the modules of a room may import beside their own
-    "core": {"backends"},  # net.py asks for a backend by its name
+ALLOWED = {  # what the modules of a subpackage may import besides their own
+    "core": {"backends"},  # net.py gets a backend by name
     "loops": {"core"},
     "backends": {"core", "loops"},
     "layers": {"core", "loops"},
@@ -23,7 +23,7 @@ ROOMS = {  # what the modules of a room may import beside their own
 
 
 def modules():
-    """Every module of the package by its dotted name."""
+    """Yield every module of the package: its dotted name and its path."""
     for path in sorted((ROOT / "minet").rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
@@ -33,7 +33,7 @@ MODULES = dict(modules())
 
 
 def imports(text, known):
-    """The modules that a source imports, at its top, in its functions, and for types alone."""
+    """Yield the modules that a source imports: at the top, inside functions, or for types only."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
@@ -48,7 +48,7 @@ GRAPH = {name: set(imports(path.read_text(), MODULES)) for name, path in MODULES
 
 
 def circle(graph):
-    """Modules that import one another in a circle; none if there is no such circle."""
+    """Return modules that import each other in a circle, or None."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -60,7 +60,7 @@ def test_no_module_imports_another_in_a_circle():
     assert circle(GRAPH) is None
 
 
-def test_a_circle_is_found_lazy_or_for_types():
+def test_a_circle_of_lazy_or_type_imports_is_found():
     known = ("a", "a.b", "a.c")
     lazy = {
         "a.b": set(imports("def f():\n from a import c", known)),
@@ -71,28 +71,33 @@ def test_a_circle_is_found_lazy_or_for_types():
     assert circle(typed) == ["a.b", "a.b"]
 
 
-def room(module):
-    """The first name below minet; empty for minet itself."""
+COPIED = sorted([*ROOT.glob("models/*.py"), *ROOT.glob("examples/*.py")])
+
+
+def subpackage(module):
+    """Return the first name below minet; empty for minet itself."""
     return module.split(".")[1] if "." in module else ""
 
 
-@pytest.mark.parametrize("name", ROOMS)
-def test_a_room_imports_downwards_only(name):
-    allowed = {name, "version", *ROOMS[name]}
-    assert [(module, other) for module in GRAPH if room(module) == name
-            for other in GRAPH[module] if room(other) not in allowed] == []  # fmt: skip
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_subpackage_imports_only_those_below_it(name):
+    allowed = {name, "version", *ALLOWED[name]}
+    assert [(module, other) for module in GRAPH if subpackage(module) == name
+            for other in GRAPH[module] if subpackage(other) not in allowed] == []  # fmt: skip
 
 
-def test_in_core_the_net_alone_knows_of_backends():
-    found = [name for name in GRAPH if room(name) == "core" and "backends" in map(room, GRAPH[name])]
+def test_in_core_only_net_imports_backends():
+    found = [
+        name for name in GRAPH if subpackage(name) == "core" and "backends" in map(subpackage, GRAPH[name])
+    ]
     assert found == ["minet.core.net"]
 
 
-def test_every_module_is_in_a_room():
-    assert {room(name) for name in MODULES} == {"", "__main__", "version", *ROOMS}
+def test_every_module_is_in_a_subpackage():
+    assert {subpackage(name) for name in MODULES} == {"", "__main__", "version", *ALLOWED}
 
 
-def test_layer_containers_and_net_read_in_one_sitting():
+def test_layer_containers_and_net_are_short_enough_to_read_at_once():
     lines = sum(
         len((ROOT / f"minet/core/{stem}.py").read_text().splitlines())
         for stem in ("layer", "containers", "net")
@@ -100,6 +105,19 @@ def test_layer_containers_and_net_read_in_one_sitting():
     assert lines < 800
 
 
-@pytest.mark.parametrize("name", ROOMS)
-def test_a_room_has_its_tests(name):
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_subpackage_has_tests(name):
     assert any((ROOT / "tests" / name).glob("test_*.py"))
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("models/*.py"), *ROOT.glob("examples/*.py")], ids=lambda path: path.stem
+)
+def test_files_that_users_copy_import_public_names_only(path):
+    assert set(imports(path.read_text(), MODULES)) <= {
+        "minet",
+        "minet.data",
+        "minet.layers",
+        "minet.loops",
+        "minet.testing",
+    }
