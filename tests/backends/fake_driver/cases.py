@@ -1,6 +1,6 @@
 """The cases that test_cuda.py and test_cublas.py run on the doubles, each in its own process.
 
-``python -m fake_driver.cases NAME`` runs a function of this file; a failed assertion ends it with a traceback.
+``python -m fake_driver.cases NAME`` runs one of its functions; a failed assertion ends in a traceback.
 """
 
 from __future__ import annotations
