@@ -28,7 +28,8 @@ def build(case: Case, variant: str, backend: str) -> Built:
     net, _ = net_of(case)
     twin = Translation(net.graph, case.shape[0], "separable" in kinds)
     memory = torch.contiguous_format if "nchw" in kinds else torch.channels_last
-    module: Any = twin.module.to(device).to(memory_format=memory)
+    module: Any = twin.module
+    module = module.to(device).to(memory_format=memory)
     run = torch.compile(module) if "compiled" in kinds else module
     back = np.argsort(twin.order)
     x_np, target_np = inputs(case, net.output_shape)

@@ -50,7 +50,8 @@ class GaussianPool(torch.nn.Module):
             y = F.conv2d(x, w, stride=(SY, SX), padding=(PY, PX), groups=x.shape[1])
         if not self.exact:
             return y
-        inner = [1 / (row[:, 0] @ inside.T) for row, inside in ((down, self.inside0), (right, self.inside1))]
+        sides: Any = ((down, self.inside0), (right, self.inside1))
+        inner = [1 / (row[:, 0] @ inside.T) for row, inside in sides]
         return y * (inner[0][:, :, None] * inner[1][:, None, :])
 
 
@@ -128,7 +129,7 @@ class Translation:
         return value if order is None else np.ascontiguousarray(np.take(value, order, axis))
 
     def _give(
-        self, layer: Layer, name: str, parameter: torch.nn.Parameter, value: np.ndarray,
+        self, layer: Layer, name: str, parameter: Any, value: np.ndarray,
         axis: int = 0, order: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """Set a module's parameter, and note how to turn its gradient into the layer's."""
@@ -197,7 +198,7 @@ class Translation:
     def _batchnorm(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         norm = torch.nn.BatchNorm2d(len(order), layer.eps, 1 - layer.momentum)
         self._give(layer, "gamma", norm.weight, self._take(layer, "gamma", 0, order), 0, order)
-        self._give(layer, "beta", norm.bias, self._take(layer, "beta", 0, order), 0, order)
+        self._give(layer, "shift", norm.bias, self._take(layer, "shift", 0, order), 0, order)
         return norm, order
 
     def _lrn(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
@@ -213,7 +214,8 @@ class Translation:
 
     def _avgpool(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         window = layer.window_on(layer.bound_shapes[0])
-        return torch.nn.AvgPool2d(*window[:3], count_include_pad=False), order
+        size, stride, pad = window[:3]
+        return torch.nn.AvgPool2d(size, stride, pad, count_include_pad=False), order
 
     def _stochasticpool(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         return StochasticPool(layer.window), order
