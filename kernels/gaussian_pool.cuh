@@ -15,14 +15,16 @@
 // weight's tap, where nothing cancels: d^2 - E[d^2] = 2 d0 (t - E[t]) + t^2 - E[t^2] with d = d0 + t.
 template <int KINDS>
 __device__ __forceinline__ void weigh(float *out, float mean, float log_sigma, int taps, int first, int size) {
-    float precision = expf(-2 * log_sigma), centre = 0.5f * (taps - 1) + mean;
+    // Finite for any finite log_sigma: next to 0 an infinity would make NaN.
+    float precision = log_sigma < -44 ? expf(88) + 0 * log_sigma : expf(-2 * log_sigma);
+    float centre = 0.5f * (taps - 1) + mean;
     int begin = EXACT ? max(0, -first) : 0, end = EXACT ? min(taps, size - first) : taps;
     float nearest = NORMALIZE == NONE ? 0 : min(max(rintf(centre), (float)begin), end - 1.0f), d0 = nearest - centre;
     float total = 0, moment1 = 0, moment2 = 0, scale = 1;
     // However far away the mean is, one exponential of a row is 1.
     auto share = [&](int i) {
-        float t = i - nearest, most = NORMALIZE == NONE ? 0 : d0 * d0;
-        return expf(-0.5f * precision * ((d0 + t) * (d0 + t) - most));
+        float t = i - nearest, square = NORMALIZE == NONE ? (d0 + t) * (d0 + t) : t * (t + 2 * d0);
+        return expf(-0.5f * precision * square);
     };
     if (NORMALIZE != NONE) {
         for (int i = begin; i < end; i++) {
@@ -35,7 +37,7 @@ __device__ __forceinline__ void weigh(float *out, float mean, float log_sigma, i
         float t = i - nearest, w = 0;
         if (i >= begin && i < end && i + first >= 0 && i + first < size) w = share(i) * scale;
         if (NORMALIZE == L2) w = sqrtf(w);
-        w = w > 1.17549435e-38f ? w : 0; // as on the cpu, which is slow with smaller numbers
+        w = w <= 1.17549435e-38f ? 0 : w; // as on the cpu, which is slow with smaller numbers
         out[i] = w;
         if (KINDS == 1) continue;
         float slope = (NORMALIZE == L2 ? 0.5f : 1.0f) * precision * w;

@@ -3,7 +3,7 @@
 // Here a = max(x, 0) inside the image and total = sum of a. The draw: u in [0, 1) is the element's own
 // uniform number (philox.cuh; element = flat index in y); the pick is the first position with a > 0 at which
 // the running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. In testing nothing
-// is drawn: y = sum of a^2 / total, the mean over all draws. A window with no a > 0 gives 0, and a total that
+// is drawn: y = sum of a * (a / total), the mean over all draws. A window with no a > 0 gives 0, and a total that
 // is not finite NaN; both set `picked` to R*S, which is not a position of the window, so no delta goes
 // anywhere.
 //
@@ -73,17 +73,21 @@ extern "C" __global__ void stochastic_pool_bprop(const float *dy, float *dx, con
 }
 
 struct Sums {
-    float total, square;
+    float total, mean;
 };
 
-// The sums of a window's positive values and of their squares.
+// The sum of a window's positive values a, and the mean over draws, sum of a * (a / total): a * a might
+// underflow. It is NaN if the total is not finite, or 0, where it is not used.
 __device__ __forceinline__ Sums sums(const float *plane, Range h, Range w, int W, int N, int n) {
     Sums of = {0, 0};
     for (int hh = h.first; hh < h.end; hh++)
+        for (int ww = w.first; ww < w.end; ww++) of.total += positive(plane[((count_t)hh * W + ww) * N + n]);
+    for (int hh = h.first; hh < h.end; hh++)
         for (int ww = w.first; ww < w.end; ww++) {
             float a = positive(plane[((count_t)hh * W + ww) * N + n]);
-            of.total += a, of.square += a * a;
+            of.mean += a * (a / of.total);
         }
+    if (!(of.total < INFINITY)) of.mean = NAN;
     return of;
 }
 
@@ -95,16 +99,20 @@ extern "C" __global__ void stochastic_pool_mean_fprop(const float *x, float *y, 
         const float *plane = x + (row / P) * H * W * N;
         FOR_EACH(i, (count_t)Q * groups) {
             int left = i / groups * SX - PX, n = i % groups * LANES;
-            Samples total = {}, square = {};
+            Samples total = {}, mean = {};
+            FOR_TAPS(r, s) {
+                Samples a = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
+                EACH_LANE(l) total.of[l] += positive(a.of[l]);
+            }
             FOR_TAPS(r, s) {
                 Samples x_ = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
                 EACH_LANE(l) {
                     float a = positive(x_.of[l]);
-                    total.of[l] += a, square.of[l] += a * a;
+                    mean.of[l] += a * (a / total.of[l]);
                 }
             }
-            EACH_LANE(l) square.of[l] = total.of[l] > 0 ? square.of[l] / total.of[l] : total.of[l];
-            put(y + (row * Q + i / groups) * N + n, square, beta);
+            EACH_LANE(l) mean.of[l] = !(total.of[l] < INFINITY) ? NAN : total.of[l] > 0 ? mean.of[l] : 0;
+            put(y + (row * Q + i / groups) * N + n, mean, beta);
         }
     }
 }
@@ -122,7 +130,7 @@ extern "C" __global__ void stochastic_pool_mean_bprop(const float *x, const floa
             for (int pp = p.first; a > 0 && pp < p.end; pp++)
                 for (int qq = q.first; qq < q.end; qq++) {
                     Sums of = sums(plane, span(pp, R, SY, PY, H), span(qq, S, SX, PX, W), W, N, n);
-                    delta += deltas[((count_t)pp * Q + qq) * N + n] * (a + a - of.square / of.total) / of.total;
+                    delta += deltas[((count_t)pp * Q + qq) * N + n] * ((a + a - of.mean) / of.total);
                 }
             put(dx + row * W * N + i, delta, beta);
         }

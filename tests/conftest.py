@@ -1,6 +1,7 @@
 """What all tests share: at least two threads, a few fixed hypothesis examples, and the backends."""
 
 import os
+from functools import partial
 
 import pytest
 from hypothesis import settings
@@ -24,6 +25,34 @@ def available(name):
 def backend(request):
     """Every backend, by name; the test is skipped where it cannot be used."""
     return available(request.param)
+
+
+PLACES = {
+    "cpu": ("cpu", "float64"),
+    "cpu-float32": ("cpu", "float32"),
+    "emu": ("emu", "float32"),
+    "cuda": ("cuda", "float32"),
+}
+
+
+@pytest.fixture(params=[pytest.param(p, marks=[pytest.mark.gpu] * (p == "cuda")) for p in PLACES])
+def place(request):
+    """Every backend with a type that it computes in: what `run` and `dtype` take theirs from."""
+    name, dtype = PLACES[request.param]
+    return available(name), dtype
+
+
+@pytest.fixture
+def dtype(place):
+    return place[1]
+
+
+@pytest.fixture
+def run(place):
+    """`minet.testing.run` in every place: what is worked out by hand holds in all of them."""
+    from minet.testing import run
+
+    return partial(run, backend=place[0], dtype=place[1])
 
 
 @pytest.fixture(params=["emu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -28,6 +28,8 @@ class Backend(ABC):
 
     def __init__(self, dtype: str = "float32") -> None:
         self.dtype = np.dtype(dtype)
+        # Phases of classes whose first call on the host was seen to write its result; None: trust them all.
+        self.tried: set[tuple[type, str]] | None = set()
 
     @abstractmethod
     def empty(self, shape: Shape, dtype: Any = None) -> Array:
@@ -48,6 +50,16 @@ class Backend(ABC):
     @abstractmethod
     def copy(self, src: Array, dst: Array) -> None:
         """``dst <- src``, from a native or a NumPy array."""
+
+    def duplicate(self, array: Array) -> Array:
+        """A native array of its own with the same values."""
+        out = self.empty(array.shape, array.dtype)
+        self.copy(array, out)
+        return out
+
+    @abstractmethod
+    def overlap(self, a: Array, b: Array) -> bool:
+        """Whether two native arrays may have memory in common."""
 
     @property
     def own_memory(self) -> int:

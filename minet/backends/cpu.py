@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from typing import Any
 
 import numpy as np
 
+from minet.backends import first_call
 from minet.backends.base import Backend
 from minet.core.layer import Array, Shape, update
 from minet.core.memory import aligned
@@ -34,6 +36,9 @@ class HostMemory(Backend):
     def copy(self, src: Any, dst: np.ndarray) -> None:
         np.copyto(dst, src)
 
+    def overlap(self, a: np.ndarray, b: np.ndarray) -> bool:
+        return bool(np.may_share_memory(a, b))
+
     def fill(self, array: np.ndarray, value: float) -> None:
         array.fill(value)
 
@@ -49,6 +54,12 @@ class CPU(HostMemory):
     """The CPU: it runs a layer's `fprop_cpu` and `bprop_cpu`."""
 
     name = "cpu"
+
+    def free_memory(self) -> int | None:
+        with contextlib.suppress(OSError, StopIteration, ValueError), open("/proc/meminfo") as lines:
+            line = next(line for line in lines if line.startswith("MemAvailable:"))
+            return int(line.split()[1]) << 10
+        return None
 
     @property
     def own_memory(self) -> int:
@@ -98,4 +109,10 @@ class CPU(HostMemory):
         if code is None:
             found = f"{type(node).__name__} has no {phase}_cpu and does not override {phase}"
             raise node.error(found, f"write {phase}_cpu(...) in NumPy: see the Layer docstring")
-        return code(*args)
+        if self.tried is None or (type(node), phase) in self.tried:
+            result = code(*args)
+        else:
+            result = first_call.run(self.tried, node, phase, code, args)
+        if result is not None and phase != "loss":
+            raise first_call.returned(node, phase, result)
+        return result

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from inspect import getfile
@@ -79,15 +81,51 @@ def own(stem: str) -> Path:
 
 def beside(cls: type) -> Path | None:
     """The .cu file of a class's kernels: next to the class's file; for minet's own classes, in kernels/."""
-    name = f"{stem_of(cls.__name__)}.cu"
+    folder = _folder(cls)
+    paths = [folder / f"{stem}.cu" for stem in stems(cls)] if folder else []
+    return next((path for path in paths if path.is_file()), None)
+
+
+def stems(cls: type) -> list[str]:
+    """The stems that a class's .cu file and its kernels may have: of LSEPool both lsepool and lse_pool."""
+    apart = re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])|(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+    return list(dict.fromkeys((stem_of(cls.__name__), apart)))
+
+
+def kernel_of(cls: type, phase: str, source: Source) -> str | None:
+    """The name of the kernel in a class's file that computes a phase; None if there is none."""
+    return next((name for stem in stems(cls) if (name := f"{stem}_{phase}") in source.kernels), None)
+
+
+def unused(cls: type, phases: Iterable[str]) -> str:
+    """What is wrong if kernels seem to be meant for a class, but serve none of these phases; else empty.
+
+    Meant for it are those of its own file; a file named as its Python file, unless it serves another class
+    there; and kernels of its name in any file next to it.
+    """
+    folder, wanted = _folder(cls), [f"{stem}_{phase}" for phase in phases for stem in stems(cls)]
+    looked = f"looked for {' or '.join(f'{stem}.cu' for stem in stems(cls))} with {' or '.join(wanted)}"
+    if path := beside(cls):
+        known = [f"{stem}_{phase}" for stem in stems(cls) for phase in ("fprop", "bprop")]
+        others = [name for name in read(path).kernels if name not in known]
+        return f"{relative(path)} has kernels {', '.join(others)}; {looked}" if others else ""
+    neighbours = [value for value in vars(sys.modules[cls.__module__]).values() if isinstance(value, type)]
+    serving = [beside(other) for other in neighbours if other.__module__ == cls.__module__]
+    for path in sorted(folder.glob("*.cu")) if folder else ():
+        named = path.stem == Path(getfile(cls)).stem or re.search(rf"\b({'|'.join(wanted)})\b", _text(path))
+        if named and path not in serving:
+            return f"{relative(path)} is not used; {looked}"
+    return ""
+
+
+def _folder(cls: type) -> Path | None:
+    """Where a class's .cu file is looked for."""
     if cls.__module__.startswith("minet."):
-        path = shipped("kernels") / name
-    else:
-        try:
-            path = Path(getfile(cls)).with_name(name)
-        except (TypeError, OSError):
-            return None
-    return path if path.is_file() else None
+        return shipped("kernels")
+    try:
+        return Path(getfile(cls)).parent
+    except (TypeError, OSError):
+        return None
 
 
 def read(path: Path) -> Source:
@@ -155,19 +193,32 @@ def without_comments(text: str) -> str:
 
 
 def _kernels(path: Path) -> list[Kernel]:
-    """The kernels that a file defines, as ``extern "C" __global__ void name(...)``."""
+    """The kernels that a file defines, as ``extern "C" __global__ void name(...)``, or in a block of them."""
     text = without_comments(_text(path))
-    kernels = []
+    kernels, blocks = [], [(start.end(), _closing(text, start.end())) for start in re.finditer(BLOCK, text)]
     bounds = r"(?:__launch_bounds__\s*\([^)]*\)\s*)?"
     kernel = rf'(extern\s+"C"\s+)?__global__\s+{bounds}void\s+{bounds}(\w+)\s*\(([^)]*)\)'
     for found in re.finditer(kernel, text):
         place = f"{relative(path)}:{text.count(chr(10), 0, found.start(2)) + 1}"
-        if not found[1]:
+        if not (found[1] or any(start <= found.start() < end for start, end in blocks)):
             hint = f'extern "C" __global__ void {found[2]}('
             raise MinetError(f'{place}: {found[2]} must be extern "C"', hint)
         parts = [part.strip() for part in found[3].split(",") if part.strip()]
         kernels.append(Kernel(found[2], tuple(_parameter(part, place) for part in parts), place))
     return kernels
+
+
+BLOCK = r'\bextern\s+"C"\s*\{'
+
+
+def _closing(text: str, start: int) -> int:
+    """The position of the brace that closes the one before `start`."""
+    depth = 1
+    for brace in re.finditer("[{}]", text[start:]):
+        depth += 1 if brace[0] == "{" else -1
+        if not depth:
+            return start + brace.start()
+    return len(text)
 
 
 def _parameter(text: str, place: str) -> Parameter:

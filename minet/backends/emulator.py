@@ -4,7 +4,9 @@ It is for testing and debugging, and far too slow to train with. The same .cu fi
 ``kernels/emulator.h`` and launched on the same grids; ``kernels/emulator.cpp`` runs a block's threads as
 fibers. By default each memory access is checked. Errors that name the .cu line are: an address outside the
 kernel's arrays, a read of shared memory that was never written, two threads accessing the same place with no
-barrier between them, and a barrier that not all threads reach.
+barrier between them, and a barrier that not all threads reach. So are launches that no card allows: too many
+threads, blocks or bytes of shared memory. Registers alone are for nvcc to count
+(``tests/backends/test_registers.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import ctypes
 import os
 import re
 import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from minet.backends.cpu import HostMemory
 from minet.backends.cuda_source import Kernel, Source
 from minet.backends.gpu import GPU
 from minet.backends.launcher import MOST_ROWS
+from minet.core.blame import running_node
 from minet.core.errors import MinetError
 from minet.core.files import shipped
 from minet.core.layer import Array, Shape
@@ -107,13 +111,7 @@ class Emulator(HostMemory, GPU):
         self, module: Any, kernel: Kernel, grid: Shape, block: Shape, args: bytes, arrays: Any,
         shared: int = 0,
     ) -> None:  # fmt: skip
-        x, y, z = block
-        if not (1 <= x * y * z <= 1024 and z <= 64 and max(grid[1:]) <= MOST_ROWS and grid[0] < 2**31):
-            found = f"{kernel.name} on the emulator: cannot launch {grid} blocks of {block} threads"
-            raise MinetError(found, "a block has 1 to 1024 threads, a grid up to 65535 blocks along y and z")
-        if shared > MOST_SHARED:
-            found = f"{kernel.name} on the emulator: {shared} bytes of shared memory are too many"
-            raise MinetError(found, f"a block has {MOST_SHARED}: loop over parts")
+        check_launch(kernel.name, grid, block, shared + static_shared(module._name, kernel.name))
         launch = emulator_faults.Launch(
             grid=grid, block=block, dynamic_shared=shared, order=ORDERS.index(self.order),
             args_size=len(args), args=ctypes.cast(ctypes.c_char_p(args), ctypes.c_void_p), arrays=len(arrays),
@@ -141,6 +139,34 @@ SANITIZED = (
 CUDA_HEADERS = r"(?m)^\s*#\s*include\s*<(cuda|cuda_runtime|cuda_runtime_api|device_launch_parameters)\.h>"
 DYNAMIC = r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*)?([\w\s]+?)\s*(\w+)\s*\[\s*\]\s*;"
 SIGNALS = ctypes.cast(ctypes.pythonapi.PyErr_CheckSignals, ctypes.c_void_p)  # notices a Ctrl-C
+
+
+def check_launch(kernel: str, grid: Shape, block: Shape, shared: int) -> None:
+    """Refuse a launch that is beyond any card; `shared` counts the bytes of each block's shared memory."""
+    x, y, z = block
+    if not (1 <= x * y * z <= 1024 and z <= 64 and max(grid[1:]) <= MOST_ROWS and grid[0] < 2**31):
+        found = f"cannot launch {grid} blocks of {block} threads"
+        hint = "a block has 1 to 1024 threads, a grid up to 65535 blocks along y and z"
+    elif shared > MOST_SHARED:
+        found = f"{shared} bytes of shared memory are too many"
+        hint = f"a block has {MOST_SHARED}, declared and dynamic together: loop over parts"
+    else:
+        return
+    found, layer = f"{kernel} on the emulator: {found}", running_node()
+    raise layer.error(found, hint) if layer else MinetError(found, hint)
+
+
+@cache
+def static_shared(module: str, kernel: str) -> int:
+    """Bytes of the ``__shared__`` variables of a kernel, and of the device functions in its file."""
+    try:
+        done = subprocess.run(["readelf", "-sW", module], capture_output=True, text=True, check=False)
+    except OSError:  # it comes with the compiler, but may be missing
+        return 0
+    others = set(re.findall(r"FUNC .* emu_(\w+)$", done.stdout, re.MULTILINE)) - {kernel}
+    prefixes = tuple(f"_ZZ{len(name)}{name}E" for name in others)  # of a variable inside extern "C" name()
+    variables = re.findall(r": \w+ +(\d+) TLS .* (_ZZ\w+)$", done.stdout, re.MULTILINE)
+    return sum(int(size) for size, name in set(variables) if not name.startswith(prefixes))
 
 
 def missing() -> str:

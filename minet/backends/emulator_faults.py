@@ -154,4 +154,9 @@ def line(module: str, code: int) -> str:
     except OSError:  # it comes with the compiler, but may be missing
         return hex(code - start)
     lines = [text.split(" (")[0] for text in done.stdout.split("\n") if re.search(r"\.cuh?:\d", text)]
-    return ", called at ".join(re.sub(r"^.*/build-[^/]*/", "", text) for text in lines) or hex(code - start)
+    return ", called at ".join(map(as_written, lines)) or hex(code - start)
+
+
+def as_written(path: str) -> str:
+    """A path in debug information as the #line mark has it, without the folder it was compiled in."""
+    return re.sub(r"^.*/build-[^/]*/", "", path)

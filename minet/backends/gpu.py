@@ -9,7 +9,6 @@ from minet.backends import cuda_source, host_fallback
 from minet.backends.launcher import MOST_ROWS, THREADS, Launcher
 from minet.core.errors import MinetError
 from minet.core.layer import Array, Layer, Shape
-from minet.core.naming import stem_of
 from minet.core.node import Node
 
 CHUNK, SHARES = 1 << 12, 256  # in reductions a share sums at least CHUNK terms, and a row has at most SHARES
@@ -65,8 +64,8 @@ class GPU(Launcher):
         for base in cls.__mro__:
             if code := vars(base).get(f"{phase}_gpu"):
                 return "method", code
-            path, name = cuda_source.beside(base), f"{stem_of(base.__name__)}_{phase}"
-            if path and phase != "loss" and name in self.read(path).kernels:
+            path = cuda_source.beside(base) if phase != "loss" else None
+            if path and (name := cuda_source.kernel_of(base, phase, self.read(path))):
                 return "kernel", name
             if f"{phase}_cpu" in vars(base):
                 return "host", None

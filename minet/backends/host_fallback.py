@@ -9,10 +9,9 @@ import numpy as np
 
 from minet.backends.base import Backend
 from minet.backends.cpu import CPU
+from minet.backends.first_call import WRITTEN
 from minet.core.layer import Layer
 from minet.core.node import LayerError, Named, Node
-
-WRITTEN = {"fprop": 1, "bprop": 2, "loss": 2}  # the index of the argument that a phase computes
 
 
 class HostWarning(UserWarning):
@@ -39,6 +38,7 @@ def run(be: Backend, warned: set[str], node: Node, phase: str, args: tuple[Any, 
         what = f"{node.where} has no kernel: it computes on the host, and its arrays are copied at each call"
         warnings.warn(HostWarning(what), stacklevel=2)
     host = CPU("float32")
+    host.tried = be.tried
     copies = [np.array(be.get(a)) if hasattr(a, "dtype") else a for a in args]
     native = node.p, node.g, node.s
     p, g, s = (Named({name: np.array(be.get(a)) for name, a in arrays.items()}) for arrays in native)
@@ -50,7 +50,7 @@ def run(be: Backend, warned: set[str], node: Node, phase: str, args: tuple[Any, 
     for arrays, changed in zip(native[1:], (g, s), strict=True):
         for name, array in arrays.items():
             be.copy(changed[name], array)
-    written = WRITTEN[phase]
+    _, written = WRITTEN[phase]
     if args[written] is not None:
         be.copy(copies[written], args[written])
     return result

@@ -56,6 +56,10 @@ class Launcher(Backend):
     def address(self, array: Array) -> int:
         """The address of the array's first element."""
 
+    def overlap(self, a: Array, b: Array) -> bool:
+        start, other = self.address(a), self.address(b)
+        return start < other + b.nbytes and other < start + a.nbytes
+
     # -- what a layer asks for ------------------------------------------------------------------------
 
     def launch(
@@ -84,7 +88,7 @@ class Launcher(Backend):
         KernelError
             If the kernel asks for a name that does not exist, or for an array of another type.
         """
-        path = self._file(type(layer), name)
+        path = self.file_of(type(layer), name)
         if path is None:
             raise layer.error(f"has no kernel file for {name}", f"write {layer.stem()}.cu next to its file")
         (C, H, W), (K, P, Q) = layer.bound_shapes
@@ -104,7 +108,7 @@ class Launcher(Backend):
             size = size and -(-size // constants["LANES"])
         self.call(path, name, constants, known, size, rows, grid, block, shared, layer)
 
-    def _file(self, cls: type, name: str) -> Path | None:
+    def file_of(self, cls: type, name: str) -> Path | None:
         """The file of a class or one of its bases that has the kernel; else the first that exists."""
         if (cls, name) not in self._files:
             files = [found for base in cls.__mro__ if (found := cuda_source.beside(base))]

@@ -74,7 +74,7 @@ def probes() -> dict[str, tuple[Callable[[], Found], str]]:
         "Python": (python, f"{sys.executable} -m minet doctor"),
         "NumPy": (lambda: _package("numpy"), f"{pip} --force-reinstall numpy"),
         "Numba": (numba, f"{pip} --force-reinstall numba"),
-        "Numba's cache": (numba_cache, 'export NUMBA_CACHE_DIR="$HOME/.cache/numba"'),
+        "Numba's cache": (numba_cache, 'export NUMBA_CACHE_DIR="$(mktemp -d)"'),
         "g++": (gcc, "apt install g++"),
         "kernel cache": (compiled_kernels, 'export MINET_CACHE="$HOME/.cache/minet/kernels"'),
         **({"data folder": (data_folder, "unset MINET_DATA")} if os.environ.get("MINET_DATA") else {}),
@@ -108,35 +108,27 @@ def numba() -> Found:
         return found
     import llvmlite.binding
 
+    from minet.loops.threads import threading_layer
+
     config: Any = importlib.import_module("numba").config
     features = llvmlite.binding.get_host_cpu_features()
     known = ("avx512f", "avx2", "avx", "sse4.2", "sve", "neon")
     simd = next((name for name in known if features.get(name)), "no known vector instructions")
     cores = len(os.sched_getaffinity(0))
-    text = f"{found.text}: {config.NUMBA_NUM_THREADS} threads on {cores} cores, {_threading()}, {simd}"
+    layer = f"threading layer {threading_layer()}"
+    text = f"{found.text}: {config.NUMBA_NUM_THREADS} threads on {cores} cores, {layer}, {simd}"
     return Found(WORKS, text)
-
-
-def _threading() -> str:
-    """The threading layer that Numba will use: the first that loads, in its order of preference."""
-    config: Any = importlib.import_module("numba").config
-    wanted = config.THREADING_LAYER
-    modules = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
-    for name in [wanted] if wanted in modules else config.THREADING_LAYER_PRIORITY:
-        try:
-            importlib.import_module(f"numba.np.ufunc.{modules[name]}")
-        except ImportError:
-            continue
-        return f"threading layer {name}"
-    raise ImportError(f"none of Numba's threading layers loads (NUMBA_THREADING_LAYER={wanted})")
 
 
 def numba_cache() -> Found:
     """Where Numba keeps the machine code of minet's kernels."""
+    from minet.loops import cache
     from minet.loops.relu import relu_fprop
 
-    folder = Path(str(relu_fprop.stats.cache_path))
-    return _folder(folder, ("*.nbc",), 'export NUMBA_CACHE_DIR="$HOME/.cache/numba"')
+    folder, fix = Path(str(relu_fprop.stats.cache_path)), 'export NUMBA_CACHE_DIR="$(mktemp -d)"'
+    if cache.is_temporary(folder):
+        return Found(WORKS, f"{folder}: only for this process, as no other can be written to", fix)
+    return _folder(folder, ("*.nbc",), fix)
 
 
 # -- the emulator, the caches and the data ----------------------------------------------------------------

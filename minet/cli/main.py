@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -27,9 +29,22 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The entry point `minet`; a failing standard output is reported in one message, with exit status 2."""
+    """The entry point `minet`; a failing standard output is reported in one message, with exit status 2.
+
+    SIGTERM, by which systems end what takes too long, ends a command as Ctrl-C does.
+    """
     if sys.stdout is None:
         print("error: standard output is closed", file=sys.stderr)
+        sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may have letters that a terminal lacks
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        os.getcwd()
+    except OSError as error:
+        print(f"error: the working folder is gone: {error.strerror}\n  hint: cd to another", file=sys.stderr)
         sys.exit(2)
     try:
         try:

@@ -55,7 +55,12 @@ def reporting(debug: bool) -> Iterator[None]:
     except MemoryError as error:
         if debug:
             raise
-        typer.echo(f"error: out of memory: {error}\n  hint: use a smaller --batch", err=True)
+        typer.echo(f"error: out of memory: {error}\n  hint: use a smaller net or --batch", err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        if debug or error.filename is None:  # standard output, which main reports
+            raise
+        typer.echo(f"error: {error.filename!s:.200}: {error.strerror}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

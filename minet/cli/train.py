@@ -22,6 +22,7 @@ from minet.cli.options import (
     reporting,
     use_data,
 )
+from minet.core.errors import MinetError
 
 
 def train(
@@ -36,6 +37,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in --out, or the model's newest.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: even if the model file or settings have changed.")
+    ] = False,
     data_dir: DataDir = None,
     strict: Strict = False,
     sync: Sync = False,
@@ -48,7 +52,9 @@ def train(
     with reporting(debug):
         from minet.train import runs
 
+        if force and not resume:
+            raise MinetError("--force is for --resume: a new run overwrites nothing")
         use_data(data_dir)
         chosen = parsed([*(settings or []), *(words or [])], batch=batch, epochs=epochs)
         device = computing(backend, strict, sync)
-        runs.train(model, chosen, backend=device, seed=seed, out=out, resume=resume)
+        runs.train(model, chosen, backend=device, seed=seed, out=out, resume=resume, force=force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from minet.core.errors import MinetError
+from minet.core.layer import Layer
 from minet.core.naming import relative
 from minet.core.node import LayerError, Node
 
@@ -22,7 +24,7 @@ def blaming() -> Iterator[None]:
     except (MinetError, MemoryError):
         raise
     except Exception as error:
-        node, method = node_at_fault(error.__traceback__)
+        node, method = refused_call(error) or node_at_fault(error.__traceback__)
         if node is None:
             raise
         message = f"{method} raised {type(error).__name__} at {line_of(error)}: {error}"
@@ -41,6 +43,26 @@ def node_at_fault(trace: TracebackType | None) -> tuple[Node | None, str]:
     return found
 
 
+def refused_call(error: Exception) -> tuple[Node, str] | None:
+    """The layer or loss, and its method, that could not be called: it takes other parameters."""
+    told = re.match(r"(\S+\.)(\w+)\(\) (takes|missing|got) ", str(error))
+    trace = error.__traceback__
+    if not (isinstance(error, TypeError) and told and trace):
+        return None
+    while trace.tb_next:
+        trace = trace.tb_next
+    caller = trace.tb_frame  # in which a call fails
+    if not str(caller.f_globals.get("__name__")).startswith("minet."):
+        return None
+    for owner in caller.f_locals.values():
+        owner = getattr(owner, "graph", owner)  # of a net
+        for node in owner.walk() if isinstance(owner, Layer) else [owner]:
+            method = getattr(node, told[2], None) if isinstance(node, Node) else None
+            if getattr(method, "__qualname__", "") == told[1] + told[2]:
+                return node, told[2]
+    return None
+
+
 def running_node() -> Node | None:
     """The innermost layer or loss whose method is running."""
     frame: FrameType | None = sys._getframe(1)
@@ -54,9 +76,16 @@ def running_node() -> Node | None:
 
 
 def line_of(error: Exception) -> str:
-    """File and line of the mistake: the last line in the layer's own file, else where it was raised."""
+    """File and line of the mistake: the last line in the layer's own file, else where it was raised.
+
+    That of a method that cannot be called as minet calls it is where it is defined.
+    """
+    if called := refused_call(error):
+        node, method = called
+        code = inspect.unwrap(getattr(type(node), method)).__code__
+        return f"{relative(code.co_filename)}:{code.co_firstlineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    node, _ = node_at_fault(error.__traceback__)
-    own = inspect.getsourcefile(type(node)) if node is not None else None
+    owner, _ = node_at_fault(error.__traceback__)
+    own = inspect.getsourcefile(type(owner)) if owner is not None else None
     frame = ([frame for frame in frames if frame.filename == own] or frames)[-1]
     return f"{relative(frame.filename)}:{frame.lineno}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from minet.core.declared import all_states, declared_states
+from minet.core.declared import all_states, declared_params, declared_states
 from minet.core.graph import with_depth
 from minet.core.layer import Layer
 from minet.core.memory import Shapes, concrete, padded_nbytes
@@ -47,7 +48,7 @@ def check_capacity(
     if needed(batch) <= free:
         return
     size, layer, what = max(_demands(graph, shapes, batch, be.dtype), key=lambda demand: demand[0])
-    fits = bisect_right(range(batch), free, key=needed) - 1
+    fits = bisect_right(range(min(batch, sys.maxsize)), free, key=needed) - 1
     raise layer.error(
         f"out of device memory: at batch {batch} the net needs {mib(needed(batch))}, but only {mib(free)} "
         f"are free; this layer needs the most, {mib(size)} for its {what}",
@@ -57,7 +58,12 @@ def check_capacity(
 
 def _lasting(be: Any, graph: Layer, shapes: Shapes, copies: int) -> int:
     """Bytes that do not depend on the batch: `copies` of the parameters, two of persistent state."""
-    params = (p for layer in graph.walk() if not layer.tied for p in layer.params(shapes[layer][0]).values())
+    params = (
+        param
+        for layer in graph.walk()
+        if not layer.tied
+        for param in declared_params(layer, shapes[layer][0]).values()
+    )
     states = (state for *_, state in all_states(graph, shapes) if state.persistent)
     return copies * sum(padded_nbytes(param.shape, be.dtype) for param in params) + 2 * sum(
         padded_nbytes(*concrete(state, 0, be.dtype)) for state in states

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -19,7 +22,9 @@ class FileError(MinetError):
 
 
 def run_file(path: Path) -> ModuleType:
-    """Run a Python file as a module; its folder joins the end of sys.path, so it can import its neighbours.
+    """Run a Python file as a module, which can import its neighbours.
+
+    Its folder joins the end of sys.path, for processes that it starts: they import the module by its name.
 
     Raises
     ------
@@ -36,13 +41,14 @@ def run_file(path: Path) -> ModuleType:
     except OSError as error:
         raise FileError(f"{shown}: cannot be read: {error.strerror}") from error
     path = path.resolve()
-    module = ModuleType(f"minet_file_{path.stem}")
-    module.__file__ = str(path)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    sys.modules[module.__name__] = module  # where dataclasses and Numba look for a function's globals
+    module = ModuleType(_name(path))
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses, Numba and pickle look for a function
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        with importing_from(path.parent):
+            exec(compile(source, str(path), "exec"), module.__dict__)
     except SyntaxError as error:
         line = f":{error.lineno}" if error.lineno else ""
         elsewhere = error.filename and Path(error.filename) != path
@@ -50,6 +56,44 @@ def run_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise_with_line(path, error)
     return module
+
+
+def _name(path: Path) -> str:
+    """The name by which any process can import a file; one of minet's if that means another file."""
+    return path.stem if _meant(path.stem) == str(path) else f"minet_file_{path.stem}"
+
+
+def _meant(name: str) -> str | None:
+    """The file of the module that this process has imported, or would import, by that name."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None)
+    spec = PathFinder.find_spec(name)
+    return spec.origin if spec else None
+
+
+@contextlib.contextmanager
+def importing_from(folder: Path) -> Iterator[None]:
+    """Within this context, imports look in a folder first, as in a script that lies there.
+
+    Modules of the same names that lie elsewhere, installed or beside another file, come back afterwards.
+    """
+    here = {path.stem: path for path in folder.glob("*.py")}
+    here |= {path.parent.name: path for path in folder.glob("*/__init__.py")}
+    pythons = sys.stdlib_module_names | {"minet"}
+    others = {name for name, file in here.items() if name not in pythons and _meant(name) != str(file)}
+
+    def modules() -> list[str]:
+        return [name for name in sys.modules if name.partition(".")[0] in others]
+
+    aside = {name: sys.modules.pop(name) for name in modules()}
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in modules():
+            del sys.modules[name]
+        sys.modules.update(aside)
 
 
 def raise_with_line(path: Path, error: BaseException) -> NoReturn:

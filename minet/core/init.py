@@ -14,7 +14,7 @@ import numpy as np
 
 from minet.core.errors import MinetError
 from minet.core.layer import Shape
-from minet.core.settings import is_real
+from minet.core.settings import is_real, plain
 
 
 @dataclass(frozen=True)
@@ -121,3 +121,4 @@ def _check(init: object, name: str, value: Any, least: float = -math.inf) -> Non
             f"{kind}'s {name} must be a finite number{bound}, got {value!r}",
             f"the default is {kind}({name}={getattr(type(init), name)})",
         )
+    object.__setattr__(init, name, plain(value))

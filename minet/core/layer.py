@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 
 from minet.core.naming import caller
 from minet.core.node import LayerError, Node
-from minet.core.settings import is_whole
+from minet.core.settings import is_whole, plain
 
 Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = Any  # ndarray on the cpu, the backend's own array elsewhere
@@ -43,6 +42,9 @@ class Param:
     lr: float = 1.0
     bounds: tuple[float | None, float | None] | None = None
 
+    def __post_init__(self) -> None:
+        _make_plain(self)
+
 
 @dataclass(frozen=True)
 class State:
@@ -70,6 +72,9 @@ class State:
     persistent: bool = False
     scratch: bool = False
     init: float = 0.0
+
+    def __post_init__(self) -> None:
+        _make_plain(self)
 
 
 class Layer(Node):
@@ -108,13 +113,15 @@ class Layer(Node):
       ``minet.loops.philox``.
 
     **Three ways to write the maths**, in the order you meet them. ``<stem>`` is the class name in snake case,
-    ``gaussian_pool`` for GaussianPool:
+    ``gaussian_pool`` for GaussianPool; of LSEPool, both ``lsepool`` and ``lse_pool``:
 
     1. *NumPy*: write ``fprop_cpu(x, y, beta, train)`` and ``bprop_cpu(x, dy, dx, beta)``. Most end in
        ``update(y, value, beta)`` from minet. Test them with ``minet check FILE``.
     2. *Numba*, once that is right but too slow: move the hot loops to a file of their own, and call them from
        the same two methods. The file may lie beside your layer file, say ``swish_loops.py``, and imports its
-       decorators with ``from minet.loops import kernel, parallel_kernel``. The loops of minet's own layers
+       decorators with ``from minet.loops import kernel, parallel_kernel``. Keep the NumPy version, as
+       ``fprop_numpy`` and ``bprop_numpy``: the kit then compares the two. ``minet check FILE --bounds``
+       names an index out of bounds, which otherwise may end the process. The loops of minet's own layers
        are in ``minet/loops/<stem>.py``; the README there has the rules.
     3. *CUDA*: kernels ``<stem>_fprop`` and ``<stem>_bprop`` in ``<stem>.cu`` beside the layer's file (for
        minet's own: in ``kernels/``) make it native on a GPU. A kernel gets its arguments by name, in any
@@ -195,6 +202,7 @@ class Layer(Node):
             if not is_shape(in_shape):
                 found = "input shape must be three positive whole numbers (C, H, W)"
                 raise self.error(found, "leave out the batch size")
+            in_shape = tuple(map(plain, in_shape))
             out = self.out_shape(in_shape)
             if not isinstance(out, tuple) or not is_shape(out):
                 raise self.error(
@@ -207,14 +215,24 @@ class Layer(Node):
             if error.layer is self and error.in_shape is None:
                 error.in_shape = tuple(in_shape)
             raise
-        return out
+        return tuple(map(plain, out))
 
     def clone(self) -> Layer:
         """An unbound layer with the same settings."""
-        other = copy.copy(self)
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
         for name in (*SET_BY_NET, "tied"):
             other.__dict__.pop(name, None)
         return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Layer:
+        other = memo[id(self)] = self.clone()
+        return other
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.bound:
+            raise self.error("a bound layer cannot be pickled: its arrays belong to a net", "use clone()")
+        return super().__reduce_ex__(protocol)
 
     def twin(self) -> Layer:
         """An unbound layer with the same settings that shares this one's parameters and gradients."""
@@ -242,3 +260,10 @@ def is_shape(shape: Any) -> bool:
     """Whether `shape` is (C, H, W) in positive whole numbers."""
     long_enough = isinstance(shape, (tuple, list)) and len(shape) == 3
     return long_enough and all(is_whole(size) and size >= 1 for size in shape)
+
+
+def _make_plain(declared: Param | State) -> None:
+    """Turn NumPy's numbers in a declaration into Python's: a shape of small ones would wrap around."""
+    for name, value in vars(declared).items():
+        whole = isinstance(value, tuple)
+        object.__setattr__(declared, name, tuple(map(plain, value)) if whole else plain(value))

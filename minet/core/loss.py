@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -16,10 +17,11 @@ SHARES = 1 << 13  # parts of a sum of squares on a GPU, one thread each
 
 
 class Loss(Node, ABC):
-    """The mean loss over a batch. Subclass it and write both methods.
+    """The mean loss over a batch. Subclass it and write `check` and `loss_cpu`, and `metrics` if it has any.
 
-    `y` is the net's output ``(K, P, Q, N)``, `labels` whatever the loss compares it with. A loss that also
-    has ``loss_gpu(y, labels, dy)`` is native on a GPU: y and dy are then arrays of its backend, ``self.be``.
+    `y` is the net's output ``(K, P, Q, N)``, `labels` what the loss compares it with: of a Dataset, class
+    numbers ``(N,)`` or targets ``(K, P, Q, N)``. A loss that also has ``loss_gpu(y, labels, dy)`` is native
+    on a GPU: y and dy are then arrays of its backend, ``self.be``.
     """
 
     def on(self, be: Any) -> Self:
@@ -28,6 +30,9 @@ class Loss(Node, ABC):
         vars(other).update(be=be, p=Named(), g=Named(), s=Named())
         return other
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("be", "p", "g", "s")}
+
     @abstractmethod
     def check(self, labels: np.ndarray, out_shape: Shape, batch: int) -> None:
         """Raise MinetError if the labels do not fit a net with output `out_shape` and that batch size."""
@@ -35,6 +40,23 @@ class Loss(Node, ABC):
     @abstractmethod
     def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
         """The mean loss over the batch; if `dy` is given, ``dy <- d loss / d y``, whatever it held before."""
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Loss], Shape, np.ndarray]]:
+        """Triples ``(make, out_shape, labels)`` on which the conformance kit tests the class.
+
+        `labels` are those of a batch, whose first samples serve as smaller batches. A loss that declares none
+        is tested on class numbers and on targets, whichever its `check` accepts.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no examples() for the conformance kit")
+
+    def metrics(self, y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """What else a test measures, by name: each a mean over these N samples.
+
+        A run's log, table and curves show these. A share in 0 .. 1 whose name ends in "accuracy" is shown in
+        percent.
+        """
+        return {}
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -52,9 +74,13 @@ class SoftmaxCrossEntropy(Loss):
                 "end the net with Linear(classes), or with AvgPool() over the whole map",
             )
         if labels.shape != (batch,):
+            hint = ""
+            if labels.size == batch:
+                hint = "use labels.astype(int).ravel()"
+            elif labels.ndim > 1:
+                hint = "turn one-hot rows into class numbers with labels.argmax(axis=1)"
             raise MinetError(
-                f"labels must be {batch} class numbers, one per sample, got shape {labels.shape}",
-                "turn one-hot rows into class numbers with labels.argmax(axis=1)" if labels.ndim == 2 else "",
+                f"labels must be {batch} class numbers, one per sample, got shape {labels.shape}", hint
             )
         if labels.dtype.kind not in "iu":
             raise MinetError(f"labels must be integers, got {labels.dtype}", "use labels.astype(int)")
@@ -84,6 +110,14 @@ class SoftmaxCrossEntropy(Loss):
             dy[...] = (p / len(samples)).reshape(dy.shape)
         return float(np.mean(np.log(total) - at_label))
 
+    def metrics(self, y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        return {"accuracy": correct(y, labels) / len(labels)}
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Loss], Shape, np.ndarray]]:
+        yield cls, (5, 1, 1), np.array([1, 0, 4, 2, 3, 1])
+        yield cls, (2, 1, 1), np.array([1, 1, 0])
+
     def loss_gpu(self, y: Array, labels: np.ndarray, dy: Array | None = None) -> float:
         K, N = y.shape[0], y.shape[3]
         losses = self.be.empty((N,), "float64")
@@ -102,13 +136,18 @@ class MeanSquaredError(Loss):
     """
 
     def check(self, labels: np.ndarray, out_shape: Shape, batch: int) -> None:
-        labels = np.asarray(labels)
-        if labels.shape != (*out_shape, batch):
-            raise MinetError(
-                f"targets must have the output's shape (K, P, Q, N) = {(*out_shape, batch)}, "
-                f"got {labels.shape}",
-                "for targets in NCHW order: np.ascontiguousarray(targets.transpose(1, 2, 3, 0))",
-            )
+        labels, wanted = np.asarray(labels), (*out_shape, batch)
+        if labels.shape != wanted:
+            if labels.shape == (batch,):
+                hint = (
+                    "whole numbers (M,) are classes: give the Dataset targets.astype(float), one per sample"
+                )
+            elif labels.ndim == 4 and labels.shape[-1] == batch:
+                hint = f"the net must end with an output of shape {labels.shape[:-1]}"
+            else:
+                hint = "for targets in NCHW order: np.ascontiguousarray(targets.transpose(1, 2, 3, 0))"
+            message = f"targets must have the output's shape (K, P, Q, N) = {wanted}, got {labels.shape}"
+            raise MinetError(message, hint)
         if labels.dtype.kind not in "fiu":
             raise MinetError(f"targets must be real numbers, got {labels.dtype}")
 
@@ -118,6 +157,11 @@ class MeanSquaredError(Loss):
             if dy is not None:
                 np.multiply(difference, 2 / y.size, out=dy, casting="same_kind")
             return float(np.mean(np.square(difference, dtype=np.float64)))
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Loss], Shape, np.ndarray]]:
+        yield cls, (3, 2, 4), np.sin(np.arange(144.0)).reshape(3, 2, 4, 6)
+        yield cls, (1, 1, 1), np.array([[[[0.5, -2.0, 3.0]]]], np.float32)
 
     def loss_gpu(self, y: Array, labels: np.ndarray, dy: Array | None = None) -> float:
         shares = min(SHARES, y.size)

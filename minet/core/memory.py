@@ -49,12 +49,13 @@ class Memory:
         All parameters, and all gradients, each as one buffer.
     persistent : dict of str to array
         State that checkpoints save, by path.
-    y, dy : array
-        The net's output and its delta.
+    x, y, dy : array
+        The net's input, its output and the output's delta.
     """
 
     def __init__(self, be: Any, graph: Layer, shapes: Shapes, seed: int) -> None:
         self.be, self.graph, self.shapes = be, graph, shapes
+        self.x: Array = None
         self.y: Array = None
         self.dy: Array = None
         self._of_batch: list[Array] = []  # what depends on the batch size
@@ -107,12 +108,14 @@ class Memory:
 
     def resize(self, batch: int) -> None:
         """Free what depends on the batch size, then allocate it for this one."""
-        self.y = self.dy = None  # freed first: the device need not hold both the old and the new
+        self.x = self.y = self.dy = None  # freed first: the device need not hold both the old and the new
         self._of_batch = []
         self._unbind()
         self._of_batch = self._bind(batch)
-        self.y, self.dy = (self.be.zeros((*self.shapes[self.graph][1], batch)) for _ in range(2))
-        self._of_batch += [self.y, self.dy]
+        in_shape, out_shape = self.shapes[self.graph]
+        self.x = self.be.empty((*in_shape, batch))
+        self.y, self.dy = (self.be.zeros((*out_shape, batch)) for _ in range(2))
+        self._of_batch += [self.x, self.y, self.dy]
 
     def _bind(self, batch: int) -> list[Array]:
         """Give each layer its state for that batch size, persistent state included; return the new arrays."""
@@ -165,6 +168,14 @@ class Memory:
                 if (old := before.get(name, ABSENT)) is not value and holds(value, type(self.y)):
                     self._derived.append((layer, name, old))
 
+    def bare_graph(self) -> Layer:
+        """A clone of the graph without the attributes that `on_bind` made of this memory."""
+        graph = self.graph.clone()
+        clones = dict(zip(self.graph.walk(), graph.walk(), strict=True))
+        for layer, name, _ in self._derived:
+            vars(clones[layer]).pop(name, None)
+        return graph
+
     def keep_state(self) -> None:
         """Save the persistent state in memory."""
         if self.persistent:
@@ -201,7 +212,10 @@ def carve(buffer: Array, start: int, shape: Shape, dtype: np.dtype) -> tuple[Arr
 def aligned(shape: Shape, dtype: np.dtype) -> np.ndarray:
     """An uninitialised NumPy array that starts on a cache line."""
     size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + LINE, np.uint8)
+    try:
+        raw = np.empty(size + LINE, np.uint8)
+    except (ValueError, OverflowError):  # more than NumPy can count
+        raise MemoryError(f"unable to allocate {size:.3g} bytes") from None
     start = -raw.ctypes.data % LINE
     return raw[start : start + size].view(dtype).reshape(shape)
 

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import os
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from types import FrameType
 from typing import Any
@@ -61,6 +62,12 @@ def brief(value: Any) -> str:
 def mib(size: int) -> str:
     """A number of bytes in MiB, such as ``1.5 MiB``."""
     return f"{size / 2**20:,.1f} MiB"
+
+
+def near_to(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that are close to a name, or else those that contain it: three at most."""
+    known = list(known)
+    return difflib.get_close_matches(name, known) or [one for one in known if name in one][:3]
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

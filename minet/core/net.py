@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minet import backends
-from minet.core import rng
+from minet.core import arrays_file, rng
 from minet.core.blame import blaming
 from minet.core.capacity import check_capacity
 from minet.core.containers import Sequential
@@ -21,7 +22,7 @@ from minet.core.loss import Loss
 from minet.core.memory import Memory
 from minet.core.naming import mib
 from minet.core.node import LayerError, Named
-from minet.core.settings import checked_batch
+from minet.core.settings import checked_batch, plain
 from minet.core.summary import table
 
 
@@ -70,11 +71,12 @@ class Net:
         seed: int = 0,
         dtype: str = "float32",
     ) -> None:
-        self.batch = checked_batch(batch)
+        self.batch = batch = checked_batch(batch)
         if not isinstance(graph, Layer):
             graph = Sequential(*(graph if isinstance(graph, Iterable) else [graph]))
         self.graph: Layer = graph
-        self.input_shape = tuple(input_shape) if isinstance(input_shape, Iterable) else (input_shape,)
+        sizes = input_shape if isinstance(input_shape, Iterable) else (input_shape,)
+        self.input_shape = tuple(map(plain, sizes))
         self.seed = rng.layer_key(seed, "")[0]
         if loss is not None and not isinstance(loss, Loss):
             raise MinetError(f"loss must be a Loss such as SoftmaxCrossEntropy(), got {loss!r}")
@@ -97,7 +99,7 @@ class Net:
         self.slots, self.flat_grads = self.memory.slots, self.memory.flat_grads
         self.params = Named({slot.path: slot.value for slot in self.slots})
         self.grads = Named({slot.path: slot.grad for slot in self.slots})
-        self.persistent = self.memory.persistent
+        self.persistent = Named(self.memory.persistent)
         self.resize(batch)
         for layer in self.graph.walk():
             layer.bound = True  # only now: a net that cannot be made leaves its layers free
@@ -112,6 +114,44 @@ class Net:
         with blaming():
             self.memory.call_on_bind()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Net:
+        """A net of its own, with the same settings, parameters, running statistics and step."""
+        other = _rebuilt(*self._made(self.be), {**self.params, **self.persistent}, self.clock.step)
+        memo[id(self)] = other
+        memo |= {id(a): b for a, b in zip(self.graph.walk(), other.graph.walk(), strict=True)}
+        return other
+
+    def __reduce__(self) -> Any:
+        kept = {**self.params, **self.persistent}
+        values = {path: np.array(self.be.get(value)) for path, value in kept.items()}
+        return _rebuilt, (*self._made(self.be.name), values, self.clock.step)
+
+    def _made(self, backend: Any) -> tuple[type[Net], tuple[Any, ...]]:
+        """What makes a net like this one, on layers of its own."""
+        graph, dtype = self.memory.bare_graph(), self.be.dtype.name
+        return type(self), (graph, self.input_shape, self.batch, self.loss, backend, self.seed, dtype)
+
+    # -- what has been learned ------------------------------------------------------------------
+
+    def __getitem__(self, path: str) -> Layer:
+        """The layer at a path: ``net["2/1"]`` or, with its stem, ``net["2/1/gaussian_pool"]``."""
+        layers = Named()
+        for layer in self.graph.walk():
+            layers |= {layer.path: layer, layer.full_path: layer}
+        return layers[path]
+
+    def save(self, file: str | Path) -> None:
+        """Write parameters, persistent state and step to a safetensors file, whole or not at all."""
+        arrays_file.save(file, self)
+
+    def load(self, file: str | Path, partial: bool = False) -> list[str]:
+        """Read what `save` has written, or a run's checkpoint; if it does not fit, the net stays as it was.
+
+        With `partial`, all arrays that fit by path and shape are read, but not the step. Returns a line for
+        each array, in the file or in the net, that was left out; there must be one that fits.
+        """
+        return arrays_file.load(file, self, partial)
+
     # -- computation ----------------------------------------------------------------------------
 
     def fprop(self, x: Array, train: bool = False) -> Array:
@@ -122,7 +162,9 @@ class Net:
                 f"the net takes x of shape (C, H, W, N) = {expected}, got {shape_of(x)}",
                 "for images in NCHW order: predict(), or np.ascontiguousarray(x.transpose(1, 2, 3, 0))",
             )
-        self.x = self.be.array(x)
+        # A copy: the caller may overwrite x before bprop reads it, and x may be this net's own y.
+        self.be.copy(x, self.memory.x)
+        self.x = self.memory.x
         with blaming():
             self.graph.fprop(self.x, self.y, 0.0, train)
         return self.y
@@ -138,6 +180,10 @@ class Net:
                 raise MinetError(f"{name} must be {what}, got {got}")
         if dx is not None and not dx.flags.c_contiguous:
             raise MinetError("dx must be C-contiguous", "use np.empty(x.shape, x.dtype)")
+        if dx is not None and self.be.overlap(dx, self.x):
+            raise MinetError("dx is the net's own x, which bprop reads", "use another array for dx")
+        if dx is not None and self.be.overlap(dx, dy):
+            dy = self.be.duplicate(dy)
         self.be.fill(self.flat_grads, 0.0)
         with blaming():
             self.graph.bprop(self.x, dy, dx, 0.0)
@@ -191,9 +237,13 @@ class Net:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Outputs for any number M of images ``(M, C, H, W)``: ``(M, K)``, or ``(M, K, P, Q)`` for maps.
 
-        Scale the images as in training, with ``dataset.normalize(pixels)``.
+        A single image ``(C, H, W)`` gives ``(K,)`` or ``(K, P, Q)``. Scale the images as in training, with
+        ``dataset.normalize(pixels)``.
         """
         images = np.asarray(images)
+        if images.shape == self.input_shape:
+            single: np.ndarray = self.predict(images[np.newaxis])[0]
+            return single
         if images.ndim != 4 or images.shape[1:] != self.input_shape:
             expected = ("M", *self.input_shape)
             raise LayerError(f"predict takes images (M, C, H, W) = {expected}, got {images.shape}")
@@ -205,6 +255,9 @@ class Net:
             y = self.be.get(self.fprop(x, train=False))
             out[start : start + len(part)] = y[..., : len(part)].transpose(3, 0, 1, 2)
         return out[:, :, 0, 0] if self.output_shape[1:] == (1, 1) else out
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def summary(self) -> str:
         """A table of the layers: path, settings, output shape, number of parameters; then the totals."""
@@ -229,3 +282,12 @@ def shape_of(values: Any) -> Shape:
     """The shape of an array, including one in a GPU's memory with a ``__cuda_array_interface__``."""
     offer = getattr(values, "__cuda_array_interface__", None)
     return tuple(offer["shape"]) if offer else np.shape(values)
+
+
+def _rebuilt(cls: type[Net], made: tuple[Any, ...], values: dict[str, Array], step: int) -> Net:
+    """A net with the values of another, in memory of its own."""
+    net = cls(*made)
+    for path, target in {**net.params, **net.persistent}.items():
+        net.be.copy(values[path], target)
+    net.clock.step = step
+    return net

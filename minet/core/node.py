@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any, Self
 
 from minet.core.errors import MinetError
-from minet.core.naming import brief, caller, relative, stem_of
+from minet.core.naming import brief, caller, near_to, relative, stem_of
+
+
+class NameMissing(MinetError, KeyError):
+    """A name or a path that is not there; the message lists near ones."""
+
+    def __init__(self, name: Any, known: Iterable[str]) -> None:
+        known = [name for name in known if name]  # a root's path is empty
+        near = near_to(str(name), known)
+        some = ", ".join(near or known[:9]) or "nothing at all"
+        super().__init__(f"there is no {name!r}", f"{'near it' if near else 'there are'}: {some}")
 
 
 class Named(dict[str, Any]):
     """A dict whose items also read as attributes: ``self.p["mean"]`` is ``self.p.mean``."""
 
+    def __missing__(self, name: Any) -> Any:
+        raise NameMissing(name, self)
+
     def __getattr__(self, name: str) -> Any:
-        try:
+        if name in self:
             return self[name]
-        except KeyError:
-            raise AttributeError(f"no {name!r}; available: {', '.join(self) or 'nothing'}") from None
+        raise AttributeError(f"no {name!r}; available: {', '.join(self) or 'nothing'}")
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name in self and self[name] is not value:

@@ -6,6 +6,8 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from minet.core.errors import MinetError
 
 
@@ -17,6 +19,11 @@ def is_real(value: Any) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether the value is a Python or NumPy integer; a bool is not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def plain(value: Any) -> Any:
+    """A NumPy number as Python's, which neither wraps around nor has few bits; others as they are."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def checked_batch(batch: Any) -> int:

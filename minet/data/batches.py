@@ -16,14 +16,13 @@ from minet.data.dataset import DataError, Dataset
 AHEAD = 2  # batches prepared while the consumer works on one
 _WORD = 2**64 - 1
 
-Batch = tuple[NDArray[Any], NDArray[np.int64]]
+Batch = tuple[NDArray[Any], NDArray[Any]]
 
 
 class Plan(NamedTuple):
     """The plan of one epoch, by position in the epoch."""
 
     order: NDArray[np.int64]  # (positions,): index of the image
-    labels: NDArray[np.int64]  # (positions,): its label, -1 for a filler
     moves: NDArray[np.int64]  # (positions, 3): shift down, shift right, 1 if mirrored
 
 
@@ -32,7 +31,7 @@ class Batches:
 
     In training, images come in a new order each epoch, augmented as the data set specifies, and an incomplete
     last batch is dropped. Otherwise they come in the data set's order, without augmentation, and the last
-    batch is filled up with images labelled -1, to be ignored.
+    batch is filled up with images labelled -1, to be ignored. (Targets of fillers are -1 or, if real, NaN.)
 
     An image's place in the order and its augmentation depend on ``(seed, epoch, image index)`` alone, not on
     the batch size, the timing, or where an epoch was resumed.
@@ -90,7 +89,8 @@ class Batches:
         Yields
         ------
         x : ndarray, (C, H, W, N), C-contiguous
-        labels : ndarray of int64, (N,)
+        labels : ndarray, C-contiguous
+            The data set's: class numbers (N,), or targets (K, P, Q, N) in int64 or, if real, in x's type.
 
         Raises
         ------
@@ -126,12 +126,14 @@ class Batches:
         else:
             order = np.arange(len(self) * self.batch) % n
             moves = np.zeros((len(order), 3), np.int64)
-        labels = self.dataset.labels[order]
-        labels[n:] = -1
-        return Plan(order, labels, moves)
+        return Plan(order, moves)
 
     def _make(self, plan: Plan, i: int) -> Batch:
         data, here = self.dataset, slice(i * self.batch, (i + 1) * self.batch)
         x = aligned((*data.image_shape, self.batch), self.dtype)
         self._gather(data.images, plan.order[here], plan.moves[here], data.mean, data.std, x)
-        return x, plan.labels[here]
+        real = data.labels.dtype.kind == "f"
+        labels = np.empty((*data.labels.shape[1:], self.batch), self.dtype if real else np.int64)
+        labels[...] = np.moveaxis(data.labels[plan.order[here]], 0, -1)
+        labels[..., max(0, len(data) - here.start) :] = np.nan if real else -1
+        return x, labels

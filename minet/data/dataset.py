@@ -1,6 +1,8 @@
-"""Dataset: images and labels in memory, checked once, with their normalisation and augmentation."""
+"""Dataset: images and labels or targets in memory, checked once, with normalisation and augmentation."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,15 +15,17 @@ class DataError(MinetError):
 
 
 class Dataset:
-    """Labelled images, and how to normalise and augment them.
+    """Images with labels or targets, and how to normalise and augment them.
 
     Parameters
     ----------
     images : array_like
         ``(N, C, H, W)``, or ``(N, H, W)`` for one channel. Bytes stay bytes; other numbers become float32
         and must be finite. An array that is C-contiguous and of one of these types is not copied.
-    labels : array_like of int
-        ``(N,)``, each in ``0 .. classes-1``.
+    labels : array_like
+        What a loss compares the net's outputs with. Whole numbers ``(N,)`` are class numbers in
+        ``0 .. classes-1``. Anything else is a target for each image, laid out as an output of a net: real
+        numbers ``(N,)`` or ``(N, K)``, and ``(N, P, Q)`` or ``(N, K, P, Q)`` for maps. They must be finite.
     classes : int, optional
         The number of classes; by default the largest label plus one.
     mean, std : float or array_like of float
@@ -31,16 +35,19 @@ class Dataset:
         In training, mirror each image left to right with probability 1/2.
     crop : int
         In training, shift each image by up to `crop` pixels along each axis. Pixels from outside the image
-        are 0 after normalisation.
+        are 0 after normalisation. Target maps would not move along: they allow neither `flip` nor `crop`.
     name : str
         The name used in error messages.
 
     Attributes
     ----------
     images : ndarray of uint8 or float32, (N, C, H, W), C-contiguous
-    labels : ndarray of int64, (N,)
+    labels : ndarray
+        int64 ``(N,)``, or targets ``(N, K, P, Q)`` in float32 or, if they were whole numbers, int64.
     mean, std : ndarray of float32, (C,)
-    classes, flip, crop, name
+    classes : int or None
+        None if the labels are not class numbers.
+    flip, crop, name
         As given.
 
     Raises
@@ -63,16 +70,16 @@ class Dataset:
     ) -> None:
         self.name = name
         self.images = _checked_images(images, name)
-        numbers = np.asarray(labels)
-        if numbers.ndim != 1 or (numbers.dtype.kind not in "iu" and numbers.size):
+        self.labels = _checked_labels(labels, len(self.images), name)
+        self.classes = classes
+        if self.labels.ndim == 1:
+            self.classes = int(self.labels.max()) + 1 if classes is None else classes
+            check_labels(self.labels, self.classes, name)
+        elif classes is not None:
             raise DataError(
-                f"{name}: labels must be whole numbers of shape (N,), got {numbers.dtype} {numbers.shape}",
-                "if each label is a row of scores, use labels.argmax(axis=1)",
+                f"{name}: classes={classes} is for class numbers, these labels are targets",
+                "leave it out, or use labels.astype(int)",
             )
-        check_counts(len(self.images), len(numbers), name)
-        self.classes = int(numbers.max()) + 1 if classes is None else classes
-        check_labels(numbers, self.classes, name)
-        self.labels: NDArray[np.int64] = np.ascontiguousarray(numbers, np.int64)
         self.mean = self._per_channel("mean", mean)
         self.std = self._per_channel("std", std)
         if (self.std <= 0).any():
@@ -82,6 +89,11 @@ class Dataset:
                 f"{name}: crop={crop} does not fit images of shape {self.image_shape}",
                 "crop, the largest shift in pixels, must be smaller than height and width",
             )
+        if (flip or crop) and self.labels.shape[2:] not in ((), (1, 1)):
+            raise DataError(
+                f"{name}: flip and crop move the images, but not their targets {self.labels.shape[1:]}",
+                "leave them out, and augment images and targets together before",
+            )
         self.flip, self.crop = bool(flip), int(crop)
 
     def __len__(self) -> int:
@@ -89,7 +101,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         images = f"{len(self)} images {self.image_shape} {self.images.dtype}"
-        return f"Dataset({self.name!r}, {images}, {self.classes} classes)"
+        what = f"targets {self.labels.shape[1:]}" if self.classes is None else f"{self.classes} classes"
+        return f"Dataset({self.name!r}, {images}, {what})"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -125,8 +138,27 @@ def _checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray
         )
     if array.ndim == 3:
         array = array[:, np.newaxis]
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array) if array.dtype == np.uint8 else _finite(array, "data", name)
+
+
+def _checked_labels(labels: ArrayLike, images: int, name: str) -> NDArray[Any]:
+    """Class numbers (N,), or targets (N, K, P, Q)."""
+    array = np.asarray(labels)
+    check_counts(images, len(array) if array.ndim else 0, name)
+    if array.dtype.kind not in "iuf" or array.ndim > 4 or array.size == 0:
+        raise DataError(
+            f"{name}: labels must be numbers, (N,) or (N, K, P, Q), got {array.dtype} {array.shape}",
+            "class numbers or targets, for example labels.astype(int)",
+        )
+    whole = array.dtype.kind in "iu"
+    if not (whole and array.ndim == 1):
+        maps = array[:, np.newaxis] if array.ndim == 3 else array
+        array = maps.reshape(*maps.shape, *(1,) * (4 - maps.ndim))
+    return np.ascontiguousarray(array, np.int64) if whole else _finite(array, "targets", name)
+
+
+def _finite(array: NDArray[Any], what: str, name: str) -> NDArray[np.float32]:
+    """An array (N, C, H, W) in float32, in which it must be finite."""
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is reported below
         array = np.ascontiguousarray(array, np.float32)
     finite = np.isfinite(array)
@@ -134,7 +166,7 @@ def _checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray
         n, c, h, w = (int(i) for i in np.unravel_index(finite.argmin(), finite.shape))
         kind = "NaN" if np.isnan(array[n, c, h, w]) else "infinity"
         raise DataError(
-            f"{name}: {kind} in the data: image {n}, channel {c}, row {h}, column {w}",
+            f"{name}: {kind} in the {what}: image {n}, channel {c}, row {h}, column {w}",
             "remove such images, or repair them with np.nan_to_num",
         )
     return array
@@ -143,7 +175,7 @@ def _checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray
 def check_counts(images: int, labels: int, where: str) -> None:
     """Raise DataError unless there is one label for each image."""
     if images != labels:
-        raise DataError(f"{where}: {images} images but {labels} labels", "each image needs one label")
+        raise DataError(f"{where}: {images} images but {labels} labels", "each image needs one")
 
 
 def check_labels(labels: NDArray[np.integer], classes: int, where: str) -> None:

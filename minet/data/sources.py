@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from minet.core.settings import is_whole
 from minet.data.dataset import DataError, Dataset
-from minet.data.readers import Bytes, read_cifar10, read_idx_pair
+from minet.data.readers import CIFAR10_MOST, Bytes, may_not, read_cifar10, read_idx_pair
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST_FILES = {  # images and labels of each split, with the MD5 sums of the gzipped files
@@ -94,8 +94,8 @@ def mnist(
     """Load MNIST: 60,000 training and 10,000 test images of digits, 28x28 grey bytes, 10 classes.
 
     The IDX files, gzipped or not, are looked for in the folder named by the environment variable
-    ``MINET_DATA`` (by default the user's cache) and in its sub-folder ``mnist``. Missing ones are downloaded
-    into that sub-folder.
+    ``MINET_DATA`` (by default the user's cache), in its sub-folder ``mnist``, and where torchvision keeps
+    them, in ``MNIST/raw``. Missing ones are downloaded into ``mnist``.
 
     Parameters
     ----------
@@ -114,9 +114,12 @@ def mnist(
     """
     _check_split("mnist", split)
     root = _root()
-    folders = [root, root / "mnist"]
+    folders = [root, root / "mnist", root / "MNIST/raw", root / "raw"]
     paths = [
-        _find(folders, name, f"{name}.gz") or _download(f"{MNIST_URL}{name}.gz", md5, folders[-1], folders)
+        _find(
+            folders, *(f"{stem}{end}" for stem in (name, name.replace("-idx", ".idx")) for end in ("", ".gz"))
+        )
+        or _download(f"{MNIST_URL}{name}.gz", md5, root / "mnist", folders)
         for name, md5 in MNIST_FILES[split]
     ]
     images, labels = read_idx_pair(paths[0], paths[1], 10)
@@ -140,8 +143,8 @@ def cifar10(
 
     The files of the *binary* version are looked for in the folder named by the environment variable
     ``MINET_DATA`` (by default the user's cache), in its sub-folder ``cifar10``, and in the folder
-    ``cifar-10-batches-bin`` in either. If one is missing, all are unpacked from ``cifar-10-binary.tar.gz``,
-    which is downloaded if necessary.
+    ``cifar-10-batches-bin`` in either. If they are not there, all are unpacked from
+    ``cifar-10-binary.tar.gz``, which is downloaded if necessary.
 
     Parameters
     ----------
@@ -161,9 +164,15 @@ def cifar10(
     root = _root()
     folders = [root, root / "cifar10"]
     places = [*folders, *(folder / CIFAR10_FOLDER for folder in folders)]
-    paths = [path for name in CIFAR10_FILES[split] if (path := _find(places, name))]
-    if len(paths) < len(CIFAR10_FILES[split]):
+    found = {name: path for name in CIFAR10_FILES[split] if (path := _find(places, name))}
+    paths = list(found.values())
+    if missing := [name for name in CIFAR10_FILES[split] if name not in found]:
         archive = _find(folders, CIFAR10_ARCHIVE)
+        if paths and not archive:
+            raise DataError(
+                f"{paths[0].with_name(missing[0])}: not found, though {paths[0].name} is there",
+                "fetch it too, or delete the others: then all are downloaded",
+            )
         archive = archive or _download(CIFAR10_URL + CIFAR10_ARCHIVE, CIFAR10_MD5, folders[-1], places)
         _unpack_cifar10(archive)
         paths = [archive.parent / CIFAR10_FOLDER / name for name in CIFAR10_FILES[split]]
@@ -218,7 +227,10 @@ def _root() -> Path:
 
 def _find(folders: list[Path], *names: str) -> Path | None:
     candidates = (folder / name for folder in folders for name in names)
-    return next((path for path in candidates if path.is_file()), None)
+    try:
+        return next((path for path in candidates if path.is_file()), None)
+    except PermissionError as error:  # of a folder
+        raise may_not(Path(error.filename).parent, error) from error
 
 
 def _download(url: str, md5: str, into: Path, searched: list[Path]) -> Path:
@@ -258,10 +270,14 @@ def _unpack_cifar10(archive: Path) -> None:
                 member = tar.extractfile(f"{CIFAR10_FOLDER}/{name}")
                 if member is None:
                     raise KeyError(f"{name} is not a file")
+                if (size := tar.getmember(f"{CIFAR10_FOLDER}/{name}").size) > CIFAR10_MOST:
+                    raise KeyError(f"{name} has {size} bytes, more than {CIFAR10_MOST}")
                 part = folder / f"{name}.part"  # renamed once complete: an interruption leaves no short file
                 with part.open("wb") as out:
                     shutil.copyfileobj(member, out)
                 part.replace(folder / name)
+    except PermissionError as error:
+        raise may_not(error.filename, error) from error
     except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
         raise DataError(
             f"{archive}: cannot be unpacked: {error}",

@@ -20,8 +20,8 @@ class BatchNorm(Layer):
 
         running <- momentum * running + (1 - momentum) * batch
 
-    with the batch's unbiased variance, as in PyTorch (whose momentum is 1 minus this one). The variance of a
-    single element is 0. Statistics that are not finite are ignored.
+    with the batch's unbiased variance, as in PyTorch (whose momentum is 1 minus this one). Statistics that
+    are not finite are ignored. A channel with a single value has no variance: training on it is refused.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class BatchNorm(Layer):
     Raises
     ------
     LayerError
-        If a setting is out of its range.
+        If a setting is out of its range, or in training if a channel has a single value.
 
     References
     ----------
@@ -70,9 +70,17 @@ class BatchNorm(Layer):
             "running_var": State(one_each, per_sample=False, persistent=True, init=1.0),
         }
 
+    def _check_values(self, x: Array, train: bool) -> None:
+        if train and x[0].size == 1:
+            raise self.error(
+                "a channel has a single value in training (1x1 maps, a batch of 1): its variance is 0",
+                "train with a larger batch, or without BatchNorm here",
+            )
+
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.loops.batch_norm import batch_norm_fprop, batch_norm_statistics
 
+        self._check_values(x, train)
         x, y, s = x.reshape(len(x), -1), y.reshape(len(x), -1), self.s
         if train:
             batch_norm_statistics(
@@ -96,6 +104,7 @@ class BatchNorm(Layer):
         return {"sums": State((3, in_shape[0], SHARES), per_sample=False, scratch=True)}
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        self._check_values(x, train)
         shares = self._shares(x)
         if train:
             self._launch("sums", x, shares)

@@ -39,7 +39,7 @@ class Dropout(Layer):
                 f"rate must be a number in [0, 1), got {rate!r}", "the probability of dropping: Dropout(0.5)"
             )
         self.rate = float(rate)
-        self.threshold = int(rate * 2**32)  # for 32-bit words; rounded down, it always fits one
+        self.threshold = int(self.rate * 2**32)  # for 32-bit words; rounded down, it always fits one
         self.scale = 1 / (1 - self.rate)
 
     def out_shape(self, in_shape: Shape) -> Shape:

@@ -93,11 +93,13 @@ class GaussianPool(Layer):
                 allowed = " or ".join(map(repr, choices))
                 raise self.error(f"{name} must be {allowed}, got {getattr(self, name)!r}")
         first_mean, first_sigma = spread(self.kernels, self.window.size)
-        self.mean = self._first("mean", first_mean if mean is None else mean)
-        self.sigma = self._first("sigma", first_sigma if sigma is None else sigma)
-        if self.sigma.min() < SMALLEST:
+        self.firsts = {
+            "mean": self._first("mean", first_mean if mean is None else mean),
+            "sigma": self._first("sigma", first_sigma if sigma is None else sigma),
+        }
+        if (smallest := self.firsts["sigma"].min()) < SMALLEST:
             raise self.error(
-                f"sigma must be at least {SMALLEST} px, got {self.sigma.min():g}",
+                f"sigma must be at least {SMALLEST} px, got {smallest:g}",
                 "a narrower Gaussian picks a single pixel and cannot learn its mean",
             )
 
@@ -126,7 +128,7 @@ class GaussianPool(Layer):
 
     def out_shape(self, in_shape: Shape) -> Shape:
         sets = in_shape[0] if self.per_channel else 1
-        for name, values in (("mean", self.mean), ("sigma", self.sigma)):
+        for name, values in self.firsts.items():
             if values.ndim == 3 and len(values) not in (1, sets):
                 whose = f"{sets} channels" if self.per_channel else "the one set that all channels share"
                 raise self.error(f"{name} of shape {values.shape} does not fit {whose}")
@@ -136,9 +138,21 @@ class GaussianPool(Layer):
         shape = (in_shape[0] if self.per_channel else 1, self.kernels, 2)
         low = (math.log(SMALLEST), None)
         return {
-            "mean": Param(shape, self.mean, decay=False, lr="mean" in self.learn),
-            "log_sigma": Param(shape, np.log(self.sigma), decay=False, lr="sigma" in self.learn, bounds=low),
+            "mean": Param(shape, self.firsts["mean"], decay=False, lr="mean" in self.learn),
+            "log_sigma": Param(
+                shape, np.log(self.firsts["sigma"]), decay=False, lr="sigma" in self.learn, bounds=low
+            ),
         }
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The means in pixels as learned so far, ``(C or 1, J, 2)``; in an unbound layer, the first ones."""
+        return np.array(self.be.get(self.p.mean)) if self.bound else self.firsts["mean"]
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """The standard deviations in pixels, as `mean`."""
+        return np.exp(self.be.get(self.p.log_sigma)) if self.bound else self.firsts["sigma"]
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.loops.gaussian_pool import gaussian_pool_fprop

@@ -12,6 +12,8 @@ import numpy as np
 from numba import extending, get_num_threads, njit
 
 from minet.core.memory import LINE, aligned
+from minet.loops import cache
+from minet.loops.threads import guarded
 
 # Idle OpenMP threads spin for a fraction of a millisecond, from one layer's kernel to the next: waking one
 # takes longer than a small kernel. Then they sleep, so that they do not keep cores from the thread that reads
@@ -19,13 +21,32 @@ from minet.core.memory import LINE, aligned
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-# contract: fused multiply-add; reassoc: sums along N in SIMD lanes; nsz, arcp: cheap and harmless. Not nnan
-# or ninf: a NaN must stay a NaN. The order of a sum is fixed at compile time, so bits repeat.
-MATH = {"contract", "reassoc", "nsz", "arcp"}
+# Fused multiply-adds, and nothing that reorders: what LLVM reorders differs between the process that
+# compiles a kernel and those that load it from the cache. Sums along SIMD lanes are in simd/sums.py.
+MATH = {"contract"}
 
-kernel: Any = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath=MATH)
-parallel_kernel: Any = partial(kernel, parallel=True)
+compiled: Any = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath=MATH)
 intrinsic: Any = extending.intrinsic  # its functions are called without their first parameter
+
+
+def kernel(function: Any = None, **options: Any) -> Any:
+    """Decorate a function that Numba compiles, once per machine."""
+    if function is None:
+        return partial(kernel, **options)
+    try:
+        return compiled(**options)(function)
+    except RuntimeError as error:
+        if "no locator" not in str(error):  # that is: Numba finds no folder for its cache
+            raise
+        cache.use_temporary()
+        return compiled(**options)(function)
+
+
+def parallel_kernel(function: Any = None, **options: Any) -> Any:
+    """Decorate a kernel whose ``prange`` loops run on all threads."""
+    if function is None:
+        return partial(parallel_kernel, **options)
+    return guarded(kernel(parallel=True, **options)(function))
 
 
 @kernel()
@@ -63,6 +84,7 @@ SHARED = (
     "philox.py",
     "simd/lanes.py",
     "simd/select.py",
+    "simd/sums.py",
     "simd/rows.py",
     "simd/tile.py",
     "window.py",

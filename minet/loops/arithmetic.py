@@ -2,7 +2,7 @@
 
     sum_rows   out[i] <- beta*out[i] + sum over t of a[i, t]
 
-Order:    along the rows, in parts of LENGTH: one long sum would lose precision.
+Order:    along the rows, as ``simd/sums.py`` does.
 Parallel: over rows.
 Bytes:    each element is read once.
 Source:   textbook. Twin of kernels/arithmetic.cu; axpby and add_bias are NumPy's own.
@@ -12,8 +12,8 @@ import numpy as np
 from numba import prange
 
 from minet.loops import kernel, parallel_kernel
-
-LENGTH = 512  # terms in a part of a sum
+from minet.loops.simd.lanes import address
+from minet.loops.simd.sums import sum_row
 
 
 @kernel
@@ -37,13 +37,7 @@ def flat(matrix):
 def sums(a, am, out, M, T, beta):
     """Compute ``out[i] <- beta*out[i] + sum over t of a[i, t]``."""
     for i in prange(M):
-        total = 0.0
-        for t0 in range(0, T, LENGTH):
-            part = a.dtype.type(0)
-            for t in range(t0, min(t0 + LENGTH, T)):
-                part += a[i * am + t]
-            total += part
-        put(out, i, total, beta)
+        put(out, i, a.dtype.type(sum_row(address(a, i * am), T)), beta)
 
 
 def sum_rows(a, out, beta):

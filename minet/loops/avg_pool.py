@@ -14,8 +14,10 @@ from numba import prange
 
 from minet.loops import kernel, parallel_kernel, scratch
 from minet.loops.simd.lanes import address
-from minet.loops.simd.rows import add_rows
+from minet.loops.simd.rows import add_long, add_rows
 from minet.loops.window import covering, span
+
+LONG = 64  # terms, of which a sum in float32 would lose digits
 
 
 @kernel()
@@ -37,14 +39,20 @@ def avg_pool_fprop(x, y, window, stride, pad, beta):
     beta, zero, one = real(beta), real(0), real(1)
     for row in prange(C * P):
         c, p = divmod(np.intp(row), P)
-        column = scratch(W * N, y)
+        column, total = scratch(W * N, y), np.empty(W * N if max(window[0], window[1]) > LONG else 0)
         h0, h1 = span(p, window[0], stride[0], pad[0], H)
         first = address(x, (c * H + h0) * W * N)
-        add_rows(address(column, 0), first, W * N, W * N, h1 - h0, one, 0, zero)
+        if h1 - h0 > LONG:
+            add_long(address(column, 0), first, W * N, W * N, h1 - h0, 1.0, zero, total)
+        else:
+            add_rows(address(column, 0), first, W * N, W * N, h1 - h0, one, 0, zero)
         for q in range(Q):
             w0, w1 = span(q, window[1], stride[1], pad[1], W)
             share, to = one / real((h1 - h0) * (w1 - w0)), address(y, ((c * P + p) * Q + q) * N)
-            add_rows(to, address(column, w0 * N), N, N, w1 - w0, share, 0, beta)
+            if w1 - w0 > LONG:
+                add_long(to, address(column, w0 * N), N, N, w1 - w0, np.float64(share), beta, total)
+            else:
+                add_rows(to, address(column, w0 * N), N, N, w1 - w0, share, 0, beta)
 
 
 @parallel_kernel()

@@ -14,6 +14,8 @@ import numpy as np
 from numba import prange
 
 from minet.loops import parallel_kernel
+from minet.loops.simd.lanes import address
+from minet.loops.simd.sums import sum_and_moment, sum_row, sum_squares
 
 
 @parallel_kernel()
@@ -22,13 +24,8 @@ def batch_norm_statistics(x, mean, inv_std, running_mean, running_var, momentum,
     C, M = x.shape
     for c in prange(C):
         row = x[c]
-        total = np.float64(0)
-        for m in range(M):
-            total += row[m]
-        centre = total / M
-        squares = np.float64(0)
-        for m in range(M):
-            squares += (row[m] - centre) ** 2
+        centre = sum_row(address(row, 0), M) / M
+        squares = sum_squares(address(row, 0), M, centre)
         mean[c], inv_std[c] = centre, 1 / np.sqrt(squares / M + eps)
         variance = x.dtype.type(squares / max(M - 1, 1))
         if np.isfinite(variance):
@@ -56,10 +53,8 @@ def batch_norm_bprop(x, dy, dx, gamma, mean, inv_std, dgamma, dshift, train, bet
     beta = real(beta)
     for c in prange(C):
         into, delta, centre, inverse = x[c], dy[c], mean[c], inv_std[c]
-        sum_dy, sum_dy_xhat = np.float64(0), np.float64(0)
-        for m in range(M):
-            sum_dy += delta[m]
-            sum_dy_xhat += delta[m] * ((into[m] - centre) * inverse)
+        sum_dy, moment = sum_and_moment(address(delta, 0), address(into, 0), M, np.float64(centre))
+        sum_dy_xhat = moment * inverse
         dgamma[c] += sum_dy_xhat
         dshift[c] += sum_dy
         if dx is not None:

@@ -44,27 +44,41 @@ class Band(NamedTuple):
 
 
 class Weights:
-    """Gaussian weights ``w`` (rows, window, sets) along one axis, in float64, from parameters (sets,)."""
+    """Gaussian weights ``w`` (rows, window, sets) along one axis, in float64, from parameters (sets,).
+
+    Normalised weights are computed about the counted tap that is nearest to the mean, so that nothing
+    cancels however far away the mean is: with t the distance from that tap, and d0 the tap's from the mean,
+    exponents differ by ``-t (t + 2 d0) / (2 sigma^2)``.
+    """
 
     def __init__(
         self, axis: "Axis", mean: np.ndarray, log_sigma: np.ndarray, normalize: str, edge: str
     ) -> None:
         self.normalize, inside = normalize, axis.inside[..., None]
-        self.distance, self.precision = axis.offset[:, None] - mean, np.exp(-2 * log_sigma)
         counted = inside if edge == "exact" else np.ones_like(inside)
-        share = np.where(counted, -0.5 * self.precision * self.distance**2, -np.inf)
-        if normalize != "none":
-            share -= share.max(1, keepdims=True)  # one exponential of a row is 1, however far the mean
-        np.exp(share, out=share)
-        if normalize != "none":
-            share /= share.sum(1, keepdims=True)
+        offset = axis.offset[:, None]
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # a parameter that is not finite shows in the weights
+            self.precision = np.exp(-2 * log_sigma)
+            if normalize == "none":
+                self.moments = offset - mean, (offset - mean) ** 2
+                share = np.exp(-0.5 * ((offset - mean) * np.exp(-log_sigma)) ** 2)
+            else:
+                first = np.where(counted, offset, np.inf).min(1)[:, None]
+                last = np.where(counted, offset, -np.inf).max(1)[:, None]
+                nearest = abs(offset - np.clip(mean, first, last)).argmin(1)[:, None]
+                t = offset - axis.offset[nearest]
+                self.moments = t, t * (t + 2 * (axis.offset[nearest] - mean))
+                share = np.where(counted, np.exp(-0.5 * self.precision * self.moments[1]), 0.0)
+                share /= share.sum(1, keepdims=True)
         self.share, w = share, np.sqrt(share) if normalize == "l2" else share
-        self.w = np.where(inside & (w > TINY), w, 0.0)
+        self.w = np.where(inside & ~(w <= TINY), w, 0.0)
 
     def slopes(self, dw: np.ndarray) -> dict[str, np.ndarray]:
         """Return the slopes of a loss in mean and log sigma (sets,), from its slopes in the weights."""
         dw, slopes = dw * self.w, {}
-        for name, moment in (("mean", self.distance), ("sigma", self.distance**2)):
+        for name, moment in zip(("mean", "sigma"), self.moments, strict=True):
             total = (dw * moment).sum(1)
             if self.normalize != "none":
                 total -= dw.sum(1) * (self.share * moment).sum(1)

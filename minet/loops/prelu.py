@@ -1,7 +1,7 @@
 """PReLU: y = x if x > 0 else a*x; dx = dy if x > 0 else a*dy; da = sum of dy*x over x <= 0.
 
 Order:    rows x[c] of H*W*N elements, in blocks of fixed size; a has a slope for each row, or one for all.
-Parallel: over (c, block). da is summed in pieces of a block, in SIMD lanes, then in float64.
+Parallel: over (c, block). da is summed by blocks, in float64, as ``simd/sums.py`` does.
 Bytes:    per element in float32: 8 forward, 12 backward, 4 more if beta is not 0.
 Source:   He et al., "Delving deep into rectifiers", ICCV 2015, section 2.1, arXiv 1502.01852.
 """
@@ -10,9 +10,10 @@ import numpy as np
 from numba import prange
 
 from minet.loops import parallel_kernel
+from minet.loops.simd.lanes import address
+from minet.loops.simd.sums import sum_products_unless_positive
 
 BLOCK = 1 << 13  # elements; the same on every machine, so that bits repeat
-PIECE = 1 << 9
 
 
 @parallel_kernel()
@@ -37,25 +38,20 @@ def prelu_bprop(x, dy, dx, a, da, beta):
     If dy is None, it is in dx and is overwritten: as two arrays they would keep LLVM from using SIMD.
     """
     C, M = x.shape
-    zero, beta = x.dtype.type(0), x.dtype.type(beta)
+    beta = x.dtype.type(beta)
     blocks = (M + BLOCK - 1) // BLOCK
     sums = np.empty((C, blocks), np.float64)
     for index in prange(C * blocks):
         c, block = divmod(np.intp(index), blocks)
-        slope, total = a[c % a.size], np.float64(0)
-        for start in range(block * BLOCK, min((block + 1) * BLOCK, M), PIECE):
-            part = slice(start, min(start + PIECE, M))
-            into, delta = x[c, part], dx[c, part] if dy is None else dy[c, part]
-            share = zero  # in float32 only within a piece: a long sum would lose precision
+        slope = a[c % a.size]
+        part = slice(block * BLOCK, min((block + 1) * BLOCK, M))
+        into, delta = x[c, part], dx[c, part] if dy is None else dy[c, part]
+        sums[c, block] = sum_products_unless_positive(address(delta, 0), address(into, 0), into.size)
+        if dx.size:
+            out = dx[c, part]
             for m in range(into.size):
-                share += zero if into[m] > 0 else delta[m] * into[m]
-            total += share
-            if dx.size:
-                out = dx[c, part]
-                for m in range(into.size):
-                    value = delta[m] if into[m] > 0 else slope * delta[m]
-                    out[m] = value if beta == 0 else beta * out[m] + value
-        sums[c, block] = total
+                value = delta[m] if into[m] > 0 else slope * delta[m]
+                out[m] = value if beta == 0 else beta * out[m] + value
     # The gradient of a shared slope is summed over channels in float64, like the blocks.
     for k in range(a.size):
         total = np.float64(0)

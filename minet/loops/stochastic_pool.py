@@ -151,19 +151,27 @@ def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
                 y[out + i] = mean if beta == 0 else beta * y[out + i] + mean
 
 
-@kernel()
-def sums(x, c, h0, h1, w0, w1, total, square):
-    """Sum the positive values of a window, for each n, and their squares."""
+@kernel(fastmath=False)
+def sums(x, c, h0, h1, w0, w1, total, mean):
+    """Sum the positive values a of a window, for each n, and a * (a / total): a * a might underflow.
+
+    The mean is NaN if the total is not finite, or 0, where it is not used.
+    """
     N = x.shape[3]
     for n in range(N):
-        total[n] = 0
-        square[n] = 0
+        total[n] = mean[n] = 0
+    for h in range(h0, h1):
+        for w in range(w0, w1):
+            for n in range(N):
+                total[n] += positive(x[c, h, w, n])
     for h in range(h0, h1):
         for w in range(w0, w1):
             for n in range(N):
                 a = positive(x[c, h, w, n])
-                total[n] += a
-                square[n] += a * a
+                mean[n] += a * (a / total[n])
+    for n in range(N):
+        if not total[n] < np.inf:
+            mean[n] = np.nan
 
 
 @parallel_kernel()
@@ -184,8 +192,6 @@ def stochastic_pool_mean_bprop(x, dy, dx, window, stride, pad, beta):
             for q in range(Q):
                 w0, w1 = span(q, window[1], stride[1], pad[1], W)
                 sums(x, c, h0, h1, w0, w1, total, mean)
-                for n in range(N):
-                    mean[n] /= total[n]  # 0 / 0 in a window with no a > 0, where it is not used
                 for h in range(h0, h1):
                     for w in range(w0, w1):
                         for n in range(N):

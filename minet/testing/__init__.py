@@ -10,7 +10,19 @@ Conformance proves that a layer keeps the contract and that bprop is the derivat
 the formula: a layer also needs hand-computed values and an independent oracle.
 """
 
-from minet.testing.runner import CHECKS, Check, Report, check_layer, layer_checks, run_check
+from minet.testing.losses import check_loss
+from minet.testing.report import Check, Report
+from minet.testing.runner import CHECKS, check_layer, layer_checks, run_check
 from minet.testing.single_pass import Run, run
 
-__all__ = ["CHECKS", "Check", "Report", "Run", "check_layer", "layer_checks", "run", "run_check"]
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Report",
+    "Run",
+    "check_layer",
+    "check_loss",
+    "layer_checks",
+    "run",
+    "run_check",
+]

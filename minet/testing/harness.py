@@ -19,10 +19,14 @@ ROUNDING = {"float32": 3e-5, "float64": 1e-11}  # relative to the largest value 
 
 
 class CheckFailed(Exception):
-    """The layer breaks its contract: what was found, and the likely cause."""
+    """The contract is broken: what was found, the likely cause, and the phase that it lies in.
 
-    def __init__(self, found: str, cause: str) -> None:
+    A phase is "fprop", "bprop" or "loss"; a report shows where its code is, unless a place is given.
+    """
+
+    def __init__(self, found: str, cause: str, phase: str = "", place: str = "") -> None:
         super().__init__(f"{found}\nlikely cause: {cause}")
+        self.phase, self.place = phase, place
 
 
 class Skip(Exception):
@@ -43,7 +47,7 @@ class Case:
         return self.backend if isinstance(self.backend, str) else self.backend.name
 
 
-Check: TypeAlias = Callable[[Case], None]
+Check: TypeAlias = Callable[[Any], None]  # of a Case, or for losses a LossCase
 
 
 def registry() -> tuple[dict[str, Check], Callable[[Check], Check]]:
@@ -77,6 +81,7 @@ class Rig:
         backend = case.backend if dtype == "float32" else case.backend_name
         self.net = Net(layer, case.in_shape, batch, backend=backend, seed=seed, dtype=dtype)
         self.graph, self.be = self.net.graph, self.net.be
+        self.be.tried = None  # a check finds more about what is not written
         for slot in self.net.slots:
             # Away from symmetric initial values, such as a bias of 0, which hide mistakes.
             moved = self.get(slot.value) + 0.1 * values(slot.value.shape, slot.path)
@@ -131,11 +136,17 @@ def _poison(dtype: np.dtype) -> Any:
 
 
 def expect(
-    got: np.ndarray, expected: np.ndarray, what: str, cause: str, rtol: float | None = None, atol: float = 0.0
-) -> None:
-    """Fail at the worst element if an array differs by more than rounding (with `rtol` 0, by one bit)."""
+    got: np.ndarray, expected: np.ndarray, what: str, cause: str, rtol: float | None = None,
+    atol: float = 0.0, phase: str = "",
+) -> None:  # fmt: skip
+    """Fail at the worst element if an array differs by more than rounding (with `rtol` 0, by one bit).
+
+    The phase at fault, if not given, follows from `what`, which ends with the array's name ("y", "dx", or
+    that of a parameter gradient) or with the phase, as in "x after bprop".
+    """
+    phase = phase or phase_of(what)
     if got.shape != expected.shape:
-        raise CheckFailed(f"{what}: expected shape {expected.shape}, got {got.shape}", cause)
+        raise CheckFailed(f"{what}: expected shape {expected.shape}, got {got.shape}", cause, phase)
     if not got.size:
         return
     rtol = ROUNDING[str(got.dtype)] if rtol is None else rtol
@@ -144,19 +155,47 @@ def expect(
         error = np.where(same, 0.0, np.abs(got - expected))
     error = np.where(np.isnan(error), np.inf, error)
     finite = np.abs(expected[np.isfinite(expected)])
-    if error.max() > rtol * (finite.max() if finite.size else 0.0) + atol:
+    largest = finite.max() if finite.size else 0.0
+    if error.max() > rtol * largest + atol:
         index = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
         at = ", ".join(map(str, index))
-        raise CheckFailed(f"{what}[{at}]: expected {expected[index]:.9g}, got {got[index]:.9g}", cause)
+        found = f"{what}[{at}]: {differing(expected[index], got[index])}"
+        raise CheckFailed(found, (multiple(got, expected) if rtol else "") or cause, phase)
 
 
 def expect_all(
-    got: dict[str, np.ndarray],
-    expected: dict[str, np.ndarray],
-    cause: str,
-    rtol: float | None = None,
-    atol: float = 0.0,
-) -> None:
+    got: dict[str, np.ndarray], expected: dict[str, np.ndarray], cause: str, rtol: float | None = None,
+    atol: float = 0.0, phase: str = "",
+) -> None:  # fmt: skip
     """Apply `expect` to every expected array."""
     for name, value in expected.items():
-        expect(got[name], value, name, cause, rtol, atol)
+        expect(got[name], value, name, cause, rtol, atol, phase)
+
+
+def differing(expected: Any, got: Any) -> str:
+    """``expected 0.5, got 0.25``, with as many digits as show a difference."""
+    few, many = f"expected {expected:.9g}, got {got:.9g}", f"expected {expected:.17g}, got {got:.17g}"
+    return many if f"{expected:.9g}" == f"{got:.9g}" else few
+
+
+def multiple(got: np.ndarray, expected: np.ndarray, rtol: float = 1e-4) -> str:
+    """The cause if all numbers are the same multiple of the expected ones, but not 1 or 0; else empty."""
+    got, expected = got.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    if not (np.isfinite(got).all() and np.isfinite(expected).all() and got.any()):
+        return ""
+    factor = float(got @ expected) / max(float(expected @ expected), np.finfo(np.float64).tiny)
+    if abs(factor - 1) < 10 * rtol or np.abs(got - factor * expected).max() > rtol * np.abs(got).max():
+        return ""
+    shown = round(factor, 3) if abs(factor) >= 0.1 else float(f"{factor:.3g}")
+    why = {2.0: "added twice?", -1.0: "a wrong sign?", 0.5: "halved, or a factor 2 forgotten?"}
+    if got.size == 1 and shown not in why:  # of one number, any other is a multiple
+        return ""
+    return f"{shown:g} times the expected values everywhere: {why.get(shown, 'a wrong factor?')}"
+
+
+def phase_of(what: str) -> str:
+    """The phase that computes what a comparison names."""
+    name = what.split()[-1]
+    if name in ("fprop", "bprop", "loss"):
+        return name
+    return "fprop" if what.startswith("y") or name == "y" else "bprop"

@@ -3,67 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 from minet import backends
 from minet.backends import Backend
-from minet.backends.host_fallback import HostWarning, check_kernels
+from minet.backends.host_fallback import check_kernels
 from minet.backends.kernel_cache import CompileError
 from minet.backends.launcher import KernelError
 from minet.core.blame import line_of
 from minet.core.errors import MinetError
 from minet.core.layer import Layer, Shape, is_shape
 from minet.core.settings import is_whole
-from minet.testing import contract, parity
+from minet.testing import bounds, contract, numerics, parity
 from minet.testing.examples import examples
 from minet.testing.harness import Case, CheckFailed, Skip
+from minet.testing.place import code_of, gathered
+from minet.testing.report import Check, Report
 
-CHECKS = contract.CHECKS | parity.CHECKS  # by name, in the order of a report
-
-
-@dataclass
-class Check:
-    """The outcome of one check: "PASS", "FAIL" or "SKIP", with the finding or the reason."""
-
-    name: str
-    status: str
-    detail: str = ""
-
-
-@dataclass
-class Report:
-    """The outcomes of all checks of one layer; `ok` is False if any failed."""
-
-    title: str
-    checks: list[Check]
-
-    @property
-    def ok(self) -> bool:
-        return not self.failed
-
-    @property
-    def failed(self) -> list[Check]:
-        return [check for check in self.checks if check.status == "FAIL"]
-
-    @property
-    def counts(self) -> Counter[str]:
-        """The number of checks with each status."""
-        return Counter(check.status for check in self.checks)
-
-    def __str__(self) -> str:
-        lines, first = [self.title], dict[str, str]()
-        width = max(len(check.name) for check in self.checks)
-        for check in self.checks:
-            found, _, rest = check.detail.partition("\n")
-            if found and check.status == "FAIL":
-                before = first.setdefault(found, check.name)
-                if before != check.name:
-                    found, rest = f"same as in {before}", rest.rpartition("\n")[2]
-            detail = "\n".join(filter(None, (found, rest))).replace("\n", "\n" + " " * (width + 9))
-            lines.append(f"  {check.status}  {check.name:<{width}}  {detail}".rstrip())
-        return "\n".join(lines)
+CHECKS = contract.CHECKS | numerics.CHECKS | parity.CHECKS  # by name, in the order of a report
 
 
 def run_check(
@@ -76,22 +34,44 @@ def run_check(
     CompileError, KernelError
         If a kernel does not compile, or names something that its layer does not have.
     """
+    case = Case(make, tuple(in_shape), batch, backend)
+    there = name.partition("parity_")[2] or backend
+    return outcome(name, CHECKS[name], case, lambda phase: _place(make(), phase, there))
+
+
+def outcome(name: str, check: Callable[[Any], None], case: Any, place: Callable[[str], str]) -> Check:
+    """Run a check on a case; `place` says where the code of a phase is."""
+    seen: dict[str, None] = {}
+
+    def made(status: str, detail: str = "", at: str = "") -> Check:
+        return Check(name, status, detail, at, tuple(seen))
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HostWarning)  # a layer without a kernel is no failure
-            CHECKS[name](Case(make, tuple(in_shape), batch, backend))
+        with gathered(seen):
+            check(case)
     except Skip as why:
-        return Check(name, "SKIP", str(why))
+        return made("SKIP", str(why))
     except (CompileError, KernelError):
         raise  # there is nothing to check
     except CheckFailed as failure:
-        return Check(name, "FAIL", str(failure))
+        return made("FAIL", str(failure), failure.place or place(failure.phase))
     except Exception as error:  # any mistake of the layer's is a finding
+        if index := bounds.cause(error):
+            return made(
+                "FAIL",
+                f"{index.found}\nlikely cause: the loop's end, or the index, in: {index.code}",
+                index.place,
+            )
         known = isinstance(error, MinetError)  # whose message names the place
         found = str(error) if known else f"{type(error).__name__} at {line_of(error)}: {error}"
-        promise = (CHECKS[name].__doc__ or "").partition("\n")[0]
-        return Check(name, "FAIL", f"{found}\nthe contract: {promise}")
-    return Check(name, "PASS")
+        promise = (check.__doc__ or "").partition("\n")[0]
+        return made("FAIL", f"{found}\nthe contract: {promise}")
+    return made("PASS")
+
+
+def _place(layer: Layer, phase: str, backend: str | Backend) -> str:
+    be = backends.get(backend) if isinstance(backend, str) else backend
+    return "" if layer.children else code_of(layer, phase, be)
 
 
 def check_layer(
@@ -139,9 +119,11 @@ def layer_checks(cls: type[Layer], *, backend: str = "cpu") -> Callable[..., Non
     @pytest.mark.parametrize(("make", "in_shape", "name"), cases)
     def conformance(make: Callable[[], Layer], in_shape: Shape, name: str) -> None:
         check = run_check(name, make, in_shape, backend=backend)
+        for text in check.warnings:
+            warnings.warn(text, stacklevel=1)
         if check.status == "SKIP":
             pytest.skip(check.detail)
         if check.status == "FAIL":
-            pytest.fail(f"{make()!r} on {in_shape}: {name}: {check.detail}", pytrace=False)
+            pytest.fail(f"{make()!r} on {in_shape}: {name}: {check.detail}\nat {check.place}", pytrace=False)
 
     return conformance

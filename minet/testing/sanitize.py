@@ -10,21 +10,22 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 from minet import backends
+from minet.backends.emulator_faults import as_written
 from minet.core.errors import MinetError
+from minet.testing import process
 
 FOUND = 66  # exit status when a sanitizer found something
 OPTIONS = f"exitcode={FOUND}:detect_leaks=0:detect_odr_violation=0:print_stacktrace=1:color=never"
 
 
-def again(file: str, backend: str, strict: bool = False, debug: bool = False) -> int:
+def again(file: str, backend: str, options: list[str], strict: bool = False, debug: bool = False) -> int:
     """Run ``minet check FILE --backend emu`` with its kernels under both sanitizers; return its exit status.
 
     Parameters
     ----------
-    file, backend, strict
+    file, backend, options, strict
         As for `minet check`.
     debug : bool
         Print the whole report of a sanitizer.
@@ -38,10 +39,9 @@ def again(file: str, backend: str, strict: bool = False, debug: bool = False) ->
         raise MinetError(f"--sanitize is for --backend emu, got {backend}", "on a GPU, use compute-sanitizer")
     if why := backends.missing("emu"):
         raise MinetError(why)
-    env = {**os.environ, **environment()}
-    options = ["--backend", "emu", *(["--strict"] if strict else [])]
-    command = [sys.executable, "-m", "minet", "check", file, *options]
-    done = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    options = ["--backend", "emu", *(["--strict"] if strict else []), *options]
+    done = process.again(file, options, **environment())
+    print(done.stdout, end="")
     if done.returncode == FOUND and not debug:
         raise MinetError(summarized(done.stderr), "--debug shows all of the report")
     print(done.stderr, file=sys.stderr, end="")
@@ -55,12 +55,10 @@ def again(file: str, backend: str, strict: bool = False, debug: bool = False) ->
 
 
 def environment() -> dict[str, str]:
-    """Return the environment in which a new Python loads both sanitizers and this same minet."""
+    """Return the environment in which a new Python loads both sanitizers."""
     preload = [*map(_library, ("libasan.so", "libubsan.so")), *filter(None, [os.environ.get("LD_PRELOAD")])]
-    ours = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "LD_PRELOAD": ":".join(preload),
-        "PYTHONPATH": os.pathsep.join(ours),
         "MINET_EMULATOR_SANITIZE": "1",
         "ASAN_OPTIONS": OPTIONS,
         "UBSAN_OPTIONS": OPTIONS,
@@ -69,16 +67,17 @@ def environment() -> dict[str, str]:
 
 def summarized(report: str) -> str:
     """Summarise a sanitizer's report in two lines: kernel and kind; file and line."""
-    frames = re.findall(r"^ +#\d+ \S+ in (\S+).*?(?: (\S+\.cuh?:\d+))?(?::\d+)?$", report, re.MULTILINE)
+    frame = r"^ +#\d+ \S+ in ([\w:]+)(?:<.*>)?(?:\(.*\))?(?: (.+\.cuh?:\d+))?.*$"
+    frames = re.findall(frame, report, re.MULTILINE)
     kernel = next((name[9:] for name, _ in frames if name.startswith("emu_body_")), "")
     who = f"{kernel} on the emulator" if kernel else "the emulator"
     lines = []
     for name, line in frames:
         if name.startswith(("emu_", "std::", "void")):
             break
-        lines += [line] if line else []
-    if found := re.search(r"^(\S+:\d+):\d+: runtime error: (.*)", report, re.MULTILINE):
-        return f"{who}: UBSan: {found[2]}\n  {', called at '.join(lines or [found[1]])}"
+        lines += [as_written(line)] if line else []
+    if found := re.search(r"^(.+?:\d+):\d+: runtime error: (.*)", report, re.MULTILINE):
+        return f"{who}: UBSan: {found[2]}\n  {', called at '.join(lines or [as_written(found[1])])}"
     kind = re.search(r"AddressSanitizer: (\S+)", report)
     size = re.search(r"^(READ|WRITE) of size (\d+)", report, re.MULTILINE)
     access = f", a {size[1].lower()} of {size[2]} bytes" if size else ""

@@ -12,13 +12,13 @@ from minet.core.files import FileError, write_whole
 from minet.core.finite import NotFiniteError
 from minet.core.net import Net
 from minet.train import checkpoint, plots
-from minet.train.number_text import loss_text, percent_text
+from minet.train.number_text import loss_text, number_text
 from minet.train.precompile import NOTICE
 from minet.train.trainer import Callback, Result, Trainer
 
 WEIGHTS, LOG, CURVES, KERNELS = "weights.safetensors", "log.jsonl", "curves.png", "kernels.png"
-LAST_GOOD = "last_good.safetensors"
-COLUMNS = {"epoch": 7, "loss": 10, "test loss": 11, "accuracy": 11, "rate": 10, "time": 10, "images/s": 10}
+WIDTH = 10  # of a column in the table of epochs
+HEADINGS = {"test_loss": "test loss", "seconds": "time", "images_per_second": "images/s"}
 
 
 class Progress(Callback):
@@ -38,6 +38,7 @@ class Progress(Callback):
         self.bar: Any = None
         self.watching = contextlib.ExitStack()
         self.announced = False
+        self.widths: dict[str, int] = {}  # of the table's columns, by their names in a record
 
     def on_start(self, trainer: Trainer) -> None:
         from numba.core import event
@@ -58,7 +59,6 @@ class Progress(Callback):
         )
         total = len(trainer.batches)
         self.task = self.bar.add_task("", total=total, epoch=trainer.epoch + 1, loss="")
-        self._print("".join(f"{name:>{width}}" for name, width in COLUMNS.items()), style="bold")
         self.bar.start()
 
         listener = compile_listener(self._compiling)
@@ -74,16 +74,14 @@ class Progress(Callback):
         self.bar.update(self.task, advance=1, loss=f"loss {loss_text(loss)}")
 
     def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        cells = (
-            f"{record['epoch']}/{trainer.epochs}",
-            loss_text(record["loss"]),
-            loss_text(record["test_loss"]),
-            percent_text(record["accuracy"]),
-            f"{record['rate']:.4g}",
-            f"{record['seconds']:.2f} s",
-            f"{record['images_per_second']:,.0f}",
-        )
-        self._print("".join(f"{cell:>{width}}" for cell, width in zip(cells, COLUMNS.values(), strict=True)))
+        cells = {name: number_text(name, value) for name, value in record.items() if name != "step"}
+        cells["epoch"] = f"{record['epoch']}/{trainer.epochs}"
+        if not self.widths:  # only now: what is tested and measured is seen in the first record
+            headings = {name: HEADINGS.get(name, name) for name in cells}
+            self.widths = {name: max(WIDTH, len(text) + 2) for name, text in headings.items()}
+            self.widths["epoch"] = max(7, len(cells["epoch"]) + 1)
+            self._row(headings, style="bold")
+        self._row(cells)
         if trainer.epoch < trainer.epochs:
             self.bar.reset(self.task, epoch=trainer.epoch + 1, loss="")
 
@@ -95,6 +93,9 @@ class Progress(Callback):
         self.watching.close()
         if self.bar:
             self.bar.stop()
+
+    def _row(self, cells: dict[str, str], style: str | None = None) -> None:
+        self._print("".join(f"{cells[name]:>{width}}" for name, width in self.widths.items()), style)
 
     def _print(self, line: str, style: str | None = None) -> None:
         self.console.print(line, style=style, soft_wrap=True, highlight=False, markup=False)
@@ -132,34 +133,42 @@ class JsonLog(Callback):
 class Checkpointer(Callback):
     """Save a checkpoint after each epoch, with what a later run needs to resume from it.
 
-    If the loss stops being finite in mid-epoch, the parameters before that step are saved to another file.
+    If the user stops the run while an epoch is tested, that epoch is saved too: only its test is left to do.
 
     Parameters
     ----------
     folder : str or Path
     **facts
         More facts to save, such as the model's name and settings.
+
+    Attributes
+    ----------
+    saved : int
+        The epochs done in the checkpoint on disk; 0 without one.
     """
 
     def __init__(self, folder: str | Path, **facts: Any) -> None:
-        self.folder, self.facts = Path(folder), facts
+        self.folder, self.facts, self.saved = Path(folder), facts, 0
+
+    def on_start(self, trainer: Trainer) -> None:
+        self.saved = trainer.epoch
 
     def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        self._save(WEIGHTS, trainer)
+        self._save(trainer)
 
     def on_error(self, trainer: Trainer, error: BaseException) -> None:
-        net = trainer.net
-        kept = [*net.params.values(), *net.persistent.values()]
-        if isinstance(error, NotFiniteError) and net.clock.step and all(map(net.be.sum_is_finite, kept)):
+        if isinstance(error, KeyboardInterrupt) and trainer.untested:
             with contextlib.suppress(FileError):  # the first error is the one to report
-                path = self._save(LAST_GOOD, trainer)
-                error.hint = f"{error.hint}; the parameters before that step are in {path}".removeprefix("; ")
+                self._save(trainer, untested=trainer.untested)
+        if isinstance(error, NotFiniteError) and self.saved:
+            last = f"{self.folder / WEIGHTS} holds epoch {self.saved}"
+            error.hint = f"{error.hint}; {last}".removeprefix("; ")
 
-    def _save(self, name: str, trainer: Trainer) -> Path:
-        data = [trainer.batches.dataset.name, trainer.test.name]
-        facts = {"epoch": trainer.epoch, "batch": trainer.net.batch, "data": data, **self.facts}
-        checkpoint.save(self.folder / name, trainer.net, trainer.solver, **facts)
-        return self.folder / name
+    def _save(self, trainer: Trainer, **facts: Any) -> None:
+        data = [trainer.batches.dataset.name] + ([trainer.test.name] if trainer.test else [])
+        facts |= {"epoch": trainer.epoch, "batch": trainer.net.batch, "data": data, **self.facts}
+        checkpoint.save(self.folder / WEIGHTS, trainer.net, trainer.solver, **facts)
+        self.saved = trainer.epoch
 
 
 class Curves(Callback):
@@ -176,6 +185,12 @@ class Curves(Callback):
 
     def __init__(self, folder: str | Path, net: Net, name: str) -> None:
         self.folder, self.name, self.before = Path(folder), name, plots.kernels(net)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all pictures are there."""
+        names = [CURVES, KERNELS] if self.before else [CURVES]
+        return all((self.folder / name).is_file() for name in names)
 
     def on_end(self, trainer: Trainer, result: Result) -> None:
         plots.curves(self.folder / CURVES, result.history, self.name)

@@ -6,7 +6,10 @@ to every function in ``models/digits.py`` that has a parameter of that name.
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import difflib
+import importlib.util
 import inspect
 import os
 import typing
@@ -17,7 +20,7 @@ from typing import Any
 
 from minet.core.containers import Sequential
 from minet.core.errors import MinetError
-from minet.core.files import FileError, raise_with_line, run_file, shipped
+from minet.core.files import FileError, importing_from, raise_with_line, run_file, shipped
 from minet.core.layer import Layer, Shape
 from minet.core.loss import Loss
 from minet.core.naming import did_you_mean, relative
@@ -78,6 +81,33 @@ def find(file_or_name: str | Path) -> Path:
     raise ModelFileError(f"there is no model {text!r}; the models are: {', '.join(names())}", hint)
 
 
+def place(path: Path) -> str:
+    """A model file as runs know it: by its name if it comes with minet, else by its path."""
+    return path.stem if path.parent == shipped("models") else relative(path.resolve())
+
+
+def is_of(path: Path, facts: dict[str, Any]) -> bool:
+    """Whether a run with these facts is of this model file, though it may have been edited since."""
+    return facts.get("file", place(path)) == place(path) or not edits(facts.get("text", ""), source(path))
+
+
+def source(path: Path) -> str:
+    """The text of a model file."""
+    try:
+        return importlib.util.decode_source(path.read_bytes())
+    except (OSError, SyntaxError, UnicodeDecodeError):  # which running the file reports
+        return ""
+
+
+def edits(before: str, now: str) -> list[str]:
+    """The lines that differ between two versions of a file; none if they do the same."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        if ast.dump(ast.parse(before)) == ast.dump(ast.parse(now)):  # comments and layout do not matter
+            return []
+    changed = difflib.unified_diff(before.splitlines(), now.splitlines(), n=0, lineterm="")
+    return [line for line in list(changed)[2:] if not line.startswith("@@")]
+
+
 class Model:
     """What a model file defines, with its settings applied.
 
@@ -86,6 +116,8 @@ class Model:
     path : Path
     name : str
         The file's stem.
+    text : str
+        What the file holds.
     input_shape, batch, epochs, loss
         As in the file; `batch` and `epochs` as overridden by the settings.
     settings : dict
@@ -95,7 +127,7 @@ class Model:
     """
 
     def __init__(self, path: Path, module: ModuleType, settings: dict[str, Any]) -> None:
-        self.path, self.name = path, path.stem
+        self.path, self.name, self.text = path, path.stem, source(path)
         missing = [name for name in PARTS if not hasattr(module, name)]
         if missing:
             lines = "; ".join(PARTS[name] for name in missing)
@@ -111,16 +143,26 @@ class Model:
         self.epochs = self._count("epochs", self.settings.get("epochs", module.epochs))
         self.loss = module.loss
         if not isinstance(self.loss, Loss):
-            raise self.error(f"loss is {_kind(self.loss)}, not a loss", PARTS["loss"])
+            parentheses = isinstance(self.loss, type) and issubclass(self.loss, Loss)
+            hint = f"loss = {self.loss.__name__}()" if parentheses else PARTS["loss"]
+            raise self.error(f"loss is {_kind(self.loss)}, not a loss", hint)
 
     def net(self) -> Layer:
         """Build the graph, with new, unbound layers at each call; a list stands for a Sequential."""
-        graph = self._call("net", lambda graph: Sequential(*graph) if isinstance(graph, list) else graph)
+        graph = self._call("net", self._sequential)
         if not isinstance(graph, Layer):
             raise self.error(
                 f"net() returned {_kind(graph)}, not a layer", _hint(graph, "return Sequential(...)")
             )
         return graph
+
+    def _sequential(self, graph: Any) -> Any:
+        if not isinstance(graph, list):
+            return graph
+        # As if it stood where the function begins, which is the line that errors name.
+        code = self._functions["net"].__code__
+        made = compile("\n" * (code.co_firstlineno - 1) + "Sequential(*graph)", code.co_filename, "eval")
+        return eval(made, {"Sequential": Sequential, "graph": graph})
 
     def solver(self) -> Any:
         """Build the SGD, new at each call."""
@@ -131,14 +173,22 @@ class Model:
             )
         return solver
 
-    def datasets(self) -> tuple[Any, Any]:
-        """Load the training set and the test set."""
-        pair = self._call("datasets")
-        if not isinstance(pair, (tuple, list)) or [isinstance(d, Dataset) for d in pair] != [True, True]:
-            raise self.error(
-                f"datasets() returned {_kind(pair)}, not two Datasets", _hint(pair, "return train, test")
-            )
-        return pair[0], pair[1]
+    def datasets(self) -> tuple[Dataset, Dataset | None]:
+        """Load the training set and the test set, which is None if the file has none."""
+        got = self._call("datasets")
+        pair = [got] if isinstance(got, Dataset) else got
+        if isinstance(pair, (tuple, list)) and len(pair) in (1, 2):
+            train, test = (*pair, None)[:2]
+            if isinstance(train, Dataset) and isinstance(test, Dataset | None):
+                return train, test
+        raise self.error(
+            f"datasets() returned {_kind(got)}, not one or two Datasets", _hint(got, "return train, test")
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint says of the model."""
+        return {"model": self.name, "file": place(self.path), "text": self.text, "settings": self.settings}
 
     def error(self, message: str, hint: str = "") -> ModelFileError:
         """Make an error that starts with this file's name."""
@@ -161,7 +211,8 @@ class Model:
             key: self._typed(key, self.settings[key], function) for key in self.settings if key in known
         }
         try:
-            return finish(function(**values))
+            with importing_from(self.path.resolve().parent):
+                return finish(function(**values))
         except (Exception, SystemExit) as error:
             raise_with_line(self.path, error)
 

@@ -12,7 +12,7 @@ from minet.core.errors import MinetError
 from minet.core.layer import Array
 from minet.core.naming import brief, relative
 from minet.core.net import Net
-from minet.core.settings import is_real
+from minet.core.settings import is_real, plain
 from minet.train.schedules import Schedule, check_number, check_schedule
 
 
@@ -84,7 +84,7 @@ class SGD:
             raise self._bad_schedule(f"fails: {type(error).__name__}: {error}") from error
         if not is_real(factor) or factor < 0:
             raise self._bad_schedule(f"returned {factor!r}")
-        return self.lr * factor
+        return self.lr * plain(factor)
 
     def _bad_schedule(self, what: str) -> MinetError:
         code = getattr(self.schedule, "__code__", None)

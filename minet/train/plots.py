@@ -12,11 +12,14 @@ import numpy as np
 
 from minet.core.files import write_whole
 from minet.core.net import Net
+from minet.train.number_text import number_text
+from minet.train.trainer import RECORDED, TESTED, metrics_in
 
 INK, FAINT, BLUE, ORANGE = "#222222", "#dddddd", "#1f6fb4", "#d9601a"
 HUES = (BLUE, ORANGE, "#2a9d5c", "#8e5bb5", "#b8860b")
 STYLE: Any = {
     "font.size": 9,
+    "text.parse_math": False,  # a model's name may have $ in it
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#999999",
@@ -47,53 +50,64 @@ def kernels(net: Net) -> list[Kernels]:
     from minet.layers.gaussian_pool import GaussianPool
 
     return [
-        Kernels(
-            f"{layer.path} {layer!r}",
-            layer.window.size,
-            np.array(net.be.get(layer.p["mean"])),
-            np.exp(net.be.get(layer.p["log_sigma"])),
-        )
+        Kernels(f"{layer.path} {layer!r}", layer.window.size, layer.mean, layer.sigma)
         for layer in net.graph.walk()
         if isinstance(layer, GaussianPool) and not layer.tied
     ]
 
 
 def curves(path: Path, history: list[dict[str, Any]], name: str) -> None:
-    """Plot loss and test accuracy by epoch."""
+    """Plot losses and metrics by epoch."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-    epochs = [record["epoch"] for record in history]
-    losses = {key: [record[key] for record in history] for key in ("loss", "test_loss")}
-    accuracy = [100 * record["accuracy"] for record in history]
-    ending = "" if epochs[-1] == 1 else "s"
+    last = history[-1]
+    losses, metrics = [key for key in ("loss", "test_loss") if key in last], metrics_in(last)
+    shown, ending = [*metrics, *losses[::-1]][0], "" if last["epoch"] == 1 else "s"
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8, 3.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure = Figure(figsize=(4 * max(2, 1 + len(metrics)), 3.4), layout="constrained")
+        left, *others = figure.subplots(1, 1 + len(metrics), squeeze=False)[0]
         figure.suptitle(
-            f"{name}: {accuracy[-1]:.2f} % test accuracy after {epochs[-1]} epoch{ending}",
+            f"{name}: {_title(shown)} {number_text(shown, last[shown])} after {last['epoch']} epoch{ending}",
             x=0.01, ha="left", fontsize=11, fontweight="bold",
         )  # fmt: skip
-        _line(left, epochs, losses["loss"], BLUE)
-        _line(left, epochs, losses["test_loss"], ORANGE)
-        every = [value for values in losses.values() for value in values]
+        every = [record[key] for key in losses for record in history if key in record]
         if min(every) > 0 and max(every) > 20 * min(every):
             left.set_yscale("log")
             left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             left.yaxis.set_major_formatter("{x:g}")
             left.yaxis.set_minor_locator(NullLocator())
-        _label_ends(
-            left, epochs[-1], {"train": (losses["loss"][-1], BLUE), "test": (losses["test_loss"][-1], ORANGE)}
-        )
-        _line(right, epochs, accuracy, ORANGE)
-        _label_ends(right, epochs[-1], {f"{accuracy[-1]:.2f} %": (accuracy[-1], ORANGE)})
-        for axes, title in ((left, "loss"), (right, "test accuracy (%)")):
-            axes.set_title(title, loc="left", fontsize=9)
+        _lines(left, history, {"train": ("loss", BLUE), "test": ("test_loss", ORANGE)})
+        left.set_title("loss", loc="left", fontsize=9)
+        for axes, key in zip(others, metrics, strict=True):
+            _lines(axes, history, {number_text(key, last[key]): (key, ORANGE)})
+            axes.set_title(_title(key), loc="left", fontsize=9)
+            if key.endswith("accuracy"):
+                axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+        for axes in (left, *others):
             axes.set_xlabel("epoch", loc="right")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
             axes.grid(axis="x", visible=False)
     save(figure, path)
+
+
+def _title(key: str) -> str:
+    """What a key of a record stands for: ``test accuracy`` for accuracy."""
+    return f"test {key}" if key not in RECORDED + TESTED else key.replace("_", " ")
+
+
+def _lines(axes: Any, history: list[dict[str, Any]], wanted: dict[str, tuple[str, str]]) -> None:
+    """Draw and label lines, by label: the key of their values in the records that have it, and the colour."""
+    ends = {}
+    for label, (key, color) in wanted.items():
+        if found := [(record["epoch"], record[key]) for record in history if key in record]:
+            epochs, values = zip(*found, strict=True)
+            marker = 3.5 if len(epochs) < 25 else 0
+            axes.plot(epochs, values, color=color, lw=1.6, marker="o", ms=marker)
+            if np.isfinite(values[-1]):
+                ends[label] = values[-1], color
+    _label_ends(axes, history[-1]["epoch"], ends)
 
 
 def gaussian_kernels(path: Path, before: list[Kernels], after: list[Kernels], name: str) -> None:
@@ -138,10 +152,6 @@ def _ellipse(axes: Any, layer: Kernels, c: int, j: int, **look: Any) -> None:
 
     (y, x), (sy, sx) = layer.mean[c, j], layer.sigma[c, j]
     axes.add_patch(Ellipse((x, y), 2 * sx, 2 * sy, linewidth=1.1, **look))
-
-
-def _line(axes: Any, epochs: list[int], values: list[float], color: str) -> None:
-    axes.plot(epochs, values, color=color, lw=1.6, marker="o", ms=3.5 if len(epochs) < 25 else 0)
 
 
 def _label_ends(axes: Any, x: int, ends: dict[str, tuple[float, str]]) -> None:

@@ -24,6 +24,7 @@ from minet.data.dataset import Dataset
 
 Kernel = tuple[Any, tuple[Any, ...]]  # Numba's dispatcher of a function, and the types of its arguments
 MOST = 255  # kernels: their numbers go through pipes as single bytes
+STOPS = {signal.SIGINT, signal.SIGTERM}
 NOTICE = "compiling kernels (once per machine)"
 
 
@@ -90,6 +91,8 @@ def called(net: Net, data: Dataset | None = None, train: bool = True) -> list[Ke
     found: dict[Kernel, None] = {}
     kept = {path: net.be.get(array).copy() for path, array in net.persistent.items()}
     x = np.zeros((*net.input_shape, net.batch), net.be.dtype)
+    be: Any = net.be
+    tried, be.tried = be.tried, None  # kernels that do nothing need not write what they must
     try:
         with noting(found), np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -105,7 +108,7 @@ def called(net: Net, data: Dataset | None = None, train: bool = True) -> list[Ke
     except Exception:  # a layer that needs its kernel's result; the first step reports real errors
         pass
     finally:
-        net.x = None
+        be.tried, net.x = tried, None
         for path, array in kept.items():
             net.be.copy(array, net.persistent[path])
     return list(found)
@@ -160,7 +163,7 @@ def compiling(kernels: list[Kernel], processes: int) -> Iterator[Iterator[int]]:
     os.write(put, bytes(range(len(kernels))))  # a process that reads a byte takes that kernel
     os.close(put)
     children = []
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # only the parent handles interrupts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # which only the parent handles
     try:
         with warnings.catch_warnings():
             # Python warns about forking with threads; those of BLAS and Numba are idle and not needed.

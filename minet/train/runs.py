@@ -8,11 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import re
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,8 @@ from minet.core.errors import MinetError
 from minet.core.finite import NotFiniteError
 from minet.core.net import Net
 from minet.core.settings import is_real
-from minet.train import checkpoint, modelfile
+from minet.data.batches import Batches
+from minet.train import checkpoint, folders, modelfile
 from minet.train.callbacks import (
     CURVES,
     KERNELS,
@@ -33,13 +31,12 @@ from minet.train.callbacks import (
     Progress,
 )
 from minet.train.modelfile import Model
-from minet.train.number_text import loss_text, percent_text
+from minet.train.number_text import loss_text, number_text
 from minet.train.precompile import precompile
-from minet.train.trainer import Result, Trainer, check_data
+from minet.train.trainer import RECORDED, Result, Trainer, check_data, metrics_in
 from minet.train.trainer import evaluate as test
 
-RUNS = Path("runs")
-NUMBERS = ("epoch", "step", "loss", "test_loss", "accuracy", "rate", "seconds", "images_per_second")
+EDITS = 6  # lines of a changed model file that an error shows
 
 
 def train(
@@ -50,6 +47,7 @@ def train(
     seed: int | None = None,
     out: Path | None = None,
     resume: bool = False,
+    force: bool = False,
 ) -> tuple[Result, Path]:
     """Train a model, and keep its log, weights and plots in a run folder.
 
@@ -65,52 +63,76 @@ def train(
         The run folder; by default the next free one in ``runs/`` or, with `resume`, the newest.
     resume : bool
         Continue from the run's checkpoint, with its settings and seed.
+    force : bool
+        Resume even if the model file or settings have changed.
 
     Returns
     -------
     Result, Path
         The result, and the run folder.
     """
-    stem = modelfile.find(file_or_name).stem
-    if resume:
-        folder = out or latest(stem)
-        model, seed = _as_before(file_or_name, folder / WEIGHTS, settings or {}, seed)
-    else:
-        folder = _free(stem) if out is None else _empty(out)
-        model, seed = modelfile.load(file_or_name, **settings or {}), seed or 0
-    net = Net(model.net(), model.input_shape, model.batch, model.loss, backend, seed)
-    solver, datasets = model.solver(), model.datasets()
+    settings = settings or {}
+    with contextlib.ExitStack() as held:
+        if resume:
+            folder = folders.old(file_or_name, out)
+            held.enter_context(folders.locked(folder))
+            model, seed = _as_before(file_or_name, folder / WEIGHTS, settings, seed, force)
+        else:
+            folder = held.enter_context(folders.new(modelfile.find(file_or_name).stem, out))
+            model, seed = modelfile.load(file_or_name, **settings), seed or 0
+        return _train(model, folder, backend, seed, resume), folder
+
+
+def _train(model: Model, folder: Path, backend: str | Backend, seed: int, resume: bool) -> Result:
+    checkpoint.as_json(model.settings)  # refuses, before the work, what a checkpoint could not hold
+    graph, solver, datasets = model.net(), model.solver(), model.datasets()
+    with model.named():
+        Batches(datasets[0], model.batch)  # refuses a batch that is too large before the net takes memory
+    net = Net(graph, model.input_shape, model.batch, model.loss, backend, seed)
     with model.named():
         trainer = Trainer(net, solver, *datasets, model.epochs)
-    trainer.callbacks = [
-        Progress(),
-        JsonLog(folder / LOG),
-        Checkpointer(folder, model=model.name, settings=model.settings),
-        Curves(folder, net, model.name),
-    ]
+    saving, curves = Checkpointer(folder, **model.facts), Curves(folder, net, model.name)
+    trainer.callbacks = [Progress(), JsonLog(folder / LOG), saving, curves]
     if resume:
-        facts = checkpoint.load(folder / WEIGHTS, net, trainer.solver)
-        trainer.epoch = facts["epoch"]
-        if trainer.epoch >= trainer.epochs:
-            raise MinetError(
-                f"{folder}: already trained for {trainer.epoch} epochs (epochs={trainer.epochs})",
-                f"use --epochs {trainer.epoch + 1} or more to continue",
-            )
-        trainer.history = _history(folder / LOG, trainer.epoch)
-        if len(trainer.history) < trainer.epoch:
-            known = f"{len(trainer.history)} of the {trainer.epoch} epochs done"
-            print(f"{folder / LOG}: missing or damaged; log and curves include only {known}")
-    with _made(folder):
-        print(_opening(model, trainer), flush=True)
-        precompile(net, trainer.batches.dataset)
-        try:
-            result = trainer.fit()
-        except KeyboardInterrupt:
-            if trainer.epoch:
-                print(f"stopped; --resume continues after epoch {trainer.epoch}", flush=True)
-            raise
+        _restore(trainer, model, folder, curves.complete)
+    print(_opening(model, trainer), flush=True)
+    precompile(net, trainer.batches.dataset)
+    try:
+        result = trainer.fit()
+    except KeyboardInterrupt:
+        if saving.saved:
+            print(f"stopped; --resume continues after epoch {saving.saved}", flush=True)
+        raise
     print(_ending(result, folder))
-    return result, folder
+    return result
+
+
+def _restore(trainer: Trainer, model: Model, folder: Path, drawn: bool) -> None:
+    """Bring a trainer to where a run stopped, and say what is not as if it had not been stopped."""
+    facts = checkpoint.load(folder / WEIGHTS, trainer.net, trainer.solver)
+    trainer.epoch = facts["epoch"]
+    if untested := facts.get("untested"):
+        trainer.untested = {name: untested[name] for name in RECORDED}
+    tested = trainer.epoch - bool(trainer.untested)
+    trainer.history = _history(folder / LOG, tested)
+    left = trainer.untested or trainer.epoch < trainer.epochs
+    if not left and (drawn or not trainer.history):
+        raise MinetError(
+            f"{folder}: already trained for {trainer.epoch} epochs (epochs={trainer.epochs})",
+            f"use --epochs {trainer.epoch + 1} or more to continue",
+        )
+    if len(trainer.history) < tested:
+        known = f"{len(trainer.history)} of the {tested} epochs done"
+        print(f"{folder / LOG}: missing or damaged; log and curves include only {known}")
+    epochs = facts["settings"].get("epochs", model.known["epochs"])
+    if left and epochs != trainer.epochs:
+        rates, before = [], modelfile.load(model.path, **{**model.settings, "epochs": epochs})
+        for solver in (trainer.solver, before.solver()):
+            solver.epoch = trainer.epoch
+            rates.append(solver.rate)
+        if rates[0] != rates[1]:
+            print(f"the rate goes on at {rates[0]:.4g}, not {rates[1]:.4g}: ", end="")
+            print(f"the schedule depends on epochs, now {trainer.epochs} instead of {epochs}")
 
 
 def evaluate(
@@ -121,64 +143,73 @@ def evaluate(
     backend: str | Backend = "auto",
 ) -> str:
     """Test a model's weights, by default those of its newest run, and return the result in one line."""
-    stem = modelfile.find(file_or_name).stem
-    file = latest(stem) if weights is None else Path(weights)
+    path = modelfile.find(file_or_name)
+    stem = path.stem
+    file = folders.latest(file_or_name) if weights is None else Path(weights)
     if (file / WEIGHTS).is_file():
         file /= WEIGHTS
     _, facts = checkpoint.read(file)
     if facts.get("model", stem) != stem:
         raise MinetError(f"{file}: holds weights of {facts['model']}, not of {stem}")
+    if not modelfile.is_of(path, facts):
+        raise MinetError(f"{file}: holds weights of {facts['file']}, not of {modelfile.place(path)}")
     model = modelfile.load(file_or_name, **{**facts.get("settings", {}), **(settings or {})})
     net = Net(model.net(), model.input_shape, model.batch, model.loss, backend)
     checkpoint.load(file, net)
     _, data = model.datasets()
+    if data is None:
+        raise model.error("has no test set to evaluate on", "let datasets() return train, test")
     with model.named():
         check_data(data, net)
     precompile(net, data, train=False)
     begin = time.perf_counter()
-    loss, accuracy = test(net, data)
+    loss, metrics = test(net, data)
     seconds = time.perf_counter() - begin
     if not math.isfinite(loss):
         bad = [name for name, a in {**net.params, **net.persistent}.items() if not net.be.sum_is_finite(a)]
         why = f": {bad[0]} is not finite" if bad else ""
         raise NotFiniteError(f"{file}: the loss on {data.name} is {loss}{why}", "retrain at a lower rate")
-    count = f"{round(accuracy * len(data)):,} of {len(data):,}"
-    what = f"{percent_text(accuracy)} correct on {data.name} ({count}), loss {loss_text(loss)}"
-    return f"{what}, {seconds:.1f} s, with {file}"
-
-
-def latest(stem: str) -> Path:
-    """The run folder that holds a model's newest checkpoint."""
-    found = [folder for folder in RUNS.glob("*") if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", folder.name)]
-    found = [folder for folder in found if (folder / WEIGHTS).is_file()]
-    for folder in sorted(found, key=lambda folder: (folder / WEIGHTS).stat().st_mtime_ns, reverse=True):
-        if checkpoint.read(folder / WEIGHTS)[1].get("model") == stem:  # stem-2 may also be a model's name
-            return folder
-    raise MinetError(f"{RUNS / stem}: no run of {stem} with a {WEIGHTS}", f"minet train {stem}")
+    edits = modelfile.edits(facts.get("text", model.text), model.text)
+    edited = f"; {modelfile.place(path)} has changed since" if edits else ""
+    what = ", ".join(
+        f"{name} {number_text(name, value)}" for name, value in {**metrics, "loss": loss}.items()
+    )
+    return f"{what} on {data.name} ({len(data):,} images), {seconds:.1f} s, with {file}{edited}"
 
 
 def _as_before(
-    file_or_name: str | Path, weights: Path, settings: dict[str, Any], seed: int | None
+    file_or_name: str | Path, weights: Path, settings: dict[str, Any], seed: int | None, force: bool
 ) -> tuple[Model, int]:
-    """The model and the seed of a run to resume; only the number of epochs may change."""
+    """The model and the seed of a run to resume; unless forced, only the number of epochs may change."""
     _, facts = checkpoint.read(weights)
     if not {"model", "epoch", "settings", "batch", "seed", "step"} <= set(facts):
         raise MinetError(f"{weights}: is not the checkpoint of a training run")
-    before = {**facts["settings"], "batch": facts["batch"], "seed": facts["seed"], "model": facts["model"]}
-    now = {"model": modelfile.find(file_or_name).stem, "seed": facts["seed"] if seed is None else seed}
-    model = None
-    if now["model"] == before["model"]:
-        model = modelfile.load(file_or_name, **{**facts["settings"], **settings})
-        now |= {"batch": model.batch} | {name: model.settings[name] for name in settings}
-        before = model.known | before
-    for name, value in now.items():
-        if name != "epochs" and json.dumps(value, default=repr) != json.dumps(before[name], default=repr):
-            hint = "only --epochs may change: leave out the rest, or start a new run"
-            raise MinetError(
-                f"{weights.parent}: cannot resume with {name}={value}, it has {name}={before[name]}", hint
-            )
-    assert model is not None  # otherwise the names differ, which the loop has reported
+    path, folder = modelfile.find(file_or_name), weights.parent
+    if facts["model"] != path.stem:
+        raise _changed(folder, f"model={path.stem}", f"model={facts['model']}", "name that model")
+    model = modelfile.load(file_or_name, **{**facts["settings"], **settings})
+    if force:
+        return model, facts["seed"] if seed is None else seed
+    again = "--force resumes all the same"
+    if not modelfile.is_of(path, facts):
+        raise _changed(folder, modelfile.place(path), facts["file"], f"start a new run; {again}")
+    if lines := modelfile.edits(facts.get("text", model.text), model.text):
+        shown = "".join(f"\n  {line}" for line in lines[:EDITS]) + ("\n  ..." if lines[EDITS:] else "")
+        raise MinetError(
+            f"{folder}: {modelfile.place(path)} has changed since this run began{shown}",
+            f"undo that, or start a new run; {again}",
+        )
+    before = {**model.known, **facts["settings"], "batch": facts["batch"], "seed": facts["seed"]}
+    now = {"seed": facts["seed"] if seed is None else seed, "batch": model.batch}
+    for name, value in (now | {name: model.settings[name] for name in settings}).items():
+        if name != "epochs" and repr(value) != repr(before[name]):
+            hint = f"only --epochs may change: leave out the rest, or start a new run; {again}"
+            raise _changed(folder, f"{name}={value}", f"{name}={before[name]}", hint)
     return model, facts["seed"]
+
+
+def _changed(folder: Path, now: str, before: str, hint: str) -> MinetError:
+    return MinetError(f"{folder}: cannot resume with {now}, it has {before}", hint)
 
 
 def _history(log: Path, epochs: int) -> list[dict[str, Any]]:
@@ -188,69 +219,36 @@ def _history(log: Path, epochs: int) -> list[dict[str, Any]]:
         for line in log.read_text().splitlines():
             record = json.loads(line)
             before = history[-1]["epoch"] if history else 0
-            if not before < record["epoch"] <= epochs or not all(is_real(record[name]) for name in NUMBERS):
+            if not before < record["epoch"] <= epochs or not all(is_real(record[name]) for name in RECORDED):
                 break
             history.append(record)
     return history
 
 
-def _free(stem: str) -> Path:
-    folder, number = RUNS / stem, 1
-    while folder.exists():
-        number += 1
-        folder = RUNS / f"{stem}-{number}"
-    return folder
-
-
-def _empty(folder: Path) -> Path:
-    if folder.is_dir() and any(folder.iterdir()):
-        raise MinetError(f"{folder}: is not empty", "choose another --out, or continue its run with --resume")
-    return folder
-
-
-@contextlib.contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Create a run folder; remove it again if the run fails before it has written anything."""
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MinetError(f"{folder}: cannot be created: {error.strerror}", "choose another --out") from error
-    if not os.access(folder, os.W_OK):
-        raise MinetError(f"{folder}: cannot be written to", "choose another --out")
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            for path in new:
-                path.rmdir()  # fails if the folder is not empty
-        raise
-
-
 def _opening(model: Model, trainer: Trainer) -> str:
     net, settings = trainer.net, [f"{name}={value}" for name, value in model.settings.items()]
-    count = sum(value.size for value in net.params.values())
+    count, train = sum(value.size for value in net.params.values()), trainer.batches.dataset
     resuming = f"; resuming after epoch {trainer.epoch}" if trainer.epoch else ""
+    tested = f", {trainer.test.name}: {len(trainer.test):,}" if trainer.test else ", no test set"
     slow = "the emulator is for testing kernels, not for training\n" if net.be.name == "emu" else ""
     return slow + (
         f"{' '.join([model.name, *settings])}: {count:,} parameters on {net.be.name}, batch {net.batch}, "
-        f"seed {net.seed}\n{trainer.batches.dataset.name}: {len(trainer.batches.dataset):,} images, "
-        f"{trainer.test.name}: {len(trainer.test):,}{resuming}\n"
+        f"seed {net.seed}\n{train.name}: {len(train):,} images{tested}{resuming}\n"
     )
 
 
 def _ending(result: Result, folder: Path) -> str:
     """The closing lines: a run's results, and where its files are."""
     last, speeds = result.history[-1], [record["images_per_second"] for record in result.history]
-    rows = {
-        "test accuracy": percent_text(last["accuracy"]),
-        "test loss": loss_text(last["test_loss"]),
+    measured, loss = metrics_in(last), "test_loss" if "test_loss" in last else "loss"
+    rows = {f"test {name}": number_text(name, last[name]) for name in measured} | {
+        loss.replace("_", " "): loss_text(last[loss]),
         "epochs": str(last["epoch"]),
         "time": f"{result.seconds:.1f} s",
         "speed": f"{statistics.median(speeds):,.0f} images/s",
     }
     files = {
-        CURVES: "loss and accuracy by epoch",
+        CURVES: f"{' and '.join(['loss', *measured])} by epoch",
         KERNELS: "the Gaussian kernels before and after training",
         LOG: "one line per epoch",
         WEIGHTS: "for minet eval and --resume",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from minet.core.errors import MinetError
-from minet.core.settings import is_real
+from minet.core.settings import is_real, plain
 
 Schedule: TypeAlias = Callable[[float], float]
 
@@ -27,6 +27,7 @@ class Step:
                 f"Step takes a dict of epochs to factors, none below 0, got {self.factors!r}",
                 "Step({20: 0.1}) divides the rate by ten from epoch 20 on",
             )
+        object.__setattr__(self, "factors", {plain(epoch): plain(factor) for epoch, factor in items})
 
     def __call__(self, epoch: float) -> float:
         return math.prod(factor for start, factor in self.factors.items() if epoch >= start)
@@ -104,10 +105,12 @@ class WarmUp:
 
 
 def check_number(owner: object, name: str, span: str, good: bool) -> None:
+    """Refuse a setting of a solver or schedule unless it is good; make it a Python number."""
     if not good:
         raise MinetError(
             f"{type(owner).__name__}'s {name} must be a number {span}, got {getattr(owner, name)!r}"
         )
+    object.__setattr__(owner, name, plain(getattr(owner, name)))  # past frozen dataclasses
 
 
 def check_schedule(owner: object, name: str, value: Any) -> None:

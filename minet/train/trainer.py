@@ -6,16 +6,21 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from minet.core.blame import blaming
 from minet.core.errors import MinetError
 from minet.core.finite import NotFiniteError
-from minet.core.loss import correct
+from minet.core.loss import Loss
 from minet.core.net import Net
 from minet.core.settings import is_whole
 from minet.data.dataset import DataError, Dataset
+
+RECORDED = ("epoch", "step", "loss", "rate", "seconds", "images_per_second")  # of every epoch
+TESTED = ("test_loss",)  # and with a test set, beside the metrics
 
 
 @dataclass
@@ -25,8 +30,9 @@ class Result:
     Attributes
     ----------
     history : list of dict
-        One per epoch: epoch (from 1), step, loss (mean over the epoch's steps), test_loss, accuracy (of
-        the test set, 0 to 1), rate, seconds and images_per_second (of the steps, without the test).
+        One per epoch: epoch (from 1), step, loss (mean over the epoch's steps), rate, seconds and
+        images_per_second (of the steps, without the test). With a test set also test_loss and the loss's
+        metrics, such as accuracy (0 to 1).
     seconds : float
         Total duration of `fit`.
     """
@@ -36,8 +42,11 @@ class Result:
 
     @property
     def accuracy(self) -> float:
-        """Test accuracy after the last epoch."""
-        return float(self.history[-1]["accuracy"])
+        """Test accuracy after the last epoch; an error if the loss does not measure it, or without a test."""
+        last = self.history[-1]
+        if "accuracy" not in last:
+            raise MinetError("this run measured no accuracy", f"history[-1] has {', '.join(last)}")
+        return float(last["accuracy"])
 
 
 class Callback:
@@ -60,7 +69,7 @@ class Callback:
 
 
 class Trainer:
-    """Train a net on one data set, and test it on another after each epoch.
+    """Train a net on one data set and, if there is another, test it on that after each epoch.
 
     The order of the images depends on (net.seed, epoch), and what layers draw on (net.seed, step). With the
     same parameters, velocities, `epoch` and step, a resumed run is bit for bit like an uninterrupted one.
@@ -70,7 +79,8 @@ class Trainer:
     net : Net
         Must have a loss.
     solver : SGD
-    train, test : Dataset
+    train : Dataset
+    test : Dataset, optional
     epochs : int
     callbacks : iterable of Callback
 
@@ -80,6 +90,8 @@ class Trainer:
         Epochs done.
     history : list of dict
         As in `Result`.
+    untested : dict, optional
+        The record of an epoch whose test is still to be done, in a run that was stopped then.
 
     Raises
     ------
@@ -92,8 +104,8 @@ class Trainer:
         net: Net,
         solver: Any,
         train: Dataset,
-        test: Dataset,
-        epochs: int,
+        test: Dataset | None = None,
+        epochs: int = 1,
         callbacks: Iterable[Callback] = (),
     ) -> None:
         from minet.data.batches import Batches  # here, as it imports Numba: `import minet` stays fast
@@ -102,21 +114,25 @@ class Trainer:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
         if not is_whole(epochs) or epochs < 1:
             raise MinetError(f"epochs must be a whole number of at least 1, got {epochs!r}")
-        for data in (train, test):
-            check_data(data, net)
+        check_data(train, net)
+        if test is not None:
+            check_data(test, net)
         self.net, self.solver, self.test, self.epochs = net, solver, test, epochs
         self.batches = Batches(train, net.batch, seed=net.seed, dtype=net.be.dtype)
         self.callbacks = list(callbacks)
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
+        self.untested: dict[str, Any] | None = None
 
     def fit(self) -> Result:
         """Train until `epochs` epochs are done in total."""
         begin = time.perf_counter()
         try:
             self._call("on_start")
-            while self.epoch < self.epochs:
-                record = self._train_epoch()
+            while self.untested or self.epoch < self.epochs:
+                self.untested = self.untested or self._train_epoch()
+                record = self._tested(self.untested)
+                self.untested = None
                 self.history.append(record)
                 self._call("on_epoch", record)
             result = Result(self.history, time.perf_counter() - begin)
@@ -135,39 +151,68 @@ class Trainer:
             self._call("on_batch", loss)
         seconds = time.perf_counter() - begin
         self.epoch += 1
-        test_loss, accuracy = evaluate(self.net, self.test)
-        if not math.isfinite(test_loss):
-            raise NotFiniteError(
-                f"the test loss is {test_loss} after epoch {self.epoch}", "lower the learning rate"
-            )
         return {
             "epoch": self.epoch,
             "step": self.net.clock.step,
             "loss": losses / len(self.batches),
-            "test_loss": test_loss,
-            "accuracy": accuracy,
             "rate": self.solver.rate,
             "seconds": seconds,
             "images_per_second": len(self.batches) * self.net.batch / seconds,
         }
+
+    def _tested(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A record with the test loss and the metrics, if there is a test set."""
+        if self.test is None:
+            return record
+        loss, metrics = evaluate(self.net, self.test)
+        if not math.isfinite(loss):
+            raise NotFiniteError(
+                f"the test loss is {loss} after epoch {self.epoch}", "lower the learning rate"
+            )
+        place = list(record).index("loss") + 1  # beside it in the log and on the screen
+        numbers = list(record.items())
+        return dict([*numbers[:place], ("test_loss", loss), *metrics.items(), *numbers[place:]])
 
     def _call(self, event: str, *args: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self, *args)
 
 
-def evaluate(net: Net, data: Dataset) -> tuple[float, float]:
-    """The mean loss and the accuracy (0 to 1) of a net on a data set."""
+def evaluate(net: Net, data: Dataset) -> tuple[float, dict[str, float]]:
+    """The mean loss of a net on a data set, and the loss's metrics."""
     from minet.data.batches import Batches
 
-    losses, right = 0.0, 0
+    sums: dict[str, float] = {}
+    left = len(data)
     with np.errstate(all="ignore"):  # an overflow shows in the loss
         for x, labels in Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0):
-            real = labels >= 0  # -1 marks the images that fill up the last batch
-            y, labels = net.be.get(net.fprop(x))[..., real], labels[real]
-            losses += net.loss.loss_cpu(y, labels) * len(labels)
-            right += correct(y, labels)
-    return losses / len(data), right / len(data)
+            count = min(left, net.batch)  # the others fill up the last batch
+            y = np.ascontiguousarray(net.be.get(net.fprop(x))[..., :count])
+            means = _measured(net.loss, y, np.ascontiguousarray(labels[..., :count]))
+            if sums and sums.keys() != means.keys():
+                different = f"{', '.join(sums)}, later {', '.join(means)}"
+                raise net.loss.error(f"metrics returned {different}", "return the same names for any batch")
+            for name, mean in means.items():
+                sums[name] = sums.get(name, 0.0) + mean * count
+            left -= count
+    means = {name: total / len(data) for name, total in sums.items()}
+    return means.pop("loss"), means
+
+
+def _measured(loss: Loss, y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The mean loss of a batch and its metrics, by name."""
+    with blaming():
+        mean, metrics = loss.loss_cpu(y, labels), loss.metrics(y, labels)
+    if not isinstance(metrics, dict) or not all(isinstance(value, Real) for value in metrics.values()):
+        raise loss.error(f"metrics returned {metrics!r:.80}, not numbers by name", 'return {"name": mean}')
+    if taken := [name for name in metrics if name in (*RECORDED, *TESTED)]:
+        raise loss.error(f"metrics returned {taken[0]!r}, which a run records itself", "choose another name")
+    return {"loss": mean, **{name: float(value) for name, value in metrics.items()}}
+
+
+def metrics_in(record: dict[str, Any]) -> list[str]:
+    """The names of an epoch's metrics, in the order in which the loss gave them."""
+    return [name for name in record if name not in (*RECORDED, *TESTED)]
 
 
 def check_data(data: Dataset, net: Net) -> None:
@@ -183,6 +228,6 @@ def check_data(data: Dataset, net: Net) -> None:
             else f"input_shape = {data.image_shape}",
         )
     try:
-        net.loss.check(data.labels, net.output_shape, len(data))
+        net.loss.check(np.moveaxis(data.labels, 0, -1), net.output_shape, len(data))
     except MinetError as error:
         raise DataError(f"{data.name}: {error.message}", error.hint) from error

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +59,9 @@ def refused(*args):
     return result.stderr
 
 
-def change(*changes, name="changed.py"):
-    """A model file: the toy one with some text replaced."""
-    text = Path("toy.py").read_text()
+def change(*changes, name="changed.py", source="toy.py"):
+    """A model file: the toy one, or another, with some text replaced."""
+    text = Path(source).read_text()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
@@ -86,6 +85,55 @@ def test_train_prints_epochs_and_a_summary_and_keeps_its_files():
     assert "\x1b" not in out
     log = [json.loads(line) for line in Path("runs/toy/log.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in log] == [1, 2]
+
+
+def column_names(out):
+    """The words of the table's heading."""
+    return next(line for line in out.splitlines() if line.split()[:1] == ["epoch"]).split()
+
+
+def test_a_regression_trains_and_is_evaluated_without_an_accuracy():
+    shutil.copy(TOY.with_name("regression.py"), "regression.py")
+    out = done("train", "regression.py", "--epochs", 30)
+    assert "digits train: 96 images, digits test: 80\n" in out
+    assert column_names(out) == ["epoch", "loss", "test", "loss", "rate", "time", "images/s"]
+    log = [json.loads(line) for line in Path("runs/regression/log.jsonl").read_text().splitlines()]
+    assert log[-1].keys() == {
+        "epoch", "step", "loss", "test_loss", "rate", "seconds", "images_per_second",
+    }  # fmt: skip
+    assert log[-1]["test_loss"] < 0.2 * log[0]["test_loss"]
+    assert f"\ntest loss  {log[-1]['test_loss']:.4f}\nepochs     30\n" in out
+    assert "accuracy" not in out and "runs/regression/curves.png           loss by epoch" in out
+    assert {path.name for path in Path("runs/regression").iterdir()} == FILES
+    out = done("eval", "regression.py")
+    assert out.startswith(f"loss {log[-1]['test_loss']:.4f} on digits test (80 images), ")
+    assert "regression.py: digits train: targets must have" in refused(
+        "train", change(("Linear(2)", "Linear(3)"), name="regression.py", source="regression.py")
+    )
+
+
+def test_a_loss_of_ones_own_trains_with_its_metrics_and_without_a_test_set():
+    for name in ("own_loss.py", "regression.py"):
+        shutil.copy(TOY.with_name(name), name)
+    out = done("train", "own_loss.py", "--set", "tested=True")
+    numbers = ["loss", "test", "loss", "distance", "pixel_accuracy"]
+    assert column_names(out) == ["epoch", *numbers, "rate", "time", "images/s"]
+    last = json.loads(Path("runs/own_loss/log.jsonl").read_text().splitlines()[-1])
+    assert list(last)[2:6] == ["loss", "test_loss", "distance", "pixel_accuracy"]
+    shown = f"{last['distance']:.4f}", f"{100 * last['pixel_accuracy']:.2f} %", f"{last['test_loss']:.4f}"
+    for name, value in zip(("test distance", "test pixel_accuracy", "test loss"), shown, strict=True):
+        assert re.search(rf"\n{name} +{value}\n", out)
+    assert "loss and distance and pixel_accuracy by epoch" in out
+    assert done("eval", "own_loss.py").startswith(
+        "distance {}, pixel_accuracy {}, loss {} on digits test (90".format(*shown)
+    )
+
+    out = done("train", "own_loss.py")
+    assert "\ndigits train: 90 images, no test set\n" in out
+    assert column_names(out) == ["epoch", "loss", "rate", "time", "images/s"]
+    assert re.search(r"\nloss    \d\.\d{4}\nepochs  2\n", out)
+    assert "own_loss.py: has no test set" in refused("eval", "own_loss.py")
+    assert "2/3" not in done("train", "own_loss.py", "--resume", "--epochs", 3)
 
 
 def test_options_and_settings_reach_the_model():
@@ -133,7 +181,7 @@ def test_resume_ends_as_if_it_had_not_been_interrupted():
     assert broken.exit_code == 130, broken.output
     assert "stopped; --resume continues after epoch 2" in broken.stdout
     shutil.move(change(name="same.py"), "model.py")
-    out = done("train", "model.py", "--resume", "--out", "part")
+    out = done("train", "model.py", "--resume", "--out", "part", "--force")
     assert "; resuming after epoch 2" in out
     got, expected = weights("part"), weights("whole")
     assert set(got) == set(expected)
@@ -219,16 +267,16 @@ def test_resume_refuses_what_would_be_another_run():
     done(*resume, "--set", "width=4", "--set", "lr=0.05", "--seed", 0, "--batch", 32)
 
 
-def test_ctrl_c_in_a_shell_keeps_the_checkpoint_and_shows_how_to_resume():
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_keeps_the_checkpoint_and_shows_how_to_resume(how):
     run = subprocess.Popen(
         [sys.executable, "-m", "minet", "train", "toy.py", "--epochs", "100000"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
-    while not Path("runs/toy/weights.safetensors").exists():
-        assert run.poll() is None
-        time.sleep(0.01)
-    run.send_signal(signal.SIGINT)
+    while not (line := run.stdout.readline()).lstrip().startswith("2/"):  # so the first one is saved
+        assert line, run.communicate()
+    run.send_signal(how)
     out, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert err == "interrupted\n"
@@ -256,6 +304,7 @@ NAN = "from minet.data import Dataset\nimport numpy as np\n"
             "error: toy.py: digits train: a batch of 97 is larger than the data set of 96 images",
         ),
         (["toy.py", "--seed", -1], "4294967295, got -1"),
+        (["toy.py", "--force"], "--force is for --resume"),
         (["toy.py", "--backend", "gpu"], "there is no backend 'gpu'"),
         (
             ["toy.py", "--set", "widht=3"],
@@ -279,26 +328,26 @@ def test_mistakes_in_the_command_are_reported(args, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ([("def net(", "def net(:")], "changed.py:12: invalid syntax"),
+        ([("def net(", "def net(:")], "changed.py:10: invalid syntax"),
         ([("loss = 32, 2, SoftmaxCrossEntropy()", "other = 32, 2, 0")], "changed.py: lacks loss"),
         ([("return Sequential(", "return (")], "changed.py: net() returned (Linear(8), "),
         ([("schedule=Cosine(epochs)", "schedule=lambda epoch: None")],
-         "error: the schedule <lambda> (changed.py:17) returned None at epoch 0\n  hint: a schedule takes"),
+         "error: the schedule <lambda> (changed.py:15) returned None at epoch 0\n  hint: a schedule takes"),
         ([("schedule=Cosine(epochs)", "schedule=lambda epoch: 1 / epoch")],
-         "error: the schedule <lambda> (changed.py:17) fails: ZeroDivisionError: "),
+         "error: the schedule <lambda> (changed.py:15) fails: ZeroDivisionError: "),
         ([(", Linear(10))", ")")], "error: changed.py: digits train: label 8"),
-        ([("    return SGD(", "    return 1 / 0, SGD(")], "changed.py:17: ZeroDivisionError: division"),
+        ([("    return SGD(", "    return 1 / 0, SGD(")], "changed.py:15: ZeroDivisionError: division"),
         ([("input_shape = (1, 8, 8)", "input_shape = (1, 28, 28)")], 
          "error: changed.py: digits train: its images are (1, 8, 8), the net takes (1, 28"),
         ([("Linear(10)", "Linear(9)")], "error: changed.py: digits train: label 9 at index"),
         ([("PReLU(), Dropout", "*[PReLU()] * 2, Dropout")], "this object is used at 2 and at 3"),
         ([("PReLU(), ", "Concat(PReLU(), Identity()), Concat(Linear(3), AvgPool(2)), "),
-          ("import BatchNorm", "import AvgPool, BatchNorm, Identity"), ("import Seq", "import Concat, Seq")],
-         "3/1:AvgPool (changed.py:13), input (16, 1, 1)\n  window 2x2 does not fit H=1 with pad 0"),
+          ("import BatchNorm", "import AvgPool, BatchNorm, Identity"), ("import SGD", "import Concat, SGD")],
+         "3/1:AvgPool (changed.py:11), input (16, 1, 1)\n  window 2x2 does not fit H=1 with pad 0"),
         ([("Linear(width), ", "Concat(Linear(3), Identity()), "),
           ("import BatchNorm", "import Identity, BatchNorm"),
-          ("import Seq", "import Concat, Seq")],
-         "0:Concat (changed.py:13), input (1, 8, 8)\n  branches disagree in (H, W): 0/0 (3, 1, 1), 0/1"),
+          ("import SGD", "import Concat, SGD")],
+         "0:Concat (changed.py:11), input (1, 8, 8)\n  branches disagree in (H, W): 0/0 (3, 1, 1), 0/1"),
         ([("from minet import", NAN + "from minet import"),
           ("return data.digits(", "return Dataset(np.full((1, 8, 8), np.nan), [0], name='m'), data.digits(")],
          "m: NaN in the data: image 0, channel 0, row 0, column 0"),
@@ -317,7 +366,9 @@ def test_mistakes_in_the_model_are_reported(changes, message):
 def test_truncated_data_files_are_reported(folder):
     model = change(('data.digits("train"', 'data.mnist("train"'))
     for name in ("train-images-idx3", "train-labels-idx1"):
-        (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + bytes(100))[:-9])
+        (folder / f"{name}-ubyte.gz").write_bytes(
+            gzip.compress(b"\0\0\x08\x03" + b"\0\0\0\x08" * 3 + bytes(512))[:-9]
+        )
     message = refused("train", model, "--data-dir", folder)
     assert f"{folder}/train-images-idx3-ubyte.gz: the gzip data" in message
 
@@ -340,7 +391,7 @@ class Diverge(Layer):
     return model
 
 
-def test_a_loss_that_turns_nan_stops_the_run_and_keeps_the_last_good_weights():
+def test_a_loss_that_turns_nan_stops_the_run_and_names_the_last_epoch_saved():
     result = minet("train", diverging(4))
     assert result.exit_code == 2
     assert result.stderr.startswith(
@@ -349,11 +400,9 @@ def test_a_loss_that_turns_nan_stops_the_run_and_keeps_the_last_good_weights():
     assert "5:Diverge (changed.py:" in result.stderr
     assert "hint: " in result.stderr
     assert "Traceback" not in result.output
-    assert {path.name for path in Path("runs/changed").iterdir()} == {
-        "last_good.safetensors", "log.jsonl", "weights.safetensors",
-    }  # fmt: skip
-    assert "before that step are in runs/changed/last_good.safetensors" in result.stderr
-    assert checkpoint.read("runs/changed/last_good.safetensors")[1]["step"] == 4
+    assert {path.name for path in Path("runs/changed").iterdir()} == {"log.jsonl", "weights.safetensors"}
+    assert "; runs/changed/weights.safetensors holds epoch 1\n" in result.stderr
+    assert " on digits test (96 images), " in done("eval", "changed.py")
 
 
 def test_a_loss_that_is_nan_at_once_leaves_nothing():
@@ -371,6 +420,63 @@ def test_a_full_disk_ends_the_run_with_one_message_and_no_partial_file():
     assert run.stderr.startswith("error: out/weights.safetensors: cannot be written: File too large\n")
     assert run.stderr.count("\n") == 2
     assert [path.name for path in Path("out").iterdir()] == ["log.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "toy.py", "--batch", "9" * 30], "a batch of 9999"),
+        (["summary", "toy.py", "--batch", "9" * 30], "out of "),
+        (["train", "toy.py", "--set", f"width={10**14}"], "out of "),
+        (["train", "toy.py", "--set", f"width={10**30}"], "out of "),
+        (["train", "toy.py", "--seed", "9" * 30], "seed must be a whole number in 0 .. 4294967295, got 999"),
+        (["train", "toy.py", "--out", "x" * 300], "xxx: cannot be created: File name too long"),
+        (["train", "toy.py", "--out", "y/" + "x" * 300], "xxx: cannot be created: File name too long"),
+        (["train", "toy.py", "--resume", "--out", "x" * 300], "/weights.safetensors: no such file"),
+        (["train", "x" * 300 + ".py"], "xxx: cannot be created: File name too long"),
+        (["summary", "x" * 300 + ".py"], ".py: cannot be read: File name too long"),
+        (["eval", "toy.py", "--weights", "x" * 300], "xxx: File name too long"),
+        (["train", "toy.py", "--data-dir", "x" * 300], "xxx: File name too long"),
+        (["check", "x" * 300 + ".py"], "xxx: File name too long"),
+    ],
+)
+def test_extreme_options_are_refused(args, message):
+    assert message in refused(*args)
+
+
+def as_typed(*args, cwd=".", **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "minet", *args], env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True, text=True, timeout=60, check=False, cwd=cwd,
+    )  # fmt: skip
+
+
+def test_a_working_folder_that_is_gone_is_reported(tmp_path):
+    run = subprocess.run(
+        ["bash", "-c", f"mkdir gone; cd gone; rmdir ../gone; {sys.executable} -m minet train digits"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stderr == (
+        "error: the working folder is gone: No such file or directory\n  hint: cd to another\n"
+    )
+
+
+def test_names_with_letters_that_the_output_lacks():
+    shutil.copy("toy.py", "μ.py")
+    run = as_typed("train", "μ.py", "epochs=1", PYTHONIOENCODING="ascii")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "runs/\\u03bc/weights.safetensors" in run.stdout
+    run = as_typed("train", "λ.py", PYTHONIOENCODING="ascii")
+    assert run.returncode == 2
+    assert run.stderr.endswith(".py: no such file\n")
+
+
+def test_a_name_that_looks_like_a_formula():
+    shutil.copy("toy.py", "c$x^^y$.py")
+    done("train", "c$x^^y$.py", "epochs=1")
+    assert {path.name for path in Path("runs/c$x^^y$").iterdir()} == FILES
+    assert "with runs/c$x^^y$/weights" in done("eval", "c$x^^y$.py")
 
 
 def test_debug_shows_the_traceback():
@@ -411,7 +517,7 @@ def test_settings_may_follow_one_another():
     assert out.endswith("width=3 rate=0.0 lr=0.05 limit=40 crop=1\n")
     assert "width=3 rate=0.0" in done("summary", "toy.py", "width=3", "--set", "rate=0")
     assert done("train", "toy.py", "--set", "width=3", "epochs=1").startswith("toy width=3 epochs=1: ")
-    assert " of 96), loss" in done("eval", "toy.py", "--set", "batch=7", "rate=0.1")
+    assert " on digits test (96 images), " in done("eval", "toy.py", "--set", "batch=7", "rate=0.1")
     for command in ("train", "eval", "summary"):
         result = minet(command, "toy.py", "--set", "width=3", "other.py")
         assert result.exit_code == 2
@@ -448,11 +554,10 @@ def test_eval_finds_the_newest_weights_and_the_settings_they_were_trained_with()
     trained = done("train", "toy.py", "--set", "width=5", "--set", "limit=80")
     accuracy = re.search(r"test accuracy  (\S+ %)", trained)[1]
     out = done("eval", "toy.py")
-    assert out.startswith(f"{accuracy} correct on digits test (")
-    assert " of 80), loss " in out
+    assert re.match(rf"accuracy {accuracy}, loss \d\.\d{{4}} on digits test \(80 images\), \d+\.\d s", out)
     assert out.endswith("with runs/toy/weights.safetensors\n")
     shutil.move("runs/toy/weights.safetensors", "w")
-    assert done("eval", "toy.py", "--weights", "w", "--batch", 7).startswith(accuracy)
+    assert done("eval", "toy.py", "--weights", "w", "--batch", 7).startswith(f"accuracy {accuracy}")
     assert "w: does not fit this net" in refused("eval", "toy.py", "--weights", "w", "--set", "width=8")
 
 
@@ -530,6 +635,21 @@ class Bare(Base):
 """
 
 
+LOSS = """
+import numpy as np
+from minet import Loss, MinetError
+
+class Absolute(Loss):
+    def check(self, labels, out_shape, batch):
+        if labels.shape != (*out_shape, batch):
+            raise MinetError("targets")
+    def loss_cpu(self, y, labels, dy=None):
+        if dy is not None:
+            dy[...] = np.sign(y - labels) / y.size
+        return float(np.abs(y - labels).mean())
+"""
+
+
 def test_check_covers_the_layers_of_a_file():
     Path("double.py").write_text(LAYER.split("class Bare")[0])
     for name in ("double.py", "double.py:Double", "./double.py"):
@@ -549,8 +669,54 @@ def test_check_has_status_1_if_a_check_fails():
     Path("double.py").write_text(LAYER.split("class Bare")[0].replace("2 * dy", "3 * dy"))
     result = minet("check", "double.py")
     assert result.exit_code == 1
-    assert "FAIL  gradient" in result.stdout
+    title, first, why, at, also, *_ = result.stdout.splitlines()
+    assert title == "Double() on (2, 3, 4), batch 3, cpu" and first.startswith("  FAIL  gradient  dx[")
+    assert why.strip() == "likely cause: 1.5 times the expected values everywhere: a wrong factor?"
+    assert at.strip() == "at double.py:11, bprop_cpu" and also == "  also fails: gradient_eval"
     assert result.stderr == ""
+
+
+def test_check_is_quiet_or_verbose_if_asked():
+    Path("double.py").write_text(LAYER.split("class Bare")[0])
+    assert re.fullmatch(
+        r"(ok    Double\(\) on .*, batch 3, cpu: \d+ passed.*\n){2}Double: .*\n",
+        done("check", "double.py", "-q"),
+    )
+    Path("double.py").write_text(LAYER.split("class Bare")[0].replace("2 * dy", "3 * dy"))
+    *lines, last = minet("check", "double.py", "--quiet").stdout.splitlines()
+    assert len(lines) == 2 and last.startswith("Double: ")
+    for line in lines:
+        assert re.match(
+            r"FAIL  Double\(\) on .*: gradient \(and 1 more\): dx\[.* at double\.py:11, bprop_cpu$", line
+        )
+    out = minet("check", "double.py", "--verbose").stdout
+    assert "\n  PASS  shape\n" in out and out.count("FAIL  gradient") == 4
+    assert "--verbose and --quiet exclude each other" in refused("check", "double.py", "-q", "-v")
+
+
+def test_check_tells_a_warning_once_with_its_line():
+    text = LAYER.split("class Bare")[0].replace(
+        "        update(", "        np.log(np.zeros(1))\n        update(", 1
+    )
+    Path("double.py").write_text("import numpy as np\n" + text)
+    result = minet("check", "double.py")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.count("divide by zero encountered in log at double.py:") == 1
+
+
+def test_check_takes_losses_of_a_file_and_minets_own():
+    Path("double.py").write_text(LAYER.split("class Bare")[0] + LOSS)
+    *_, double, absolute = done("check", "double.py").splitlines()
+    assert double.startswith("Double: ") and re.fullmatch(
+        r"Absolute: \d+ passed, 0 failed, \d+ skipped", absolute
+    )
+    Path("double.py").write_text(LOSS.replace("np.sign", "2 * np.sign"))
+    result = minet("check", "double.py:Absolute")
+    assert result.exit_code == 1
+    assert (
+        "FAIL  gradient  dy[" in result.stdout and "2 times the expected values everywhere" in result.stdout
+    )
+    assert "SoftmaxCrossEntropy() on (5, 1, 1)" in done("check", "SoftmaxCrossEntropy")
 
 
 def test_check_knows_minets_own_layers_by_stem_and_class():

@@ -267,7 +267,7 @@ def test_numba_uses_the_first_threading_layer_that_loads(monkeypatch):
         return usual(name)
 
     monkeypatch.setattr(numba.config, "THREADING_LAYER", "default")
-    monkeypatch.setattr(doctor_probes.importlib, "import_module", load)
+    monkeypatch.setattr(importlib, "import_module", load)
     assert "threading layer workqueue" in doctor_probes.numba().text
     monkeypatch.setattr(numba.config, "THREADING_LAYER", "tbb")
     with pytest.raises(ImportError, match="none of Numba's threading layers loads"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from zoo import Toy
 
-from minet import LayerError, MinetError, Net, Param, State
+from minet import SGD, LayerError, MeanSquaredError, MinetError, Net, Param, State
 from minet.core.naming import caller, defined
 from minet.layers import PReLU, ReLU
 from minet.testing import check_layer, run
@@ -45,6 +45,52 @@ def test_the_method_that_raises_is_named(method):
     ):
         net = Net([Toy(), clumsy()], (2, 3, 4), 2)
         net.bprop(net.fprop(np.zeros((2, 3, 4, 2)), train=True))
+
+
+def wrong(method):
+    def short(self):
+        """Take nothing."""
+
+    short.__qualname__ = f"Clumsy.{method}"  # as in a class of the user's
+    short.__code__ = short.__code__.replace(co_name=method, co_qualname=f"Clumsy.{method}")
+    return type("Clumsy", (Toy,), {method: short}), short.__code__.co_firstlineno
+
+
+@pytest.mark.parametrize(
+    "method", ["fprop_cpu", "bprop_cpu", "fprop", "bprop", "params", "state", "out_shape"]
+)
+def test_a_method_with_a_wrong_signature_is_placed_where_it_is_written(method):
+    clumsy, at = wrong(method)
+    place = rf"{method} raised TypeError at tests/core/{HERE}:{at}: Clumsy\.{method}\(\) takes 1 positional"
+    with pytest.raises(LayerError, match=rf"1:Clumsy .*\n  {place}"):
+        net = Net([Toy(), clumsy()], (2, 3, 4), 2)
+        net.bprop(net.fprop(np.zeros((2, 3, 4, 2)), train=True))
+    report = check_layer(clumsy, (2, 3, 4))
+    assert f"TypeError at tests/core/{HERE}:{at}: Clumsy.{method}() takes" in str(report).replace(
+        " raised", ""
+    )
+    assert "out_shape accepts" not in report.full()
+
+
+def test_a_loss_with_a_wrong_signature_is_placed_too():
+    class Off(MeanSquaredError):
+        def loss_cpu(self, y, labels):
+            return 0.0
+
+    net = Net(Toy(), (2, 1, 1), 2, loss=Off())
+    found = rf"Off .*\n  loss_cpu raised TypeError at tests/core/{HERE}:{line() - 4}: .*takes 3 positional"
+    with pytest.raises(LayerError, match=found):
+        net.train_step(np.ones((2, 1, 1, 2)), np.ones((2, 1, 1, 2)), SGD(0.1))
+
+
+def test_a_type_error_within_a_method_stays_at_its_line():
+    class Clumsy(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            self.slope()
+
+    net = Net(Clumsy(), (2, 3, 4), 2)
+    with pytest.raises(LayerError, match=rf"fprop_cpu raised TypeError at tests/core/{HERE}:{line() - 3}: "):
+        net.fprop(np.zeros((2, 3, 4, 2)))
 
 
 def test_run_names_the_layer_too():

@@ -232,7 +232,7 @@ def test_concat_and_sum_own_no_memory(monkeypatch):
 
     monkeypatch.setattr(CPU, "empty", counted)
     net = Net(Concat(Identity(), Concat(Identity(), Sum(Identity(), Concat(Identity())))), (2, 3, 4), 5)
-    assert sum(sizes) == net.nbytes == net.y.nbytes + net.dy.nbytes
+    assert sum(sizes) == net.nbytes == net.memory.x.nbytes + net.y.nbytes + net.dy.nbytes
     assert net.y.shape == (6, 3, 4, 5)
 
     sizes.clear()
@@ -240,7 +240,7 @@ def test_concat_and_sum_own_no_memory(monkeypatch):
     small, large = 4 * 2 * 3 * 4 * 16, 4 * 4 * 3 * 4 * 16  # both whole cache lines
     between = small + large + small  # activations: 0, 1, and inside the branch
     deltas = small + large + small  # even and odd of the outer Sequential, even of the inner one
-    assert sum(sizes) == net.nbytes == 2 * large + between + deltas
+    assert sum(sizes) == net.nbytes == small + 2 * large + between + deltas
 
 
 def test_deltas_take_two_buffers_however_long_the_sequence():
@@ -263,7 +263,7 @@ def test_a_delta_computed_in_place_stays_in_its_buffer():
     assert layers[1].dx is layers[1].dy is layers[2].dx is layers[2].dy is layers[3].dx is last.dy
     assert address(layers[3].dy) != address(layers[3].dx)
     net = Net([Times(), InPlace(), InPlace(), InPlace()], (2, 3, 4), 16)
-    assert net.nbytes == (2 + 3 + 1) * net.y.nbytes  # y and dy, three activations, one delta
+    assert net.nbytes == (3 + 3 + 1) * net.y.nbytes  # x, y and dy, three activations, one delta
 
 
 def test_sequences_of_one_depth_share_their_deltas():

@@ -12,7 +12,9 @@ from zoo import Toy
 
 from minet import Concat, Layer, LayerError, MinetError, Net, Param, Sequential, State, Sum, update
 from minet.core.node import Named
-from minet.layers import Identity
+from minet.layers import Identity, all_layers
+from minet.testing import run
+from minet.testing.examples import examples
 
 HERE = Path(__file__).name
 
@@ -294,6 +296,48 @@ def test_a_twin_of_a_twin_is_a_twin_of_the_first():
     first = Toy()
     assert first.twin().twin().tied is first
     assert first.twin().clone().tied is None
+
+
+@pytest.mark.parametrize("cls", [*all_layers(), Sequential, Concat, Sum], ids=lambda cls: cls.__name__)
+def test_a_clone_of_a_layer_that_has_run_keeps_nothing_of_its_run(cls):
+    """What it remembers besides its arrays, such as tables, belongs to the old size, type and channels."""
+    draw = np.random.default_rng(0)
+    for make, (C, H, W) in examples(cls):
+        for shape, dtype in (
+            ((C, H + 2, W), "float32"), ((C, H, W + 3), "float32"), ((C + 1, H, W), "float32"),
+            ((C, H, W), "float64"),
+        ):  # fmt: skip
+            used = make()
+            net = Net(used, (C, H, W), 2)
+            net.bprop(net.fprop(draw.standard_normal((C, H, W, 2)).astype("float32"), train=True))
+            x = draw.standard_normal((*shape, 3))
+            try:
+                dy = draw.standard_normal((*make().configure(shape), 3))
+                fresh = run(make(), x, dy, dtype=dtype)
+            except LayerError:  # its settings are for C channels
+                continue
+            again = run(used.clone(), x, dy, dtype=dtype)
+            for name, value in {"y": fresh.y, "dx": fresh.dx, **fresh.grads, **fresh.state}.items():
+                found = {"y": again.y, "dx": again.dx, **again.grads, **again.state}[name]
+                np.testing.assert_array_equal(found, value, err_msg=f"{name} of {make()} on {shape}, {dtype}")
+
+
+@pytest.mark.parametrize("cls", [*all_layers(), Sequential, Concat, Sum], ids=lambda cls: cls.__name__)
+def test_by_default_a_layer_trains_and_overwrites(cls):
+    """fprop(x, y) and bprop(x, dy, dx) are those of beta 0 in training: old contents count for nothing."""
+    for make, in_shape in examples(cls):
+        results = []
+        for settings in ((), (0.0, True)):
+            net = Net(make(), in_shape, 2, dtype="float64")
+            draw = np.random.default_rng(0)
+            x, dy = draw.standard_normal((*in_shape, 2)), draw.standard_normal((*net.output_shape, 2))
+            y, dx = np.full(dy.shape, np.nan), np.full(x.shape, np.nan)
+            net.graph.fprop(x, y, *settings)
+            net.graph.bprop(x, dy, dx, *settings[:1])
+            results.append((y, dx))
+        for got, expected in zip(*results, strict=True):
+            assert np.isfinite(got).all()
+            np.testing.assert_array_equal(got, expected)
 
 
 def test_errors_of_minet_have_one_base():

@@ -121,6 +121,9 @@ def test_mean_squared_error_of_huge_outputs():
             np.zeros((3, 4)),
             r"must have the output's shape \(K, P, Q, N\) = \(3, 1, 1, 4\), got \(3, 4\)",
         ),
+        (np.zeros((4, 3, 1, 1)), r"got \(4, 3, 1, 1\)\n  hint: for targets in NCHW order: .*transpose"),
+        (np.zeros((2, 1, 1, 4)), r"hint: the net must end with an output of shape \(2, 1, 1\)"),
+        (np.zeros(4, int), r"hint: whole numbers \(M,\) are classes: give the Dataset targets\.astype"),
         (np.zeros((3, 1, 1, 4), complex), "targets must be real numbers, got complex128"),
     ],
 )
@@ -198,6 +201,12 @@ def test_mean_squared_error_of_huge_outputs_on_a_gpu(be):
 
 
 # -- the count ----------------------------------------------------------------------------------------
+
+
+def test_metrics_are_what_a_loss_declares():
+    y = logits([[1, 0, 5], [0, 2, 1]])
+    assert SoftmaxCrossEntropy().metrics(y, np.array([0, 0, 0])) == {"accuracy": 2 / 3}
+    assert MeanSquaredError().metrics(y, y) == {}
 
 
 def test_correct():

@@ -86,6 +86,36 @@ def test_paths_of_parameters_and_persistent_state():
     assert net.output_shape == (3, 1, 1) and net.y.shape == (3, 1, 1, 5)
 
 
+def test_a_layer_by_its_path():
+    net = small()
+    for layer in net.graph.walk():
+        assert net[layer.path] is net[layer.full_path] is layer
+    assert net[""] is net.graph and type(net["1/1/0"]) is Centre
+    assert Net(Toy(), SHAPE, 1)["toy"].stem() == "toy"
+
+
+@pytest.mark.parametrize("kind", [KeyError, MinetError])
+def test_a_wrong_path_lists_near_ones(kind):
+    net = small()
+    with pytest.raises(kind, match=r"^there is no '1/1/9/toy'\n  hint: near it: 1/1/1/toy$"):
+        net["1/1/9/toy"]
+    with pytest.raises(kind, match=r"^there is no 7\n  hint: there are: sequential, 0, 0/toy, 1, "):
+        net[7]
+    for arrays in (net.params, net.grads):
+        with pytest.raises(kind, match=r"^there is no '1/1/toy.a'\n  hint: near it: 1/1/1/toy\.a, 0/toy\.a"):
+            arrays["1/1/toy.a"]
+        with pytest.raises(kind, match=r"there is no 'a'\n  hint: near it: .*2/total\.w"):
+            arrays["a"]
+        assert "1/1/toy.a" not in arrays and arrays.get("1/1/toy.a") is None
+    with pytest.raises(kind, match=r"hint: near it: 1/1/0/centre\.mean$"):
+        net.persistent["centre.mean"]
+
+
+def test_a_net_prints_its_summary():
+    net = small()
+    assert str(net) == f"{net}" == net.summary()
+
+
 def test_the_root_may_be_a_lone_layer():
     net = Net(Toy(), SHAPE, 1)
     assert list(net.params) == ["toy.a"]
@@ -366,7 +396,16 @@ def test_predict_gives_maps_in_nchw():
     np.testing.assert_array_equal(net.predict(images.tolist()), net.predict(images))
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (5, 2, 4, 3), (*SHAPE, 5), (5, 24)])
+@pytest.mark.parametrize("graph", [Total(3), Toy()], ids=["scores", "maps"])
+def test_predict_takes_a_single_image(graph):
+    net = Net(graph, SHAPE, 4)
+    images = numbers(2, *SHAPE)
+    out = net.predict(images[1])
+    assert out.shape == ((3,) if isinstance(graph, Total) else SHAPE)
+    np.testing.assert_array_equal(out, net.predict(images)[1])
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 3), (5, 2, 4, 3), (*SHAPE, 5), (5, 24)])
 def test_predict_refuses_other_shapes(shape):
     with pytest.raises(LayerError, match=r"predict takes images \(M, C, H, W\) = \('M', 2, 3, 4\), got"):
         small().predict(np.zeros(shape))
@@ -554,6 +593,7 @@ def test_nbytes_counts_all():
     net = Net(Sequential(Centre(), Tallest(), Toy()), (2, 3, 4), 16)
     y = 4 * 2 * 1 * 4 * 16
     expected = {
+        "x": 4 * 2 * 3 * 4 * 16,
         "y and dy": 2 * y,
         "parameters and gradients": 2 * 64,
         "the mean, and its copy": 2 * 64,

@@ -16,7 +16,7 @@ import pooch
 import pytest
 
 from minet.core.errors import MinetError
-from minet.data import Batches, DataError, Dataset, cifar10, digits, mnist
+from minet.data import Batches, DataError, Dataset, cifar10, digits, mnist, readers
 from minet.data.batches import AHEAD
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -150,12 +150,13 @@ IMAGES, LABELS = idx(PIXELS), idx(NUMBERS)
 @pytest.mark.parametrize(
     ("images", "labels", "expected"),
     [
-        (b"\0\0\x0d\x03" + IMAGES[4:], LABELS, ["train-images", "begins with 00000803", "00000d03"]),
+        (b"\0\0\x0d\x03" + IMAGES[4:], LABELS,
+         ["train-images", "begins with 00000803", "00000d03: its numbers are float32", "minet.data.Dataset"]),
         (LABELS, IMAGES, ["train-images", "begins with 00000803", "00000801", "swapped"]),
         (b"", LABELS, ["train-images", "begins with 00000803", "nothing"]),
         (IMAGES[:9], LABELS, ["train-images", "found 9", "fetch it again"]),
         (IMAGES[:-1], LABELS, ["train-images", "(6, 5, 4) takes 136 bytes, found 135"]),
-        (IMAGES + b"\0", LABELS, ["train-images", "takes 136 bytes, found 137"]),
+        (IMAGES + b"\0", LABELS, ["train-images", "takes 136 bytes, found more"]),
         (IMAGES, LABELS[:-2], ["train-labels", "(6,) takes 14 bytes, found 12"]),
         (idx(PIXELS[:0]), idx(NUMBERS[:0]), ["train-images", "empty", "(0, 5, 4)"]),
         (IMAGES, idx(NUMBERS[:4]), ["train-images", "train-labels", "6 images but 4 labels"]),
@@ -176,6 +177,95 @@ def test_damaged_mnist_files_are_named(root, images, labels, expected):
         mnist("train")
     for words in (*expected, str(root / "mnist"), "hint: "):
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["train-images.idx3-ubyte", "train-images.idx3-ubyte.gz"])
+@pytest.mark.parametrize("folder", [".", "mnist", "MNIST/raw", "raw"])
+def test_mnist_is_found_under_other_names(root, folder, name):
+    """As other mirrors name the files, and where torchvision keeps them."""
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / folder / name).write_bytes(IMAGES)
+    (root / folder / name.replace("images", "labels").replace("idx3", "idx1")).write_bytes(LABELS)
+    np.testing.assert_array_equal(mnist().images, PIXELS[:, None])
+
+
+class Counted(gzip.GzipFile):
+    """Counts the bytes it has unpacked."""
+
+    unpacked = 0
+
+    def read(self, size=-1):
+        part = super().read(size)
+        Counted.unpacked += len(part)
+        return part
+
+
+@pytest.mark.parametrize("header", [IMAGES[:16], IMAGES[:4] + b"\xff" * 12])
+def test_what_the_header_says_bounds_what_is_unpacked(root, monkeypatch, header):
+    """A few bytes of gzip may unpack to gigabytes; a header may promise more than there is."""
+    monkeypatch.setattr(readers.gzip, "GzipFile", Counted)
+    monkeypatch.setattr(Counted, "unpacked", 0)
+    write_mnist(root, gzip.compress(header + bytes(1 << 24)), LABELS)
+    size = 1 << 24 if header[4:5] == b"\xff" else 121
+    with pytest.raises(DataError, match=f"train-images.*bytes, found {'more' if size == 121 else size + 16}"):
+        mnist()
+    assert Counted.unpacked == 16 + size
+
+
+def test_a_cifar10_file_is_unpacked_no_further_than_its_format_allows(root, monkeypatch):
+    monkeypatch.setattr(readers.gzip, "GzipFile", Counted)
+    monkeypatch.setattr(Counted, "unpacked", 0)
+    most = readers.CIFAR10_MOST
+    (root / "test_batch.bin").write_bytes(gzip.compress(bytes(most + 3073), 1))
+    with pytest.raises(DataError, match=r"test_batch.bin: longer than the 30730000 bytes of a CIFAR-10 file"):
+        cifar10("test")
+    assert Counted.unpacked == most + 1
+    (root / "test_batch.bin").unlink()
+    content = {"cifar-10-batches-bin/data_batch_1.bin": bytes(most + 1)}
+    write_archive(root / "cifar-10-binary.tar.gz", content)
+    with pytest.raises(DataError, match=r"data_batch_1.bin has 30730001 bytes, more than 30730000"):
+        cifar10("test")
+
+
+def test_files_and_folders_without_permission_are_named_as_such(root, monkeypatch):
+    def denied(path, *args, **options):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    write_mnist(root, IMAGES, LABELS)
+    name, real = "train-labels-idx1-ubyte", Path.open
+    monkeypatch.setattr(Path, "open", denied)  # not chmod, which does not stop root
+    with pytest.raises(
+        DataError, match=rf"{name}: may not be read: Permission denied\n  hint: chmod u\+rX /"
+    ):
+        mnist()
+    name, real = "cifar-10-binary.tar.gz", Path.is_file
+    monkeypatch.setattr(Path, "is_file", denied)
+    with pytest.raises(DataError, match=f"{root}: may not be read: Permission denied"):
+        cifar10()
+
+
+def test_an_archive_that_may_not_be_read_is_not_called_damaged(root, monkeypatch):
+    def denied(*args):
+        raise PermissionError(13, "Permission denied", str(root / "cifar-10-binary.tar.gz"))
+
+    write_archive(root / "cifar-10-binary.tar.gz", {})
+    monkeypatch.setattr(tarfile, "open", denied)
+    with pytest.raises(DataError, match=r"cifar-10-binary.tar.gz: may not be read: Permission denied"):
+        cifar10()
+
+
+def test_a_missing_cifar10_batch_is_named(root):
+    for name, content in cifar_members().items():
+        if name != "data_batch_3.bin":
+            (root / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        cifar10("train")
+    assert f"{root}/data_batch_3.bin: not found, though data_batch_1.bin is there\n  hint: " in str(
+        caught.value
+    )
+    assert len(cifar10("test")) == 3
 
 
 def test_missing_folder(root, monkeypatch):
@@ -375,6 +465,25 @@ def test_own_data_in_any_memory_layout():
     assert data.images.flags.c_contiguous
 
 
+@pytest.mark.parametrize(
+    ("shape", "kept"),
+    [((2,), (2, 1, 1, 1)), ((2, 5), (2, 5, 1, 1)), ((2, 3, 4), (2, 1, 3, 4)), ((2, 5, 3, 4), (2, 5, 3, 4))],
+)
+def test_targets_are_laid_out_as_a_nets_outputs(shape, kept):
+    images, targets = np.zeros((2, 3, 4)), np.arange(np.prod(shape)).reshape(shape) / 2
+    data = Dataset(images, targets, name="mine")
+    assert data.labels.dtype == np.float32 and data.labels.shape == kept and data.classes is None
+    np.testing.assert_array_equal(data.labels.ravel(), targets.ravel())
+    assert repr(data) == f"Dataset('mine', 2 images (1, 3, 4) float32, targets {kept[1:]})"
+
+
+def test_whole_numbers_are_classes_only_if_there_is_one_for_each_image():
+    images = np.zeros((2, 3, 4))
+    assert Dataset(images, np.array([3, 0], np.uint8)).classes == 4
+    data = Dataset(images, np.eye(2, dtype=np.uint8), flip=True, crop=1)
+    assert data.classes is None and data.labels.dtype == np.int64 and data.labels.shape == (2, 2, 1, 1)
+
+
 def with_value(value: float) -> np.ndarray:
     images = np.zeros((4, 2, 3, 3))
     images[2, 1, 0, 2] = images[3, 0, 0, 0] = value
@@ -396,8 +505,16 @@ GREY = np.zeros((3, 4, 5), np.uint8)
         (GREY[:, :0], [0] * 3, {}, "the data set is empty"),
         (GREY, [0, 1], {}, "3 images but 2 labels"),
         (GREY, [], {}, "3 images but 0 labels"),
-        (GREY, np.eye(3), {}, r"labels must be whole numbers .*, got float64 \(3, 3\)\n.*argmax"),
-        (GREY, [0.0, 1.0, 2.0], {}, "labels must be whole numbers"),
+        (GREY, ["a", "b", "c"], {}, r"labels must be numbers, \(N,\) or \(N, K, P, Q\), got <U1 \(3,\)"),
+        (GREY, [True, False, True], {}, r"labels must be numbers.*, got bool \(3,\)\n.*astype\(int\)"),
+        (GREY, np.zeros((3, 1, 1, 1, 1)), {}, "labels must be numbers"),
+        (GREY, np.zeros((3, 0)), {}, "labels must be numbers"),
+        (GREY, 3, {}, "3 images but 0 labels"),
+        (GREY, [0.0, np.nan, 2.0], {}, "NaN in the targets: image 1, channel 0, row 0, column 0"),
+        (GREY, [[0, 1], [2, 1e39], [0, 0]], {}, "infinity in the targets: image 1, channel 1"),
+        (GREY, [0.0, 1.0, 2.0], {"classes": 3}, r"classes=3 is for class numbers, these labels are targets"),
+        (GREY, GREY / 2, {"flip": True}, r"flip and crop move the images, but not their targets \(1, 4, 5\)"),
+        (GREY, GREY[:, None], {"crop": 1}, "flip and crop move the images, but not their targets"),
         (GREY, [0, 7, 9], {"classes": 7}, "label 7 of image 1 is out of range for 7 classes"),
         (GREY, [0, 1, -1], {}, "label -1 of image 2 is out of range for 2 classes"),
         (GREY, [0, 1, 1], {"mean": (1, 2)}, r"mean=\(1, 2\) does not fit images of 1 channel"),
@@ -488,6 +605,25 @@ def test_evaluation_in_a_batch_larger_than_the_data_set():
     [(x, labels)] = Batches(data, 8, train=False).epoch(0)
     assert labels.tolist() == [0, 1, 2, -1, -1, -1, -1, -1]
     np.testing.assert_array_equal(x[..., 3:6], x[..., :3])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)])
+def test_targets_come_with_their_images_as_k_p_q_n(shape, dtype):
+    images = small(7).images
+    targets = np.arange(7.0 * np.prod(shape)).reshape(7, *shape)
+    data = Dataset(images, targets)
+    batches = Batches(data, 3, seed=1, dtype=dtype)
+    for k, (_, labels) in enumerate(batches.epoch(0)):
+        chosen = data.labels[batches._plan(0).order[3 * k : 3 * k + 3]]
+        assert labels.dtype == dtype and labels.flags.c_contiguous and labels.ndim == 4
+        np.testing.assert_array_equal(labels, chosen.transpose(1, 2, 3, 0))
+    *_, (_, last) = Batches(data, 3, train=False, dtype=dtype).epoch(0)
+    np.testing.assert_array_equal(last[..., 0], data.labels[6])
+    assert np.isnan(last[..., 1:]).all()
+    whole = Dataset(images, np.eye(7, dtype=int))
+    *_, (_, last) = Batches(whole, 3, train=False, dtype=dtype).epoch(0)
+    assert last.dtype == np.int64 and last[..., 1:].tolist() == [[[[-1, -1]]]] * 7
 
 
 def test_each_epoch_shows_each_image_once_in_a_new_order():

@@ -126,6 +126,21 @@ class Noise(Specimen):
         yield cls, (4, 6, 5)
 
 
+class TwoVersions(Toy):
+    """Toy, whose fprop has a faster version next to the one in NumPy."""
+
+    def fprop_numpy(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        super().fprop_cpu(x, y, beta, train)
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        for c in range(len(x)):
+            update(y[c], self.p.a[c] * np.tanh(x[c]), beta)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        yield cls, (4, 6, 5)
+
+
 # -- beta and memory --------------------------------------------------------------------------------
 
 
@@ -369,6 +384,17 @@ class ParameterForgotten(Toy):
         self.g.a -= 0.1 * (dy[:, 0] * np.tanh(x[:, 0])).sum(axis=(1, 2))[:, None, None, None]
 
 
+class GradientTwice(Toy):
+    """bprop adds the parameter's gradient twice."""
+
+    breaks = "gradient"
+    also = ("gradient_eval",)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        super().bprop_cpu(x, dy, None, beta)
+        super().bprop_cpu(x, dy, dx, beta)
+
+
 class RedrawnMask(Noise):
     """Draws again in bprop."""
 
@@ -443,6 +469,57 @@ class Cancels(Toy):
         axes = (1, 2, 3)
         self.g.a += (dy * (x + 1e4)).sum(axes, keepdims=True) - (dy * x).sum(axes, keepdims=True)
         self.g.a -= 1e4 * dy.sum(axes, keepdims=True)
+
+
+class SmoothMaximum(Specimen):
+    """``log(mean(exp(x)))`` over each map, the maximum not subtracted: exp(100) is infinite in float32."""
+
+    breaks = "magnitude"
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return in_shape[0], 1, 1
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        update(y, np.log(np.exp(x).mean(axis=(1, 2), keepdims=True)), beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is not None:
+            share = np.exp(x)
+            update(dx, dy * share / share.sum(axis=(1, 2), keepdims=True), beta)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        yield cls, (2, 6, 5)
+
+
+class PowerMean(SmoothMaximum):
+    """``mean(|x|^24)^(1/24)`` over each map: the power of 0.01 is 0 in float32."""
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        update(y, self.mean(x) ** (1 / 24), beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                outer = self.mean(x) ** (1 / 24 - 1) / (x.shape[1] * x.shape[2])
+                update(dx, dy * outer * x**23, beta)
+
+    def mean(self, x: Array) -> Array:
+        return (x**24).mean(axis=(1, 2), keepdims=True)
+
+
+class OtherLoops(TwoVersions):
+    """The faster version takes one channel's parameter for all."""
+
+    breaks = "numpy_version"
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        update(y, self.p.a[0] * np.tanh(x), beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        self.g.a[0] += (dy * np.tanh(x)).sum()
+        if dx is not None:
+            update(dx, dy * self.p.a[0] * (1 - np.tanh(x) ** 2), beta)
 
 
 # -- randomness, modes, sizes -----------------------------------------------------------------------
@@ -534,18 +611,24 @@ class StatisticsInEval(Centre):
             self.s.mean[...] = 0.9 * self.s.mean + 0.1 * x.mean(axis=(1, 2, 3), keepdims=True)
 
 
-class BatchInEval(Centre):
-    """A sample's output depends on the rest of the batch."""
+class BatchInEval(Specimen):
+    """A sample's output depends on the rest of the batch, in evaluation too."""
 
     breaks = "batch_sizes"
-    also = ("evaluation",)
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return in_shape
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        super().fprop_cpu(x, y, beta, True)
+        update(y, x - x.mean(axis=(1, 2, 3), keepdims=True), beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         if dx is not None:
             update(dx, dy - dy.mean(axis=(1, 2, 3), keepdims=True), beta)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        yield cls, (4, 6, 5)
 
 
 class OthersMean(Centre):
@@ -623,5 +706,5 @@ class WrongError(Toy):
         return in_shape
 
 
-RIGHT = (Toy, Tallest, Centre, Noise)
+RIGHT = (Toy, Tallest, Centre, Noise, TwoVersions)
 BROKEN = [cls for cls in list(globals().values()) if getattr(cls, "breaks", "")]

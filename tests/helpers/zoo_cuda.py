@@ -77,6 +77,31 @@ class TooSmallToMatter(Elementwise):
             update(dx, x.dtype.type(1e-9) * dy, beta)
 
 
+class NotANumberLost(Elementwise):
+    """``y = max(x, 0)``, in which the kernel turns a NaN into 0; on other numbers it is right."""
+
+    breaks = "parity_emu"
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        update(y, np.maximum(x, 0), beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is not None:
+            update(dx, np.where(x > 0, dy, 0), beta)
+
+
+class ZeroPasses(NotANumberLost):
+    """The kernel has another slope at 0 alone."""
+
+    breaks = "parity_emu"
+
+
+class DenormalLost(NotANumberLost):
+    """The kernel takes the smallest numbers for 0."""
+
+    breaks = "parity_emu"
+
+
 class RowsFromOne(Tallest):
     """Both kernels count rows from 1: y and dx are right, but the rows kept differ from the cpu's."""
 

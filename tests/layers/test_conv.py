@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from close import assert_close
 from scipy.signal import correlate2d
 
 import minet.loops.conv.conv
@@ -47,7 +48,7 @@ def oracle(x, dy, weight, geometry):
     return y, dx, dw
 
 
-def test_by_hand():
+def test_by_hand(run):
     x = np.arange(1.0, 10).reshape(1, 3, 3, 1)
     dy = np.array([[1.0, 10], [100, 1000]]).reshape(1, 2, 2, 1)
     out = run(Conv(1, 2), x, dy, params={"w": np.array([[[[1, 2], [3, 4]]]]), "b": [0.5]})
@@ -58,21 +59,44 @@ def test_by_hand():
     np.testing.assert_array_equal(out.grads.b, [1111])
 
 
-def test_padding_is_zeros_and_dilation_spreads_the_taps():
+def test_padding_is_zeros_and_dilation_spreads_the_taps(run):
     x = np.arange(1.0, 6).reshape(1, 1, 5, 1)
     w = np.array([1.0, 10, 100]).reshape(1, 1, 1, 3)
     out = run(Conv(1, (1, 3), pad=(0, 2), dilation=(1, 2)), x, params={"w": w})
     np.testing.assert_array_equal(out.y.ravel(), [310, 420, 531, 42, 53])
 
 
-def test_scipy():
+def test_scipy(run):
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((2, 6, 7, 1)), rng.standard_normal((3, 2, 3, 2))
     out = run(Conv(3, (3, 2), pad=(2, 1), bias=False), x, params={"w": w})
     padded = np.pad(x[..., 0], ((0, 0), (2, 2), (1, 1)))
     for k in range(3):
         expected = sum(correlate2d(padded[c], w[k, c], mode="valid") for c in range(2))
-        np.testing.assert_allclose(out.y[k, ..., 0], expected, rtol=1e-12, atol=1e-12)
+        assert_close(out.y[k, ..., 0], expected)
+
+
+def test_what_is_not_finite_stays_in_its_windows(run):
+    """In y those that hold it, in dx those of its delta; padding is no number to multiply with."""
+    x, dy = np.ones((2, 5, 6, 4)), np.ones((3, 5, 6, 4))
+    x[1, 0, 2, 3], x[0, 4, 5, 1], dy[2, 3, 3, 0] = np.nan, np.inf, np.nan
+    out = run(Conv(3, 3, pad=1, init=1.0), x, dy)
+    y, dx = np.ones(dy.shape, bool), np.ones(x.shape, bool)
+    y[:, :2, 1:4, 3] = y[:, 3:, 4:, 1] = dx[:, 2:5, 2:5, 0] = False
+    np.testing.assert_array_equal(np.isfinite(out.y), y)
+    assert (out.y[:, 3:, 4:, 1] == np.inf).all()
+    np.testing.assert_array_equal(np.isfinite(out.dx), dx)
+    np.testing.assert_array_equal(np.isnan(out.grads.b), [False, False, True])
+    assert np.isnan(out.grads.w[:, 1, 1, 1]).all() and np.isinf(out.grads.w[:2, 0, 1, 1]).all()
+    assert np.isnan(out.grads.w[2]).all()
+
+
+def test_long_sums_keep_float32s_digits(run):
+    """Of 300,000 terms, of which one running sum in float32 would lose 1e-3."""
+    x = np.full((1, 300, 100, 10), 0.1)
+    out = run(Conv(2, 1, init=1.0), x, np.ones((2, 300, 100, 10)))
+    np.testing.assert_allclose(out.grads.w.ravel(), float(out.y.dtype.type(0.1)) * x.size, rtol=2e-6)
+    np.testing.assert_array_equal(out.grads.b, x.size)
 
 
 @pytest.fixture(params=["cpu", 1, 200, 1 << 16])
@@ -209,7 +233,9 @@ def test_a_first_layer_computes_no_dx(monkeypatch):
 def test_memory_does_not_grow_with_the_image(elsewhere):
     layer, pointwise = Conv(8, 3, pad=1), Conv(8, 1)
     layer.be = pointwise.be = Elsewhere()
-    sizes = [layer.state_gpu((3, size, 64), (8, size, 64))["col"].shape[0] for size in (8, 128, 4096)]
+    states = [layer.state_gpu((3, size, 64), (8, size, 64))["col"] for size in (8, 128, 4096)]
+    sizes = [state.shape[0] for state in states]
+    assert all(state.scratch for state in states)  # shared by layers
     assert sizes[0] == 27 * 8 * 64 and sizes[0] < sizes[1] < sizes[2] <= conv.BLOCK
     assert not pointwise.state_gpu((3, 64, 64), (8, 64, 64))
 

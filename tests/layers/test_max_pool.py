@@ -5,7 +5,7 @@ import pytest
 
 from minet import LayerError
 from minet.layers import MaxPool
-from minet.testing import layer_checks, run
+from minet.testing import layer_checks
 
 test_conformance = layer_checks(MaxPool)
 
@@ -32,7 +32,7 @@ def naive(x, dy, window, stride, pad):
     return y, dx, argmax
 
 
-def test_by_hand():
+def test_by_hand(run):
     x = image([[1, 5, 2, 0], [3, 4, 8, 7], [6, 0, 1, 9]])
     out = run(MaxPool((2, 3), stride=1), x, image([[10, 20], [30, 40]]))
     np.testing.assert_array_equal(out.y, image([[8, 8], [8, 9]]))
@@ -40,7 +40,7 @@ def test_by_hand():
     np.testing.assert_array_equal(out.dx, image([[0, 0, 0, 0], [0, 0, 60, 0], [0, 0, 0, 40]]))
 
 
-def test_of_equal_values_the_first_row_by_row():
+def test_of_equal_values_the_first_row_by_row(run):
     x = image([[0, 0, 7], [0, 7, 0], [7, 0, 0]])
     out = run(MaxPool(3), x, image([[1]]))
     np.testing.assert_array_equal(out.dx, image([[0, 0, 1], [0, 0, 0], [0, 0, 0]]))
@@ -48,14 +48,14 @@ def test_of_equal_values_the_first_row_by_row():
     assert out.state.argmax == 0
 
 
-def test_padding_never_wins():
+def test_padding_never_wins(run):
     x = image([[-3, -2], [-5, -4]])
     out = run(MaxPool(2, pad=1), x, image([[1, 2], [3, 4]]))
     np.testing.assert_array_equal(out.y, x)
     np.testing.assert_array_equal(out.dx, image([[1, 2], [3, 4]]))
 
 
-def test_minus_infinity_has_a_place_too():
+def test_minus_infinity_has_a_place_too(run):
     x = np.full((1, 3, 3, 1), -np.inf)
     out = run(MaxPool(3, stride=2, pad=1), x, image([[1, 2], [3, 4]]))
     np.testing.assert_array_equal(out.y, np.full((1, 2, 2, 1), -np.inf))
@@ -63,14 +63,48 @@ def test_minus_infinity_has_a_place_too():
     np.testing.assert_array_equal(out.dx, image([[1, 2, 0], [3, 4, 0], [0, 0, 0]]))
 
 
+@pytest.mark.parametrize("batch", [1, 4, 5])
+def test_a_tie_across_rows_and_with_infinity_goes_to_the_first(run, batch):
+    inf = np.inf
+    x = np.repeat(image([[1, 5, -inf, -inf], [5, 5, inf, -inf], [0, 5, inf, inf]]), batch, 3)
+    dy = np.repeat(image([[1, 2, 3], [4, 5, 6]]), batch, 3)
+    out = run(MaxPool(2, stride=1), x, dy)
+    np.testing.assert_array_equal(out.y, np.repeat(image([[5, inf, inf]] * 2), batch, 3))
+    for n in range(batch):
+        np.testing.assert_array_equal(out.state.argmax[0, :, :, n], [[1, 3, 2], [0, 1, 0]])
+        np.testing.assert_array_equal(out.dx[0, :, :, n], [[0, 1, 0, 0], [4, 0, 16, 0], [0, 0, 0, 0]])
+
+
+def test_zeros_of_either_sign_are_equal(run):
+    out = run(MaxPool(2), image([[-0.0, 0.0], [0.0, -0.0]]), image([[3]]))
+    assert out.state.argmax == 0 and out.dx[0, 0, 0, 0] == 3
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 2), (2, 0), (2, 2)])
+def test_at_an_edge_the_first_position_inside_starts(run, corner):
+    """A window that sees one pixel takes it, whatever it is; so does one that sees only -infinity."""
+    for value in (-np.inf, -1e38, -1.0, 0.0):
+        out = run(MaxPool(3, stride=4, pad=2), np.full((1, 3, 3, 1), value), image([[1, 2], [3, 4]]))
+        p, q = (place // 2 for place in corner)
+        assert out.y[0, p, q, 0] == np.float32(value) or out.y[0, p, q, 0] == value
+        assert out.dx[0, *corner, 0] == 1 + 2 * p + q
+    np.testing.assert_array_equal(out.state.argmax[0, ..., 0], [[8, 6], [2, 0]])
+
+
 @pytest.mark.parametrize("at", [(0, 0), (0, 2), (1, 1), (2, 0), (2, 2)])
-def test_nan_wins(at):
+def test_nan_wins(run, at):
     x = np.arange(9.0).reshape(1, 3, 3, 1)
     x[0, *at, 0] = np.nan
     out = run(MaxPool(3), x, image([[5]]))
     assert np.isnan(out.y)
     assert out.dx[0, *at, 0] == 5
     assert out.dx.sum() == 5
+
+
+def test_of_several_nans_the_last_wins_also_over_infinity(run):
+    out = run(MaxPool(3, pad=1), image([[np.nan, np.inf], [np.nan, np.inf]]), image([[5]]))
+    assert np.isnan(out.y) and out.state.argmax == 7
+    np.testing.assert_array_equal(out.dx, image([[0, 0], [5, 0]]))
 
 
 SETTINGS = [
@@ -86,7 +120,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("batch", [1, 17, 32])
 @pytest.mark.parametrize(("window", "stride", "pad"), SETTINGS)
-def test_against_naive_loops(window, stride, pad, batch):
+def test_against_naive_loops(run, window, stride, pad, batch):
     rng = np.random.default_rng(1)
     # Whole numbers: many ties, and sums without rounding.
     x = rng.integers(-3, 4, (2, 11, 9, batch)).astype(float)
@@ -96,15 +130,14 @@ def test_against_naive_loops(window, stride, pad, batch):
     dy = rng.integers(-9, 9, (2, P, Q, batch)).astype(float)
     dx0 = rng.integers(-9, 9, x.shape).astype(float)
     y, dx, argmax = naive(x, dy, window, stride, pad)
-    for dtype in ("float32", "float64"):
-        out = run(MaxPool(window, stride, pad), x, dy, dtype=dtype, beta_dx=0.5, dx0=dx0)
-        np.testing.assert_array_equal(out.y, y)
-        np.testing.assert_array_equal(out.state.argmax, argmax)
-        np.testing.assert_array_equal(out.dx, 0.5 * dx0 + dx)
+    out = run(MaxPool(window, stride, pad), x, dy, beta_dx=0.5, dx0=dx0)
+    np.testing.assert_array_equal(out.y, y)
+    np.testing.assert_array_equal(out.state.argmax, argmax)
+    np.testing.assert_array_equal(out.dx, 0.5 * dx0 + dx)
 
 
 @pytest.mark.parametrize("cell", [0, 254, 255, 256, 257, 299])
-def test_every_cell_of_a_window_of_300_gets_its_delta(cell):
+def test_every_cell_of_a_window_of_300_gets_its_delta(run, cell):
     x = np.zeros((1, 15, 20, 1))
     x.flat[cell] = 1
     out = run(MaxPool((15, 20)), x, image([[7]]))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minet import backends
 from minet.loops import kernel
 from minet.loops.philox import philox, uniform, words
 
@@ -76,6 +77,31 @@ def test_any_key_and_counter(key, counter):
 def test_the_counter_is_block_then_step_low_words_first(key, step, block):
     counter = (block % 2**32, block >> 32, step % 2**32, step >> 32)
     assert words(*key, step, block) == written_out(key, counter)
+
+
+DRAWN = """
+#include "philox.cuh"
+extern "C" __global__ void drawn(unsigned *four, unsigned *each, float *u, unsigned key0, unsigned key1,
+                                 long long step, long long block) {
+    uint4 w = words(key0, key1, step, block);
+    four[0] = w.x, four[1] = w.y, four[2] = w.z, four[3] = w.w;
+    for (int i = 0; i < 4; i++) each[i] = word(key0, key1, step, 4 * block + i), u[i] = uniform(each[i]);
+}
+"""
+
+
+@pytest.mark.parametrize("step", [0, 2**32 - 1, 2**32, 2**40 + 7, 2**63 - 1])
+@pytest.mark.parametrize("block", [0, 2**32 - 1, 2**32, 2**32 + 5, 2**40 + 3, 2**61 - 1])
+def test_kernels_draw_the_same_words_beyond_32_bits(gpu_backend, tmp_path, step, block):
+    (tmp_path / "drawn.cu").write_text(DRAWN)
+    be = backends.get(gpu_backend)
+    four, each, u = be.zeros((4,), "uint32"), be.zeros((4,), "uint32"), be.zeros((4,))
+    values = {"key0": 2**32 - 1, "key1": 7, "step": step, "block": block, "four": four, "each": each, "u": u}
+    be.call(tmp_path / "drawn.cu", "drawn", {}, values, grid=(1, 1, 1), block=(1, 1, 1))
+    expected = written_out((2**32 - 1, 7), (block % 2**32, block >> 32, step % 2**32, step >> 32))
+    for got in (four, each):
+        np.testing.assert_array_equal(be.get(got), expected)
+    np.testing.assert_array_equal(be.get(u), [(word >> 8) / 2**24 for word in expected])
 
 
 @pytest.mark.parametrize("word", [0, 1, 255, 256, 0x80000000, 0xFFFFFEFF, 0xFFFFFFFF])

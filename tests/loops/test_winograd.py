@@ -18,13 +18,14 @@ def pairs(monkeypatch):
 
     def counted(name):
         multiply = getattr(minet.loops.conv.conv, name)
-        monkeypatch.setattr(minet.loops.conv.conv, name, lambda *args: (calls.append(name), multiply(*args)))
+        monkeypatch.setattr(minet.loops.conv.conv, name, lambda *args: calls.append(name) or multiply(*args))
 
     counted("multiply_pairs")
     counted("multiply_pair_dots")
 
     def turn(on):
         monkeypatch.setattr(minet.loops.conv.conv, "pays_in_pairs", lambda w, y, geometry: on)
+        monkeypatch.setattr(minet.loops.conv.conv, "alike", lambda w: True)
         return calls
 
     return turn
@@ -122,8 +123,42 @@ def test_the_number_of_threads_changes_no_bit(pairs):
 def test_when_it_is_chosen(layer, shape, chosen, monkeypatch):
     calls = []
     for name in ("multiply_pairs", "multiply_pair_dots"):
-        monkeypatch.setattr(minet.loops.conv.conv, name, lambda *args, name=name: calls.append(name))
-    for name in ("multiply_panels", "multiply_dots"):
-        monkeypatch.setattr(minet.loops.conv.conv, name, lambda *args: None)
+        original = getattr(minet.loops.conv.conv, name)
+        recorded = lambda *args, name=name, original=original: calls.append(name) or original(*args)  # noqa: E731
+        monkeypatch.setattr(minet.loops.conv.conv, name, recorded)
     run(layer, np.zeros(shape), np.zeros((*layer.out_shape(shape[:3]), shape[3])), dtype="float32")
     assert set(calls) == set(chosen * ["multiply_pairs", "multiply_pair_dots"])
+
+
+def error(layer, x, w):
+    """The largest error of y next to sums in float64, relative to the mean of |y| where x is not 0."""
+    exact = run(layer, x.astype("float64"), params={"w": w}).y
+    got = run(layer, x, params={"w": w}).y
+    return np.abs(got - exact)[:, :, ::2].max() / np.abs(exact[:, :, ::2]).mean()
+
+
+@pytest.mark.parametrize("window", [3, 5])
+@pytest.mark.parametrize("ratio", [1, 1e2, 1e4])
+def test_a_heavy_tap_takes_no_digits_from_the_others(window, ratio):
+    """Columns of zeros under the heavy tap: what is left are products of the light ones."""
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((64, 8, 12, 32)).astype("float32")
+    x[:, :, ::2] = 0
+    w = draw.standard_normal((32, 64, window, window)).astype("float32")
+    w[..., 0] *= ratio
+    assert error(Conv(32, window), x, w) < 1e-5
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+@pytest.mark.parametrize("window", [3, 5])
+def test_no_sum_overflows_on_the_way_to_a_finite_result(window, beta):
+    x = np.full((64, window, 8, 32), 2e38, "float32")
+    w, y0 = np.full((32, 64, window, window), 1 / (64 * window**2)), np.full((32, 1, 9 - window, 32), 1e38)
+    out = run(Conv(32, window), x, params={"w": w}, beta_y=beta, y0=y0)
+    np.testing.assert_allclose(out.y, 2e38 + beta * 1e38, rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [512, 4096])
+def test_a_sum_over_many_taps_keeps_its_digits(channels):
+    y = run(Conv(32, 3, init=1.0), np.full((channels, 3, 3, 8), 0.1, "float32")).y
+    np.testing.assert_allclose(y, channels * 9 * float(np.float32(0.1)), rtol=5e-6)

@@ -11,11 +11,11 @@ import zoo
 import zoo_cuda
 from zoo import BROKEN, RIGHT, Centre, Noise, Tallest, Toy
 
-from minet import Concat, Layer, MinetError, Param, Sequential, State, Sum, backends
+from minet import Concat, Layer, MinetError, Param, Sequential, State, Sum, backends, update
 from minet.backends.host_fallback import HostWarning
 from minet.layers import BatchNorm, Conv, Identity
 from minet.testing import CHECKS, Check, Report, check_layer, layer_checks, run, run_check
-from minet.testing.harness import CheckFailed, expect, values
+from minet.testing.harness import CheckFailed, differing, expect, multiple, values
 from minet.testing.layerfile import all_examples, classes
 
 PARITY = {"thread_order", "parity_emu", "parity_cuda"}  # skipped without a kernel, g++ or a GPU
@@ -37,7 +37,10 @@ def numbers(*shape):
 def test_a_broken_layer_is_caught_by_name(cls):
     report = check_layer(*example(cls))
     assert not report.ok
-    assert {check.name for check in report.failed} == {cls.breaks, *cls.also}, str(report)
+    assert {check.name for check in report.failed} == {cls.breaks, *cls.also}, report.full()
+    first, last = report.failed[0], str(report).splitlines()[-1]
+    assert first.name == cls.breaks and re.search(r"zoo\.py:\d+", first.place + first.detail)
+    assert last.startswith(f"  also fails: {report.failed[1].name}") if cls.also else first.place in last
 
 
 @pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
@@ -238,7 +241,7 @@ def test_a_gradient_that_must_vanish_is_no_failure():
 
 def test_a_report_lists_every_check():
     report = check_layer(zoo.NoDxNoGradient, (4, 6, 5), batch=2)
-    lines = str(report).splitlines()
+    lines = report.full().splitlines()
     assert lines[0] == report.title == "NoDxNoGradient() on (4, 6, 5), batch 2, cpu"
     assert [line.split()[1] for line in lines if line.startswith("  PASS") or line.startswith("  FAIL")] == [
         check.name for check in report.checks if check.status != "SKIP"
@@ -248,6 +251,145 @@ def test_a_report_lists_every_check():
     at = next(i for i, line in enumerate(lines) if "FAIL" in line)
     assert lines[at].startswith("  FAIL  need_dx        no_dx_no_gradient.a[")
     assert lines[at + 1].strip().startswith("likely cause:") and lines[at + 1].startswith(" " * 20)
+
+
+def test_a_report_opens_with_the_first_cause_and_its_place():
+    report = check_layer(*example(zoo.ErrorScaled))
+    title, first, why, at, also = str(report).splitlines()
+    assert title == "ErrorScaled() on (4, 6, 5), batch 3, cpu"
+    assert re.match(r"  FAIL  untouched  dy after bprop\[.*\]: expected ", first)
+    assert why.strip() == "likely cause: the layer scales or masks dy in place"
+    assert re.fullmatch(r" +at tests/helpers/zoo\.py:\d+, bprop_cpu", at)
+    assert also == f"  also fails: {', '.join(check.name for check in report.failed[1:])}"
+
+
+def test_a_report_of_one_line():
+    assert check_layer(*example(Toy)).line().startswith("ok    Toy() on (4, 6, 5), batch 3, cpu: ")
+    line = check_layer(*example(zoo.ErrorScaled)).line()
+    pattern = (
+        r"FAIL  ErrorScaled\(\) on \(4, 6, 5\), batch 3, cpu: untouched \(and \d+ more\): dy after bprop\[.*"
+    )
+    assert re.fullmatch(pattern + r" at tests/helpers/zoo\.py:\d+, bprop_cpu", line)
+
+
+def test_an_exception_of_the_layer_is_not_blamed_on_its_shapes():
+    class Fails(Toy):
+        def bprop_cpu(self, x, dy, dx, beta):
+            dx.nothing
+
+    report = check_layer(Fails, (2, 3, 4))
+    assert re.search(r"FAIL  shape  AttributeError at tests/testing/test_testing\.py:\d+: ", str(report))
+    assert "out_shape" not in report.full()
+
+
+@pytest.mark.parametrize(
+    ("factor", "found"),
+    [(2, "2 times the expected values everywhere: added twice."), (-1, "-1 times .*: a wrong sign."),
+     (0.25, "0.25 times .*: a wrong factor."), (1e-3, "0.001 times .*: a wrong factor.")],
+)  # fmt: skip
+def test_a_constant_multiple_is_said_to_be_one(factor, found):
+    class Dx(Toy):
+        def slope(self, x):
+            return factor * super().slope(x)
+
+    class Gradient(Toy):
+        def bprop_cpu(self, x, dy, dx, beta):
+            super().bprop_cpu(x, dy * x.dtype.type(factor), None, beta)
+            super().bprop_cpu(x, dy, dx, beta)
+            if factor == 1:
+                self.g.a *= 2
+
+    check = run_check("gradient", Dx, (2, 3, 4))
+    assert re.fullmatch(rf"dx\[.*\]: expected .*\nlikely cause: {found}", check.detail)
+    detail = run_check("gradient", Gradient, (2, 3, 4)).detail
+    assert re.search(
+        rf"gradient\.a\[.*\nlikely cause: {1 + factor:g} times the expected", detail
+    ) or factor in (-1, 1e-3)
+
+
+def test_what_is_no_multiple():
+    numbers = np.arange(1.0, 9.0)
+    assert multiple(2 * numbers, numbers) and multiple(np.array([2.0]), np.array([1.0]))
+    for got in (numbers, 0 * numbers, numbers + 1, numbers**2, numbers + np.nan, 2 * numbers + (numbers > 7)):
+        assert multiple(got, numbers) == ""
+    assert multiple(np.array([3.0]), np.array([1.0])) == multiple(numbers, 0 * numbers) == ""
+
+
+def test_nan_is_never_expected():
+    class Log(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            with np.errstate(invalid="ignore"):
+                update(y, self.p.a * np.log(x), beta)
+
+        def slope(self, x):
+            return self.p.a / x
+
+    class Nothing(Toy):
+        def bprop_cpu(self, x, dy, dx, beta):
+            super().bprop_cpu(x, dy * np.nan, dx, beta)
+
+    report = check_layer(Log, (2, 3, 4))
+    assert report.failed[0].name == "poison"
+    detail = {check.name: check.detail for check in report.failed}["gradient"]
+    assert re.match(r"dx\[.*\] has no central difference: a result next to it is not finite\nlikely", detail)
+    for one in (report, check_layer(Nothing, (2, 3, 4))):
+        assert not one.ok and "expected nan" not in one.full()
+
+
+def test_what_differs_is_printed_with_digits_that_differ():
+    assert differing(0.5, 0.25) == "expected 0.5, got 0.25"
+    found = differing(1 / 3, np.nextafter(1 / 3, 1))
+    assert re.fullmatch(r"expected 0\.3{16}\d*, got 0\.3{16}\d*", found) and len(set(found.split(", "))) == 2
+
+
+def test_warnings_are_told_once_with_the_line_of_the_layer():
+    class Warns(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            np.log(np.zeros(2)).mean()
+            np.empty((0, 3)).mean()
+            super().fprop_cpu(x, y, beta, train)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = check_layer(Warns, (2, 3, 4))
+    assert report.ok
+    zero, *empty = report.warnings
+    assert re.fullmatch(r"divide by zero encountered in log at tests/testing/test_testing\.py:\d+", zero)
+    line = int(zero.rpartition(":")[2]) + 1
+    assert [text.rpartition(" ")[2] for text in empty] == [f"tests/testing/test_testing.py:{line}"] * len(
+        empty
+    )
+    assert "Mean of empty slice" in empty[0] and str(report).count("warning:") == len(report.warnings) <= 3
+    test = layer_checks(type("Warns", (Warns,), {"examples": Toy.examples}))
+    with pytest.warns(UserWarning, match="divide by zero|Mean of empty|invalid value"):
+        test(Warns, (2, 3, 4), "shape")
+
+
+def test_a_numpy_version_is_compared_with_the_loops():
+    for name in ("fprop", "bprop"):
+
+        class Kept(Toy):
+            pass
+
+        setattr(Kept, f"{name}_numpy", getattr(Toy, f"{name}_cpu"))
+        assert run_check("numpy_version", Kept, (2, 3, 4)).status == "PASS"
+
+        def off(self, x, out, *rest, name=name):
+            getattr(Toy, f"{name}_cpu")(self, x * 1.001, out, *rest)
+
+        setattr(Kept, f"{name}_numpy", off)
+        check = run_check("numpy_version", lambda: Sequential(Toy(), Kept()), (2, 3, 4))
+        assert (
+            check.status == "FAIL" and "the loops do not compute what the NumPy version does" in check.detail
+        )
+
+
+def test_magnitude_names_the_input_and_the_cause():
+    over, under = (run_check("magnitude", *example(cls)).detail for cls in (zoo.SmoothMaximum, zoo.PowerMean))
+    assert re.match(
+        r"y\[.*\] for x from -80 to 100: expected 9\d.*, got inf\n.*subtract the maximum first", over
+    )
+    assert re.match(r"y\[.*\] for x up to 0.01: expected 0\.0\d+, got 0\n.*divide by the largest", under)
 
 
 def test_ok_is_no_failure():

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from minet import Concat, Net, Sequential
-from minet.core.files import FileError
+from minet.core.files import FileError, write_whole
 from minet.layers import BatchNorm, Conv, PReLU
 from minet.train import checkpoint
 from minet.train.optim import SGD
@@ -213,7 +213,7 @@ def test_the_same_content_makes_the_same_bytes(tmp_path):
         checkpoint.write(tmp_path / f"{i}", dict(turn(arrays.items())), dict(turn(facts.items())))
     assert len({(tmp_path / f"{i}").read_bytes() for i in range(20)}) == 1
     _, facts = checkpoint.read(tmp_path / "0")
-    assert facts["settings"]["factors"] == {"10": 0.5, "2": 0.1}
+    assert facts["settings"]["factors"] == {10: 0.5, 2: 0.1}
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_partial_one(file, monkeypatch):
@@ -232,7 +232,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_partial_one(file, monkeypatch
 def test_a_reader_during_a_write_sees_the_old_file(file):
     before = file.read_bytes()
     with file.open("rb") as reader:
-        checkpoint.write_whole(file, b"new")
+        write_whole(file, b"new")
         assert reader.read() == before
     assert file.read_bytes() == b"new"
 
@@ -244,17 +244,17 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_partial_one(file, monke
     before = file.read_bytes()
     monkeypatch.setattr(os, "fsync", stop)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.write_whole(file, b"new")
+        write_whole(file, b"new")
     assert file.read_bytes() == before
     assert os.listdir(file.parent) == [file.name]
 
 
 def test_a_folder_that_is_missing_or_a_file_is_reported(tmp_path):
     with pytest.raises(FileError, match=r"no/w: cannot be written: No such file or directory"):
-        checkpoint.write_whole(tmp_path / "no" / "w", b"")
+        write_whole(tmp_path / "no" / "w", b"")
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match=r"file/w: cannot be written: Not a directory"):
-        checkpoint.write_whole(tmp_path / "file" / "w", b"")
+        write_whole(tmp_path / "file" / "w", b"")
 
 
 def test_a_checkpoint_of_before_a_renaming_loads(tmp_path):

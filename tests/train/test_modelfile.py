@@ -1,5 +1,10 @@
 """Model files: found, run, checked and configured; every mistake is reported in one message."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from minet import LayerError, MinetError
@@ -162,6 +167,10 @@ def test_all_missing_parts_are_named_at_once(write):
         ("epochs = 2.0", "epochs must be a whole number of at least 1, got 2.0"),
         ("loss = 'softmax'", "loss is 'softmax' of type str, not a loss"),
         ("loss = SoftmaxCrossEntropy", "loss is <class 'minet.core.loss.SoftmaxCrossEntropy'> of type"),
+        (
+            "from minet import Loss\nclass Mine(Loss): ...\nloss = Mine",
+            "loss is <class 'minet_file_model.Mine'>",
+        ),
         ("net = PReLU()", "net is PReLU() of type PReLU, not a function"),
         ("solver = SGD(0.1)", "solver is SGD("),
         ("def net(width): pass", "net() has no default for width"),
@@ -194,18 +203,19 @@ def test_parts_of_the_wrong_type_are_refused(write, line, message):
             "solver() returned nothing (None), not an SGD",
             "is the return statement missing?",
         ),
-        ("datasets", "return data.digits()", "datasets() returned Dataset(", "return train, test"),
+        ("datasets", "return ()", "datasets() returned () of type tuple, not one", "return train, test"),
+        ("datasets", "return None, data.digits()", "datasets() returned (None, Dat", "return train, test"),
         (
             "datasets",
             "return 1, 2",
-            "datasets() returned (1, 2) of type tuple, not two Datasets",
+            "datasets() returned (1, 2) of type tuple, not one or two Datasets",
             "return train, test",
         ),
         ("datasets", "return (data.digits(),) * 3", "datasets() returned (Dataset(", "return train, test"),
         (
             "datasets",
             "pass",
-            "datasets() returned nothing (None), not two Datasets",
+            "datasets() returned nothing (None), not one or two Datasets",
             "is the return statement missing?",
         ),
     ],
@@ -223,8 +233,15 @@ def test_a_list_of_layers_stands_for_a_sequential(write):
     expected = "Sequential(PReLU(), Sequential(Dropout(0.5), PReLU()))"
     assert repr(model.net()).replace("[", "Sequential(").replace("]", ")") == expected
     model = modelfile.load(write(text=f"{GOOD}\ndef net(): return [PReLU(), 3]\n"))
-    with pytest.raises(MinetError, match=r"Sequential.*\n.* 3"):
+    line = GOOD.count("\n") + 2
+    with pytest.raises(
+        MinetError, match=rf"^Sequential \(model.py:{line}\)\n  Sequential takes layers, got 3"
+    ):
         model.net()
+    model = modelfile.load(write(text=f"{GOOD}\ndef net(): return [PReLU(), [Dropout(0.5), PReLU()]]\n"))
+    for layer in (graph := model.net()).walk():
+        assert layer.made_at == (str(Path("model.py").resolve()), line)
+    assert len(graph.layers) == 2
 
 
 def test_each_function_gets_a_setting_in_its_own_type(write):
@@ -324,6 +341,69 @@ def test_a_file_can_import_modules_next_to_it(write):
         write(text=f"{GOOD}\nfrom beside_me import width\ndef net(width=width): return PReLU()")
     )
     assert model.known["width"] == 6
+
+
+@pytest.mark.parametrize("name", ["rich", "helper"])
+def test_the_module_beside_the_file_is_the_one_imported(write, tmp_path, name, monkeypatch):
+    """Not an installed one of that name, nor one beside another model file; each comes back afterwards."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = sys.modules.get(name)
+    text = f"{GOOD}\nfrom {name} import width\n"
+    text += f"def net(width=width): import {name}; return [PReLU()] * {name}.width"
+    for folder, width in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        write(text=f"width = {width}", name=f"{folder}/{name}.py")
+        model = modelfile.load(write(text=text, name=f"{folder}/model.py"))
+        assert model.known["width"] == width
+        assert len(model.net().layers) == width
+    assert before is None or sys.modules[name] is before
+
+
+def test_packages_beside_the_file_and_pythons_own_modules(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for folder in ("yaml", "rich"):
+        (tmp_path / folder).mkdir()
+        write(text="width = 7", name=f"{folder}/__init__.py")
+    write(text="raise ValueError", name="random.py")  # already imported, as by every program that uses NumPy
+    text = f"{GOOD}\nimport random, sys\nfrom rich import width\ndef net(width=width): return PReLU()"
+    assert modelfile.load(write(text=text)).known["width"] == 7
+    import rich
+
+    assert not hasattr(rich, "width")
+
+
+POOL = """
+import multiprocessing, os
+from minet import SGD, SoftmaxCrossEntropy, data
+from minet.layers import Linear
+
+def limit(part):
+    return 50 + part
+
+def datasets():
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        sizes = pool.map(limit, [0, 1])
+    return tuple(data.digits(limit=size) for size in sizes)
+
+def net():
+    return Linear(10)
+
+def solver():
+    return SGD(0.01)
+
+input_shape, batch, epochs, loss = (1, 8, 8), 10, 1, SoftmaxCrossEntropy()
+"""
+
+
+def test_a_process_pool_in_datasets_works(tmp_path):
+    """Its processes import the model file by its name; Pool hangs if they cannot."""
+    (tmp_path / "pooled.py").write_text(POOL)
+    run = subprocess.run(
+        [sys.executable, "-m", "minet", "train", "pooled.py"], cwd=tmp_path, check=False, timeout=100,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "digits train: 50 images" in run.stdout
 
 
 def test_a_file_can_hold_dataclasses_and_postponed_annotations(write):

@@ -116,6 +116,22 @@ def test_velocities_must_fit_the_net():
     np.testing.assert_array_equal(solver.velocity["0/layer.w"], [0, 0])
 
 
+def test_a_solver_that_loads_velocities_may_go_on_with_another_net():
+    """Loading frees it from the net that it served, which then neither changes nor is read."""
+    first, second = one_net([1.0, 2.0], [1.0, 1.0]), one_net([10.0, 20.0], [1.0, 2.0])
+    solver, saved = SGD(lr=0.1, momentum=0.5), {"0/layer.w": np.array([4.0, -2.0])}
+    solver.update(first)
+    before = first.slots[0].value.copy()
+    solver.load(saved)
+    solver.update(second)  # v = 0.5 * saved + g
+    np.testing.assert_allclose(solver.velocity["0/layer.w"], [3.0, 1.0])
+    np.testing.assert_allclose(second.slots[0].value, [9.7, 19.9])
+    np.testing.assert_array_equal(first.slots[0].value, before)
+    np.testing.assert_array_equal(saved["0/layer.w"], [4.0, -2.0])
+    with pytest.raises(MinetError, match="already serves another net"):
+        solver.update(first)
+
+
 def test_a_solver_serves_one_net():
     net, solver = one_net([1.0], [1.0]), SGD(lr=0.1)
     solver.update(net)

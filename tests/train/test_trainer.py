@@ -3,22 +3,20 @@
 import io
 import itertools
 import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from minet import MinetError, Net, Sequential
+from minet import LayerError, MinetError, Net, Sequential
+from minet.core import arrays_file
+from minet.core.files import FileError, write_whole
 from minet.core.finite import NotFiniteError
-from minet.core.loss import SoftmaxCrossEntropy
+from minet.core.loss import MeanSquaredError, SoftmaxCrossEntropy
 from minet.data import Batches, DataError, Dataset, digits
-from minet.layers import Linear
-from minet.train import callbacks, checkpoint, modelfile, runs
+from minet.layers import Conv, Identity, Linear
+from minet.train import callbacks, checkpoint, modelfile
 from minet.train.callbacks import (
-    COLUMNS,
-    LAST_GOOD,
     LOG,
     WEIGHTS,
     Callback,
@@ -26,11 +24,10 @@ from minet.train.callbacks import (
     JsonLog,
     Progress,
 )
-from minet.train.checkpoint import CheckpointError
-from minet.train.number_text import loss_text, percent_text
+from minet.train.number_text import loss_text, number_text, percent_text
 from minet.train.optim import SGD
 from minet.train.schedules import Step
-from minet.train.trainer import Trainer, evaluate
+from minet.train.trainer import RECORDED, Trainer, evaluate
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
 
@@ -74,6 +71,75 @@ def test_it_learns_and_records_each_epoch():
         assert record["images_per_second"] == pytest.approx(320 / record["seconds"])
     assert result.seconds >= sum(record["seconds"] for record in history)
     assert result.history is run.history
+
+
+class Targets(MeanSquaredError):
+    """With a metric of each sample's target alone: its mean tells which samples were counted."""
+
+    def metrics(self, y, labels):
+        assert y.flags.c_contiguous and labels.flags.c_contiguous and y.shape == labels.shape
+        return {"target": labels.mean(), "size": np.float32(labels[..., 0].size)}
+
+
+@pytest.mark.parametrize("batch", [1, 7, 23, 30])
+@pytest.mark.parametrize("shape", [(), (4,), (2, 1, 3)])
+def test_any_loss_and_its_metrics_count_each_sample_once(batch, shape):
+    rng = np.random.default_rng(0)
+    images, targets = rng.standard_normal((23, 2, 1, 3)), rng.standard_normal((23, *shape))
+    data = Dataset(images, targets)
+    graph = Identity() if len(shape) == 3 else Linear(int(np.prod(shape)))
+    net = Net(graph, (2, 1, 3), batch, Targets(), dtype="float64")
+    loss, metrics = evaluate(net, data)
+    y = net.predict(images.astype("float32")).reshape(targets.shape)
+    assert loss == pytest.approx(np.square(y - data.labels.reshape(y.shape)).mean(), rel=1e-12)
+    assert metrics == {"target": pytest.approx(data.labels.mean(dtype=float)), "size": np.prod(shape)}
+    assert {type(value) for value in metrics.values()} == {float}
+
+
+def test_a_regression_to_maps_learns():
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((64, 2, 5, 4)).astype("float32")
+    targets = images.sum(axis=1) - 1  # (M, P, Q): one map
+    train, test = (Dataset(images[part], targets[part]) for part in (slice(48), slice(48, None)))
+    run = Trainer(Net(Conv(1, 1), (2, 5, 4), 12, MeanSquaredError()), SGD(0.2), train, test, 12)
+    history = run.fit().history
+    assert history[-1]["loss"] < 1e-3 * history[0]["loss"] and history[-1]["test_loss"] < 1e-3
+    assert [name for name in history[0] if name not in RECORDED] == ["test_loss"]
+    np.testing.assert_allclose(run.net.predict(images[:7])[:, 0], targets[:7], atol=0.1)
+
+
+def test_a_test_set_is_optional(tmp_path):
+    model = modelfile.load(TOY)
+    make = lambda: Net(model.net(), model.input_shape, model.batch, model.loss)  # noqa: E731
+    train, test = model.datasets()
+    run = Trainer(make(), model.solver(), train, epochs=2, callbacks=[Checkpointer(tmp_path)])
+    result = run.fit()
+    assert [tuple(record) for record in result.history] == [RECORDED] * 2
+    with pytest.raises(MinetError, match=r"measured no accuracy\n  hint: history.* has epoch, step, loss"):
+        assert result.accuracy
+    tested = Trainer(make(), model.solver(), train, test, 2)
+    tested.fit()
+    assert everything(run.net, run.solver) == everything(tested.net, tested.solver)
+    assert checkpoint.read(tmp_path / WEIGHTS)[1]["data"] == ["digits train"]
+    assert Trainer(make(), model.solver(), train).epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (lambda self, y, labels: 0.5, r"metrics returned 0\.5, not numbers by name\n  hint: return \{"),
+        (lambda self, y, labels: {"all": y}, r"metrics returned \{'all': array"),
+        (lambda self, y, labels: {"rate": 1}, r"metrics returned 'rate', which a run records itself"),
+        (lambda self, y, labels: {"test_loss": 1}, r"metrics returned 'test_loss', which"),
+        (lambda self, y, labels: {f"n{y.shape[3]}": 1}, r"metrics returned loss, n4, later loss, n3"),
+        (lambda self, y, labels: {"a": 1 // 0}, r"raised ZeroDivisionError at .*test_trainer\.py:\d+: "),
+    ],
+)
+def test_metrics_that_are_none_are_refused(metrics, message):
+    loss = type("Mine", (MeanSquaredError,), {"metrics": metrics})()
+    net = Net(Linear(1), (1, 2, 2), 4, loss)
+    with pytest.raises(LayerError, match=rf"^Mine \(.*test_trainer\.py:\d+\)\n  .*{message}"):
+        evaluate(net, Dataset(np.zeros((7, 2, 2)), np.zeros(7)))
 
 
 def test_the_recorded_loss_is_the_mean_over_the_steps():
@@ -153,8 +219,8 @@ def test_accuracy_and_loss_count_each_test_image_once(batch):
         float
     )
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    loss, accuracy = evaluate(net, Dataset(images, labels))
-    assert accuracy == np.mean(logits.argmax(axis=1) == labels)
+    loss, metrics = evaluate(net, Dataset(images, labels))
+    assert metrics == {"accuracy": pytest.approx(np.mean(logits.argmax(axis=1) == labels), rel=1e-15)}
     assert loss == pytest.approx(np.mean(-np.log(p[range(23), labels])), rel=1e-5)
 
 
@@ -216,16 +282,15 @@ def test_the_log_has_a_line_for_each_epoch_at_any_time(tmp_path):
 
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_kept(tmp_path, monkeypatch):
     writes = itertools.count(1)
-    write_whole = checkpoint.write_whole
 
     def fill(path, data):
         if next(writes) > 2:
-            raise CheckpointError(f"{path}: cannot be written: No space left on device")
+            raise FileError(f"{path}: cannot be written: No space left on device")
         write_whole(path, data)
 
-    for module in (checkpoint, callbacks):
+    for module in (arrays_file, callbacks):
         monkeypatch.setattr(module, "write_whole", fill)
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(FileError, match="No space left"):
         trainer(JsonLog(tmp_path / LOG), Checkpointer(tmp_path)).fit()
     assert checkpoint.read(tmp_path / WEIGHTS)[1]["epoch"] == 1
 
@@ -251,16 +316,12 @@ def float_trainer(*callbacks, **settings):
     return run
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_parameters_before(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_epoch_saved(tmp_path):
     run = float_trainer(Checkpointer(tmp_path), Poison(2, "images"), epochs=3, batch=8)
-    with pytest.raises(
-        NotFiniteError, match=f"the parameters before that step are in {tmp_path / LAST_GOOD}"
-    ):
+    with pytest.raises(NotFiniteError, match=f"; {tmp_path / WEIGHTS} holds epoch 1"):
         run.fit()
-    arrays, facts = checkpoint.read(tmp_path / LAST_GOOD)
-    assert all(np.isfinite(value).all() for value in arrays.values())
-    assert (facts["epoch"], facts["step"]) == (1, run.net.clock.step)
-    assert facts["step"] > 12
+    assert run.net.clock.step > 12
+    assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
     assert checkpoint.read(tmp_path / WEIGHTS)[1]["step"] == 12
 
 
@@ -279,7 +340,7 @@ def test_data_that_is_not_finite_is_reported_with_its_sample():
 def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(NotFiniteError, match=r"the parameter 4/linear\.w is not finite") as caught:
         trainer(Checkpointer(tmp_path), Poison(2, "weights"), epochs=3).fit()
-    assert "are in" not in str(caught.value)
+    assert f"{tmp_path / WEIGHTS} holds epoch 1" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
     assert checkpoint.read(tmp_path / WEIGHTS)[1]["epoch"] == 1
 
@@ -299,6 +360,10 @@ def net(units=10, shape=(1, 8, 8), batch=32, loss=True):
     return Net(Sequential(Linear(units)), shape, batch, SoftmaxCrossEntropy() if loss else None)
 
 
+def mse(units):
+    return Net(Linear(units), (1, 8, 8), 32, MeanSquaredError())
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -312,7 +377,8 @@ def net(units=10, shape=(1, 8, 8), batch=32, loss=True):
             MinetError,
             "epochs must be a whole number of at least 1, got '2'",
         ),
-        (lambda: Trainer(net(), SGD(0.1), digits(), None, 1), DataError, "None is not a Dataset"),
+        (lambda: Trainer(net(), SGD(0.1), None, digits(), 1), DataError, "None is not a Dataset"),
+        (lambda: Trainer(net(), SGD(0.1), digits(), [], 1), DataError, r"\[\] is not a Dataset"),
         (
             lambda: Trainer(net(), SGD(0.1), Dataset(np.zeros((40, 8, 8, 1)), [0] * 40), digits("test"), 1),
             DataError,
@@ -323,6 +389,26 @@ def net(units=10, shape=(1, 8, 8), batch=32, loss=True):
             lambda: Trainer(net(shape=(1, 9, 8)), SGD(0.1), digits(), digits("test"), 1),
             DataError,
             r"digits train: its images are \(1, 8, 8\), the net takes \(1, 9, 8\)",
+        ),
+        (
+            lambda: Trainer(net(), SGD(0.1), Dataset(np.zeros((40, 8, 8)), np.zeros(40)), None, 1),
+            DataError,
+            r"must be 40 class numbers, .* got shape \(1, 1, 1, 40\)\n  hint: use labels.astype\(int\)",
+        ),
+        (
+            lambda: Trainer(net(), SGD(0.1), Dataset(np.zeros((40, 8, 8)), np.zeros((40, 10))), None, 1),
+            DataError,
+            r"got shape \(10, 1, 1, 40\)\n  hint: turn one-hot rows into class numbers",
+        ),
+        (
+            lambda: Trainer(mse(1), SGD(0.1), Dataset(np.zeros((40, 8, 8)), [3] * 40), None, 1),
+            DataError,
+            r"must have the output's shape .* \(1, 1, 1, 40\), got \(40,\)\n.*targets.astype\(float\)",
+        ),
+        (
+            lambda: Trainer(mse(2), SGD(0.1), Dataset(np.zeros((40, 8, 8)), np.zeros((40, 3))), None, 1),
+            DataError,
+            r"\(2, 1, 1, 40\), got \(3, 1, 1, 40\)\n.* must end with an output of shape \(3, 1, 1\)",
         ),
         (
             lambda: Trainer(net(units=9), SGD(0.1), digits(), digits("test"), 1),
@@ -358,9 +444,7 @@ def test_a_large_loss_keeps_its_column():
     assert [loss_text(loss) for loss in (0.5, 9999.1234, 12345.6, 3.4e38)] == [
         "0.5000", "9999.1234", "1.235e+04", "3.400e+38",
     ]  # fmt: skip
-    assert all(
-        len(loss_text(-loss)) < min(COLUMNS["loss"], COLUMNS["test loss"]) + 1 for loss in (9999.0, 1e30)
-    )
+    assert all(len(loss_text(-loss)) <= callbacks.WIDTH for loss in (9999.0, 1e30))
 
 
 def test_progress_is_plain_lines_without_a_terminal():
@@ -369,6 +453,34 @@ def test_progress_is_plain_lines_without_a_terminal():
     assert [line.split()[0] for line in lines[1:]] == ["1/2", "2/2"]
     assert {len(line) for line in lines} == {len(lines[0])}
     assert "\x1b" not in "".join(lines)
+
+
+def test_progress_has_a_column_for_each_metric_and_none_without_a_test():
+    from rich.console import Console
+
+    images, targets = np.zeros((8, 1, 1, 1)), np.linspace(0, 1, 8)
+    tables = []
+    for test in (Dataset(images, targets), None):
+        output = io.StringIO()
+        net = Net(Linear(1), (1, 1, 1), 4, Targets())
+        bar = Progress(Console(file=output, width=100))
+        Trainer(net, SGD(0.1), Dataset(images, targets), test, 2, [bar]).fit()
+        tables.append([line for line in output.getvalue().splitlines() if "compiling" not in line])
+    assert tables[0][0].split() == [
+        "epoch",
+        "loss",
+        "test",
+        "loss",
+        "target",
+        "size",
+        "rate",
+        "time",
+        "images/s",
+    ]
+    assert tables[0][1].split()[3:5] == ["0.5000", "1.0000"]
+    assert tables[1][0].split() == ["epoch", "loss", "rate", "time", "images/s"]
+    for table in tables:
+        assert len(table) == 3 and len({len(line) for line in table}) == 1
 
 
 def test_progress_is_also_a_bar_on_a_terminal():
@@ -417,19 +529,7 @@ def test_progress_reports_compilation(terminal):
 def test_accuracies_are_shown_in_percent():
     assert percent_text(0.97531) == "97.53 %"
     assert percent_text(1) == "100.00 %"
-
-
-def test_a_new_run_takes_the_next_free_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for expected in ("runs/toy", "runs/toy-2", "runs/toy-3"):
-        _, folder = runs.train(TOY, {"epochs": 1})
-        assert str(folder) == expected
-    assert str(runs.latest("toy")) == "runs/toy-3"
-    os.utime(Path("runs/toy-2") / WEIGHTS, (2e9, 2e9))
-    assert str(runs.latest("toy")) == "runs/toy-2"
-    Path("runs/toy-toy").mkdir()
-    shutil.move(Path("runs/toy-2") / WEIGHTS, "runs/toy-toy")  # a run of another model
-    assert str(runs.latest("toy")) == "runs/toy-3"
+    assert number_text("top5_accuracy", 0.5) == "50.00 %" and number_text("accuracy_gain", 0.5) == "0.5000"
 
 
 def test_curves_are_drawn_for_one_epoch_and_for_many(tmp_path):
@@ -440,3 +540,26 @@ def test_curves_are_drawn_for_one_epoch_and_for_many(tmp_path):
         history = [record | {"epoch": e + 1, "loss": 2.0 * 0.9**e} for e in range(n)]
         plots.curves(tmp_path / f"{n}.png", history, "toy")
         assert (tmp_path / f"{n}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("more", "titles", "heading"),
+    [
+        ({}, ["loss"], "toy: loss 2.0000 after 3 epochs"),
+        ({"test_loss": 1.5}, ["loss"], "toy: test loss 1.5000 after 3 epochs"),
+        ({"test_loss": 1.5, "distance": 0.25, "accuracy": 0.5},
+         ["loss", "test distance", "test accuracy"], "toy: test distance 0.2500 after 3 epochs"),
+        ({"test_loss": 1.5, "odd": np.nan}, ["loss", "test odd"], "toy: test odd nan after 3 epochs"),
+        ({"test_loss": 0.01, "odd": np.inf}, ["loss", "test odd"], "toy: test odd inf after 3 epochs"),
+    ],
+)  # fmt: skip
+def test_curves_show_what_was_recorded(tmp_path, monkeypatch, more, titles, heading):
+    from minet.train import plots
+
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure) or figure.canvas.draw())
+    plots.curves(tmp_path / "c.png", [{"epoch": e, "step": e, "loss": 2.0, **more} for e in (1, 2, 3)], "toy")
+    assert [axes.get_title(loc="left") for axes in figures[0].axes] == titles
+    assert figures[0].get_suptitle() == heading
+    assert len(figures[0].axes[0].lines) == 1 + ("test_loss" in more)
+    assert figures[0].axes[0].get_yscale() == ("log" if more.get("test_loss") == 0.01 else "linear")

@@ -40,10 +40,13 @@ def conv(x, w, b, y, geometry, beta):
 def multiply(w, b, x, see, y, geometry, beta):
     """y <- beta*y + b + w times what the windows see of x; also used with dy and dx for x and y."""
     beta = y.dtype.type(beta)
-    if pays_in_pairs(w, y, geometry):
-        multiply_pairs(w, b, image(x), see, *image(y), beta)
-    else:
-        out, pitch = image(y)
+    out, pitch = image(y)
+    # Pairs share products: an infinity would reach its neighbours, and a sum may overflow on the way to a
+    # finite result. Then y is computed again, directly; not if it is added to, so that asks first.
+    paired = pays_in_pairs(w, y, geometry) and alike(w) and (beta == 0 or moderate(x))
+    if paired and multiply_pairs(w, b, image(x), see, out, pitch, beta):
+        return
+    if not paired or beta == 0:
         M, C = w.shape[:2]
         multiply_panels(w.reshape(-1), w[0].size, 1, b, image(x), see, out, pitch, M, C, beta)
 
@@ -54,6 +57,20 @@ def pays_in_pairs(w, y, geometry):
     _, stride, _, dilation = geometry
     fits = S in (3, 5) and stride[1] == dilation[1] == 1 and N % (BYTES // y.itemsize) == 0
     return fits and C * R >= 128 and M >= 32 and Q >= 4
+
+
+ALIKE, MODERATE = 8, 1e30
+
+
+def alike(w):
+    """Whether in each map all columns of taps are about as large: pairs lose the digits of small ones."""
+    size = np.square(w, dtype=np.float64).sum((1, 2))
+    return bool((size.max(1) <= ALIKE**2 * size.min(1)).all())
+
+
+def moderate(x):
+    """Whether no number is so large that pairs could overflow, and none is NaN."""
+    return bool(max(x.max(), -x.min()) < MODERATE)
 
 
 def fills_more_lanes_flat(x, y, geometry):

@@ -29,6 +29,8 @@ from numba import prange
 from minet.loops import kernel, parallel_kernel, workspace
 from minet.loops.arithmetic import flat, put
 from minet.loops.conv.pack import find, find_plain, inputs, pack, view
+from minet.loops.simd.lanes import address
+from minet.loops.simd.sums import sum_products
 from minet.loops.simd.tile import (
     BYTES,
     ROWS,
@@ -36,6 +38,7 @@ from minet.loops.simd.tile import (
     add_outer,
     get_tile,
     merge_tile,
+    plus_tile,
     put_tile,
     rows_tile,
     take,
@@ -49,6 +52,7 @@ BAND = 4  # rows of out in a task that share the lines of X
 TAPS = 128  # panels: taps at a time; a strip of them and the matching rows of a stay in L1
 DOT_TAPS = 256  # dots: taps in a task
 TURN = 256  # elements of rows of a that are transposed at a time, and stay in L1
+LONGEST = 8192  # taps in a sum of which parts are added one after another
 TASKS = 32  # roughly the least number, if there is enough work
 
 
@@ -78,10 +82,13 @@ def work_panels(counter, room, a, am, at, bias, x, xc, v, out, om, M, C, beta, d
                         last = min(ROWS, i1 - i) - 1
                         for k in range(ROWS):
                             where[k] = (i + min(k, last)) * am
-                        tile = rows_tile(bias, i, last) if c0 == 0 else get_tile(sums, mine)
+                        # From 0 for each block of channels: a sum over all taps would lose digits.
+                        tile = rows_tile(bias, i, last) if c0 == 0 else zero_tile(a)
                         ai = c0 * R * S * at
                         for t in range(taps):
                             tile = add_outer(tile, a, where, ai + t * at, panel, seen[t] + j)
+                        if c0 > 0:
+                            tile = plus_tile(tile, get_tile(sums, mine))
                         to = i * om + p * Q * v.N + j0 + j
                         if c1 < C:
                             put_tile(tile, sums, mine, wide)
@@ -187,14 +194,26 @@ def dots(a, am, x, xc, v, out, om, M, C, beta, partial, work, workers):
 def rows_dot(a, am, b, out, om, M, T, beta):
     """Compute ``out[i*om] <- beta*out[i*om] + sum over t of a[i, t] * b[t]``."""
     for i in prange(M):
-        total = a.dtype.type(0)
-        for t in range(T):
-            total += a[i * am + t] * b[t]
-        put(out, i * om, total, beta)
+        total = sum_products(address(a, i * am), address(b, 0), T)
+        put(out, i * om, out.dtype.type(total), beta)
 
 
 def multiply_panels(a, am, at, bias, x, see, out, om, M, C, beta):
     """Run `panels` for an image ``x = (memory, elements of a channel)``, seen by ``view(*see, ...)``."""
+    # A sum over very many taps loses digits: in pieces, it is a sum of few sums of few.
+    (R, S), (memory, pitch) = see[3][0], x
+    piece = max(1, LONGEST // (R * S))
+    if piece < C:
+        for c in range(0, C, piece):
+            part = (
+                a[c * R * S * at :],
+                am,
+                at,
+                bias if c == 0 else np.zeros_like(bias),
+                (memory[c * pitch :], pitch),
+            )
+            multiply_panels(*part, see, out, om, M, min(piece, C - c), beta if c == 0 else out.dtype.type(1))
+        return
     make, size, windows, _, N = see
     wide, (P, Q) = VECS * BYTES // out.itemsize, windows if make is inputs else size
     # With a small out, smaller tasks, so that every worker has some.

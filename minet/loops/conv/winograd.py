@@ -22,7 +22,18 @@ from minet.loops import kernel, parallel_kernel, workspace
 from minet.loops.conv.gemm import gemm
 from minet.loops.conv.pack import pack, view
 from minet.loops.simd.lanes import address, ahead, get_lanes, put_lanes, scaled
-from minet.loops.simd.tile import BYTES, ROWS, VECS, add_outer, get_tile, put_tile, rows_tile, take, zero_tile
+from minet.loops.simd.tile import (
+    BYTES,
+    ROWS,
+    VECS,
+    add_outer,
+    get_tile,
+    plus_tile,
+    put_tile,
+    rows_tile,
+    take,
+    zero_tile,
+)
 
 GROUP = 128  # rows of out in a task
 BAND = 2  # rows of pixels in a task
@@ -72,9 +83,12 @@ def transform(src, a, N, couples, S, out, o, pitch):
 
 
 @kernel(forceinline=True)
-def put_pair(m, plane, S, y, N, both, beta):
-    """Compute A m: write a vector of y[2u] and, if `both`, of y[2u+1], N further on."""
-    one = type(beta)(1)
+def put_pair(m, plane, S, y, N, both, beta, guard):
+    """Compute A m: write a vector of y[2u] and, if `both`, of y[2u+1], N further on.
+
+    Return `guard`, in which NaN marks the lanes where a value was not finite.
+    """
+    one, zero = type(beta)(1), type(beta)(0)
     m1, m2 = get_lanes(ahead(m, plane)), get_lanes(ahead(m, 2 * plane))
     m3 = get_lanes(ahead(m, 3 * plane))
     even, odd = scaled(get_lanes(m), one, scaled(m2, one, m1)), scaled(m2, -one, m1)
@@ -85,9 +99,12 @@ def put_pair(m, plane, S, y, N, both, beta):
         even = scaled(m3, one, scaled(m4, one, even))
         odd = scaled(scaled(m4, -one, m3), one + one, scaled(m5, one, odd))
     put_lanes(even if beta == 0 else scaled(get_lanes(y), beta, even), y)
+    guard = scaled(even, zero, guard)
     if both:
         y = ahead(y, N)
         put_lanes(odd if beta == 0 else scaled(get_lanes(y), beta, odd), y)
+        guard = scaled(odd, zero, guard)
+    return guard
 
 
 @kernel
@@ -114,7 +131,7 @@ def see_pairs(x, xc, v, S, c0, c1, p0, p1, j0, couples, raw, panel, pitch, size,
 
 @kernel
 def work_pairs(counter, room, a, bias, x, xc, v, S, out, om, M, C, beta):
-    """Do one worker's part of `pairs`."""
+    """Do one worker's part of `pairs`; return whether all that it wrote is finite."""
     (P, R), Q, T, N = v.rows.shape, len(v.columns), S + 1, v.N
     wide, lanes = VECS * BYTES // a.itemsize, BYTES // a.itemsize
     high, across, down = -(-P // v.band), -(-Q * N // v.length), -(-M // GROUP)
@@ -126,6 +143,8 @@ def work_pairs(counter, room, a, bias, x, xc, v, S, out, om, M, C, beta):
     sums, panel = rest[: T * plane], rest[T * plane :]
     where, seen = np.empty(ROWS, np.int64), np.empty((v.band, v.channels * R), np.int64)
     panel[:size] = a.dtype.type(0)  # the row in the padding
+    marks = np.zeros(lanes, a.dtype)
+    guard = get_lanes(address(marks, 0))
     task = take(counter)
     while task < down * high * across:
         i0 = task // (high * across) * GROUP
@@ -143,15 +162,15 @@ def work_pairs(counter, room, a, bias, x, xc, v, S, out, om, M, C, beta):
                             last = min(ROWS, i1 - i) - 1
                             for k in range(ROWS):
                                 where[k] = (i + min(k, last)) * C * R
-                            if c0 > 0:
-                                tile = get_tile(sums, mine)
-                            elif t == 1:
+                            if c0 == 0 and t == 1:
                                 tile = rows_tile(bias, i, last)  # m[1] is in both outputs
                             else:
                                 tile = zero_tile(a)
                             for tap in range((c1 - c0) * R):
                                 at = seen[p - p0, tap] + t * pitch + j
                                 tile = add_outer(tile, a, where, ai + tap, panel, at)
+                            if c0 > 0:
+                                tile = plus_tile(tile, get_tile(sums, mine))
                             put_tile(tile, sums, mine, wide)
                             mine += ROWS * wide
         m, y = address(sums, 0), address(out, 0)  # once: for each vector it would cost more than the rest
@@ -161,17 +180,19 @@ def work_pairs(counter, room, a, bias, x, xc, v, S, out, om, M, C, beta):
                     for n in range(j, min(j + wide, couples * N), lanes):
                         q = j0 // N + 2 * (n // N)
                         to = ahead(y, i * om + (p * Q + q) * N + n % N)
-                        put_pair(ahead(m, n - j), plane, S, to, N, q + 1 < Q, beta)
+                        guard = put_pair(ahead(m, n - j), plane, S, to, N, q + 1 < Q, beta, guard)
                     m = ahead(m, wide)
                 m = ahead(m, -(i1 - i0) % ROWS * wide)
         task = take(counter)
+    put_lanes(guard, address(marks, 0))
+    return not np.isnan(marks).any()
 
 
 @parallel_kernel
-def pairs(a, bias, x, xc, v, S, out, om, M, C, beta, work, workers):
+def pairs(a, bias, x, xc, v, S, out, om, M, C, beta, work, workers, finite):
     counter = np.zeros(1, np.int64)
     for worker in prange(workers):
-        work_pairs(counter, work[worker], a, bias, x, xc, v, S, out, om, M, C, beta)
+        finite[worker] = work_pairs(counter, work[worker], a, bias, x, xc, v, S, out, om, M, C, beta)
 
 
 def couples_view(see, C, itemsize, blocks):
@@ -184,7 +205,10 @@ def couples_view(see, C, itemsize, blocks):
 
 
 def multiply_pairs(w, bias, x, see, out, om, beta):
-    """Do `multiply_panels` of ``gemm.py`` with weights w (M, C, R, S): S is 3 or 5, N of whole vectors."""
+    """Do `multiply_panels` of ``gemm.py`` with weights w (M, C, R, S): S is 3 or 5, N of whole vectors.
+
+    Return whether all that was written is finite.
+    """
     M, C, _, S = w.shape
     wide, lanes = VECS * BYTES // out.itemsize, BYTES // out.itemsize
     v = couples_view(see, C, out.itemsize, (TAPS * S, BAND, LENGTH))
@@ -194,4 +218,7 @@ def multiply_pairs(w, bias, x, see, out, om, beta):
     T, strips = S + 1, -(-v.length // (2 * wide))
     room = (1 + v.tall) * v.pitch + v.band * strips * GROUP * wide * T
     room += (1 + v.channels * v.tall) * (T * strips * wide + lanes)
-    pairs(a.reshape(-1), bias, *x, v, S, out, om, M, C, beta, *workspace(room, out.dtype)[1:])
+    _, work, workers = workspace(room, out.dtype)
+    finite = np.empty(workers, np.bool_)
+    pairs(a.reshape(-1), bias, *x, v, S, out, om, M, C, beta, work, workers, finite)
+    return bool(finite.all())

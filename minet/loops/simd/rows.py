@@ -29,6 +29,20 @@ def add_rows(out, src, pitch, n, taps, w, step, beta):
         )
 
 
+@kernel
+def add_long(out, src, pitch, n, taps, share, beta, total):
+    """Do `add_rows` with one weight for many rows: their sum is float64, in `total`, and keeps its digits."""
+    for i in range(n):
+        total[i] = 0
+    for k in range(taps):
+        row = ahead(src, k * pitch)
+        for i in range(n):
+            total[i] += row[i]
+    for i in range(n):
+        value = type(beta)(share * total[i])
+        out[i] = value if beta == 0 else beta * out[i] + value
+
+
 @kernel(forceinline=True)
 def combine(out, src, pitch, n, taps, w, step, beta, d, g):
     """Do `add_rows`, and add to the gradient of the weights, in one sweep over the rows.

@@ -123,6 +123,20 @@ def get_tile(typing, array, index):
 
 
 @intrinsic
+def plus_tile(typing, tile, other):
+    """Return the sum of two tiles."""
+
+    def code(context, builder, sig, args):
+        tile, other = args
+        for n in range(ROWS * VECS):
+            total = builder.fadd(builder.extract_value(tile, n), builder.extract_value(other, n))
+            tile = builder.insert_value(tile, total, n)
+        return tile
+
+    return tile(tile, tile), code
+
+
+@intrinsic
 def rows_tile(typing, array, index, last):
     """Return a tile whose row k holds ``array[index + k]``."""
     tile = Tile(array.dtype)
