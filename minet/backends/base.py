@@ -51,6 +51,17 @@ class Backend(ABC):
     def copy(self, src: Array, dst: Array) -> None:
         """``dst <- src``, from a native or a NumPy array."""
 
+    def taken(self, values: Any, into: Array) -> Array:
+        """The values themselves if they are a native array such as `array` makes, else `into`, set to them."""
+        if self.is_native(values):
+            return self.array(values)
+        self.copy(values, into)
+        return into
+
+    @abstractmethod
+    def is_native(self, values: Any) -> bool:
+        """Whether `array` makes no copy of the values."""
+
     def duplicate(self, array: Array) -> Array:
         """A native array of its own with the same values."""
         out = self.empty(array.shape, array.dtype)

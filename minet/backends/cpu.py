@@ -30,6 +30,10 @@ class HostMemory(Backend):
     def array(self, values: Any, dtype: Any = None) -> np.ndarray:
         return np.ascontiguousarray(values, dtype or self.dtype)
 
+    def is_native(self, values: Any) -> bool:
+        given = isinstance(values, np.ndarray)
+        return given and values.dtype == self.dtype and values.flags.c_contiguous
+
     def get(self, array: np.ndarray) -> np.ndarray:
         return array
 

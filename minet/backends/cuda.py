@@ -114,6 +114,10 @@ class CUDA(GPU):
         self.copy(host, out)
         return out
 
+    def is_native(self, values: Any) -> bool:
+        found = self._native(values)
+        return found is not None and found.dtype == self.dtype and found.flags.c_contiguous
+
     def _native(self, values: Any) -> Array | None:
         """The values as a GPUArray on the same memory; None if they are in host memory."""
         if isinstance(values, self._GPUArray):

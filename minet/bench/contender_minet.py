@@ -69,7 +69,7 @@ def compiled(case: Case, backend: str) -> Built:
     if case.is_model:
         phases = {
             "step": lambda: net.train_step(x, target, solver),
-            "inference": lambda: net.fprop(x, train=False),
+            "inference": lambda: net.graph.fprop(x, net.y, 0.0, False),
         }
 
         def results() -> dict[str, np.ndarray]:
@@ -86,9 +86,17 @@ def compiled(case: Case, backend: str) -> Built:
 
     dy, dx = native(be, target), be.empty(x.shape)
 
+    # The layer by itself, without the copy of x that net.fprop keeps.
+    def fprop(train: bool = True) -> None:
+        net.graph.fprop(x, net.y, 0.0, train)
+
+    def bprop() -> None:
+        be.fill(net.flat_grads, 0.0)
+        net.graph.bprop(x, dy, dx, 0.0)
+
     def both(train: bool = True) -> None:
-        net.fprop(x, train=train)
-        net.bprop(dy, dx)
+        fprop(train)
+        bprop()
 
     def results_of_layer() -> dict[str, np.ndarray]:
         draws = case.layer in DRAWS
@@ -100,8 +108,8 @@ def compiled(case: Case, backend: str) -> Built:
         return arrays
 
     phases_of_layer = {
-        "fprop": lambda: net.fprop(x, train=True),
-        "bprop": lambda: net.bprop(dy, dx),
+        "fprop": fprop,
+        "bprop": bprop,
         "fprop+bprop": both,
     }
     return Built(phases_of_layer, results_of_layer, watch, facts)

@@ -249,3 +249,9 @@ def tied(layer: Layer, in_shape: Shape, here: Iterable[Layer]) -> tuple[Named, N
                 f"shares {name} of shape {original.p[name].shape} with {original.where}, needs {param.shape}"
             )
     return original.p, original.g
+
+
+def shape_of(values: Any) -> Shape:
+    """The shape of an array, including one in a GPU's memory with a ``__cuda_array_interface__``."""
+    offer = getattr(values, "__cuda_array_interface__", None)
+    return tuple(offer["shape"]) if offer else np.shape(values)

@@ -19,7 +19,7 @@ from minet.core.finite import NotFiniteError, first_not_finite
 from minet.core.graph import assign_paths, shapes_of
 from minet.core.layer import Array, Layer, Shape
 from minet.core.loss import Loss
-from minet.core.memory import Memory
+from minet.core.memory import Memory, shape_of
 from minet.core.naming import mib
 from minet.core.node import LayerError, Named
 from minet.core.settings import checked_batch, plain
@@ -156,18 +156,24 @@ class Net:
 
     def fprop(self, x: Array, train: bool = False) -> Array:
         """The output ``(K, P, Q, N)`` for x ``(C, H, W, N)``, in the net's memory until the next call."""
+        self._check_shape(x)
+        # A copy: the caller may overwrite x before bprop reads it, and x may be this net's own y.
+        self.be.copy(x, self.memory.x)
+        return self._fprop(self.memory.x, train)
+
+    def _fprop(self, x: Array, train: bool) -> Array:
+        self.x = x
+        with blaming():
+            self.graph.fprop(x, self.y, 0.0, train)
+        return self.y
+
+    def _check_shape(self, x: Array) -> None:
         expected = (*self.input_shape, self.batch)
         if shape_of(x) != expected:
             raise LayerError(
                 f"the net takes x of shape (C, H, W, N) = {expected}, got {shape_of(x)}",
                 "for images in NCHW order: predict(), or np.ascontiguousarray(x.transpose(1, 2, 3, 0))",
             )
-        # A copy: the caller may overwrite x before bprop reads it, and x may be this net's own y.
-        self.be.copy(x, self.memory.x)
-        self.x = self.memory.x
-        with blaming():
-            self.graph.fprop(self.x, self.y, 0.0, train)
-        return self.y
 
     def bprop(self, dy: Array, dx: Array | None = None) -> None:
         """Compute `grads`, and `dx` if given, from the output's delta, for the x of the last fprop."""
@@ -213,8 +219,13 @@ class Net:
             return self._train_step(x, labels, solver)
 
     def _train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
+        self._check_shape(x)
+        # No copy of a native x: between fprop and bprop only this step writes, to y and dy.
+        x = self.be.taken(x, self.memory.x)
+        if self.be.overlap(x, self.y) or self.be.overlap(x, self.dy):
+            x = self.be.duplicate(x)
         self.memory.keep_state()
-        y = self.fprop(x, train=True)
+        y = self._fprop(x, train=True)
         with blaming():
             loss: float = self.be.run(self.loss, "loss", y, labels, self.dy)
         if not math.isfinite(loss):
@@ -252,7 +263,7 @@ class Net:
         for start in range(0, len(images), self.batch):
             part = images[start : start + self.batch]
             x[..., : len(part)] = part.transpose(1, 2, 3, 0)
-            y = self.be.get(self.fprop(x, train=False))
+            y = self.be.get(self._fprop(self.be.array(x), train=False))
             out[start : start + len(part)] = y[..., : len(part)].transpose(3, 0, 1, 2)
         return out[:, :, 0, 0] if self.output_shape[1:] == (1, 1) else out
 
@@ -273,15 +284,8 @@ class Net:
 
     @property
     def peak_nbytes(self) -> int:
-        """Bytes that a training step takes: the net, its input, a solver's velocities, the backend's own."""
-        x = math.prod(self.input_shape) * self.batch * self.be.dtype.itemsize
-        return self.nbytes + x + self.memory.flat_params.nbytes + int(self.be.own_memory)
-
-
-def shape_of(values: Any) -> Shape:
-    """The shape of an array, including one in a GPU's memory with a ``__cuda_array_interface__``."""
-    offer = getattr(values, "__cuda_array_interface__", None)
-    return tuple(offer["shape"]) if offer else np.shape(values)
+        """Bytes that a training step takes: the net's, a solver's velocities, the backend's own."""
+        return self.nbytes + self.memory.flat_params.nbytes + int(self.be.own_memory)
 
 
 def _rebuilt(cls: type[Net], made: tuple[Any, ...], values: dict[str, Array], step: int) -> Net:

@@ -624,7 +624,7 @@ def test_summary():
 
 def test_summary_shows_the_memory_of_training():
     net = Net([Conv(4, 3, pad=1), Total()], (3, 64, 64), 64, SoftmaxCrossEntropy())
-    x, kept = 4 * 3 * 64 * 64 * 64, net.memory.flat_params.nbytes
-    assert net.peak_nbytes == net.nbytes + x + kept + net.be.own_memory
+    kept = net.memory.flat_params.nbytes  # the solver's velocities; the input counts among the net's own
+    assert net.peak_nbytes == net.nbytes + kept + net.be.own_memory
     (last,) = (line for line in net.summary().splitlines() if "while training" in line)
     assert f"{net.nbytes / 2**20:.1f} MiB on cpu, {net.peak_nbytes / 2**20:.1f} MiB while training" in last
