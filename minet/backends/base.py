@@ -52,7 +52,7 @@ class Backend(ABC):
         """``dst <- src``, from a native or a NumPy array."""
 
     def taken(self, values: Any, into: Array) -> Array:
-        """The values themselves if they are a native array such as `array` makes, else `into`, set to them."""
+        """The values themselves if they are a native array as `array` makes, else `into`, set to them."""
         if self.is_native(values):
             return self.array(values)
         self.copy(values, into)
