@@ -1,4 +1,4 @@
-"""The outcome of checks, and how it is told: the first cause, or everything, or one line."""
+"""The outcome of checks, and how it is reported: the first cause, or everything, or one line."""
 
 from __future__ import annotations
 
