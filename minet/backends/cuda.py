@@ -76,7 +76,7 @@ class CUDA(GPU):
         if not passing and size > SMALL:
             return self._GPUArray(shape, dtype, gpudata=self._allocated(size))
         kept = next((one for one in self._shelf.copy() if one[0] == size), None)  # garbage joins it any time
-        if kept in self._shelf.copy():
+        if kept and kept in self._shelf.copy():
             self._shelf.remove(kept)
         lent = Lent(self._shelf, size, kept[1] if kept else self._allocated(size))
         return self._GPUArray(shape, dtype, gpudata=int(lent.memory), base=lent)
