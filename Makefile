@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-all test-gpu cuda bench lint types clean
+.PHONY: help demo test test-all test-gpu cuda bench docs lint types clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -24,6 +24,9 @@ cuda: .venv/cuda ## add PyCUDA, built with the toolkit on PATH or in /usr/local/
 bench: .venv/bench ## time minet beside PyTorch on this machine
 	$(BIN)/minet bench --json bench.json --plot bench.png
 
+docs: .venv/docs ## build the documentation site into site/; a broken link fails
+	$(BIN)/mkdocs build --quiet
+
 lint: .venv/ready ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,7 +36,7 @@ types: .venv/ready ## check types, by mypy and by Pyright
 	$(BIN)/pyright
 
 clean: ## remove the environment, caches, builds and runs
-	rm -rf .venv build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/ready: pyproject.toml setup.py
@@ -49,4 +52,8 @@ clean: ## remove the environment, caches, builds and runs
 
 .venv/bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@

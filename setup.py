@@ -1,4 +1,4 @@
-"""Where the data are: kernels/ and models/ beside minet/ are installed inside it, as files found by path."""
+"""Where the data are: kernels/, models/ and templates/ lie beside minet/, and are installed inside it."""
 
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -6,7 +6,7 @@ from shutil import copytree, ignore_patterns
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-DATA = ("kernels", "models")
+DATA = ("kernels", "models", "templates")
 
 
 class BuildWithData(build_py):

@@ -1,4 +1,4 @@
-"""Instructions of a pooling kernel for each element of x: `python -m benchmarks.instructions`.
+"""Instructions of a kernel for each element of x: `python -m benchmarks.instructions`.
 
 Bytes alone do not determine what a GPU can reach. In a cycle, a multiprocessor starts an instruction for 128
 threads, and a kernel may take more cycles for its instructions than memory takes for its bytes. nvcc compiles
@@ -15,14 +15,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-from benchmarks.registers import Noting, step
+from benchmarks.registers import VERBOSE, Build, Noting, step
 from minet import Layer, Net
 from minet.backends import cuda_source, kernel_cache
+from minet.backends.cuda_source import Source
 from minet.backends.cuda_toolkit import OPTIONS
 from minet.backends.nvidia import nvcc, wheel
-from minet.layers import AvgPool, GaussianPool, MaxPool, StochasticPool
+from minet.layers import AvgPool, Elementwise, GaussianPool, MaxPool, PReLU, StochasticPool
 
 PER_SECOND = 132 * 128 * 1.98e9  # an H100 SXM's multiprocessors, threads of each, cycles
 PIXELS = 64 * 32 * 32 * 128  # elements of x in the table
@@ -34,6 +36,8 @@ LAYERS = {
     "avg_pool 3x3 s2": AvgPool(3, 2, 1),
     "avg_pool 11x11 s2": AvgPool(11, 2, 5),
     "stochastic_pool 3x3 s2": StochasticPool(3, 2, 1),
+    "prelu": PReLU(),
+    "the same from an expression": Elementwise("where(x > 0, x, a * x)", a=0.25),
 }
 
 
@@ -47,11 +51,21 @@ def listing(layer: Layer) -> tuple[str, dict[str, int]]:
     """Return the machine code of a layer's kernels for a batch of four, and the constants compiled in."""
     be = Noting()
     step(Net(layer, (2, 32, 32), 4, backend=be))
-    build, code = next((b, code) for b, code in be.noted.items() if b.path.stem == layer.stem())
-    options = ["-cubin", "-arch=sm_90", *OPTIONS, *cuda_source.defines(dict(build.constants))]
-    cubin = kernel_cache.build(nvcc(), options, code.text, ".cu", ".cubin")
+    build, code = next((b, code) for b, code in be.noted.items() if b.path.stem.startswith(layer.stem()))
+    return machine_code(cubin(build, code)), dict(build.constants)
+
+
+def cubin(build: Build, code: Source) -> Path:
+    """Compile a build for compute capability 9.0."""
+    options = ["-cubin", "-arch=sm_90", *OPTIONS, *VERBOSE, *cuda_source.defines(dict(build.constants))]
+    return kernel_cache.build(nvcc(), options, code.text, ".cu", ".cubin")
+
+
+@cache
+def machine_code(cubin: Path) -> str:
+    """List a cubin's machine code."""
     done = subprocess.run([nvdisasm(), "-c", str(cubin)], capture_output=True, text=True, check=True)
-    return done.stdout, dict(build.constants)
+    return done.stdout
 
 
 def kernels(text: str) -> Iterator[tuple[str, list[str], dict[str, int]]]:
@@ -83,7 +97,7 @@ def loop(lines: list[str], labels: dict[str, int]) -> int:
 def counted(layer: Layer) -> dict[str, float]:
     """Return the instructions for each element of x, by phase."""
     text, constants = listing(layer)
-    lanes, rows, columns = (constants[name] for name in ("LANES", "SY", "SX"))
+    lanes, rows, columns = (constants.get(name, 1) for name in ("LANES", "SY", "SX"))
     # One iteration of bprop covers SY rows of x in these two, SX columns in the others.
     marches = layer.stem() in ("gaussian_pool", "avg_pool")
     pixels = {"fprop": lanes * rows * columns, "bprop": lanes * (rows if marches else columns)}

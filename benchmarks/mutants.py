@@ -3,17 +3,21 @@
 A mutant is one small change in a layer, its loops or its kernels: an operator, a comparison, a constant, a
 sum that is overwritten, a barrier that is missing. Mutants are drawn by the seed, the same on every machine.
 Each gets a copy of the tree, in which the tests that belong to its file run until the first failure: those
-named after its stem, and after the stems of all files that import or include it. A mutant that crashes or
-does not end in time has been noticed too; one that does not compile is no mutant, and the next takes its
-place. What survives is printed with its line: a test is missing, or the change makes no difference.
+named after its stem, and after the stems of all files that import or include it. A mutant that crashes, or
+one of whose tests does not end in time, has been noticed too; one that does not compile is no mutant, and the
+next takes its place. What survives is printed with its line: a test is missing, or the change makes no
+difference.
 
-The unchanged tree comes first: its tests must pass. A mutant takes seconds if it dies, else minutes.
+The unchanged tree comes first: its tests must pass, and leave compiled kernels that mutants share, all but
+those of the changed file and of its users. As many mutants are on trial at once as there are cores. One takes
+seconds if it dies, else minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import os
 import random
 import re
@@ -23,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -165,32 +170,39 @@ def sources(root: Path) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): path.read_text() for path in paths}
 
 
+def users(path: str, texts: dict[str, str]) -> list[str]:
+    """A source, then those that import or include it, then those that use them, and so on."""
+    found = [path]
+    for used in found:
+        name = re.escape(Path(used).name)
+        dotted = re.escape(used.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        uses = rf'#\s*include\s+"{name}"|\b(?:from|import)\s+{dotted}\b'
+        found += [other for other, text in texts.items() if other not in found and re.search(uses, text)]
+    return found
+
+
 def tests_of(root: Path, path: str, texts: dict[str, str]) -> list[str]:
     """The test files that belong to a source: named by its stem, or by that of a file which uses it."""
-    users, found = [path], list[str]()
-    for used in users:
-        name = re.escape(Path(used).name)
-        dotted = re.escape(used.removesuffix(".py").replace("/", "."))
-        uses = rf'#\s*include\s+"{name}"|\b(?:from|import)\s+{dotted}\b'
-        users += [other for other, text in texts.items() if other not in users and re.search(uses, text)]
-    for stem in dict.fromkeys(Path(user).stem for user in users):
+    found = list[str]()
+    for stem in dict.fromkeys(Path(user).stem for user in users(path, texts)):
         found += sorted(test.relative_to(root).as_posix() for test in root.glob(f"tests/**/test_{stem}*.py"))
     found += [test for test in EVERYWHERE if (root / test).exists()]
     return list(dict.fromkeys(found))
 
 
 def outcome(root: Path, tests: Sequence[str], limit: float) -> tuple[str, str]:
-    """Run tests up to the first failure; return "passed", "failed", "late" or "invalid", and the output."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    """Run tests up to the first failure; return "passed", "failed", "late" or "invalid", and the output.
+
+    "late" if no test ends for `limit` seconds.
+    """
+    command = [sys.executable, "-u", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     env = {**os.environ, "PYTHONPATH": str(root)}
     with tempfile.TemporaryFile("w+") as output:
         run = subprocess.Popen(
             command, cwd=root, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            status = run.wait(limit)
-        except subprocess.TimeoutExpired:
-            status = None
+            status = _waited(run, Path(f"/proc/self/fd/{output.fileno()}"), limit)
         finally:
             if run.poll() is None:
                 os.killpg(run.pid, signal.SIGKILL)
@@ -204,12 +216,29 @@ def outcome(root: Path, tests: Sequence[str], limit: float) -> tuple[str, str]:
     return ("invalid" if "cannot compile a kernel" in text else "failed"), text
 
 
-def trial(tree: Path, mutant: Mutant, text: str, tests: Sequence[str], limit: float) -> str:
+def _waited(run: subprocess.Popen[bytes], output: Path, limit: float) -> int | None:
+    """The exit status of a process; None if it writes nothing for `limit` seconds."""
+    size = -1
+    while True:
+        try:
+            return run.wait(limit)
+        except subprocess.TimeoutExpired:
+            if size == (size := output.stat().st_size):
+                return None
+
+
+def trial(tree: Path, mutant: Mutant, texts: dict[str, str], tests: Sequence[str], limit: float) -> str:
     """The outcome of the tests in a copy of a tree with the mutant."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "tree"
         shutil.copytree(tree, copy, symlinks=True)
-        (copy / mutant.path).write_text(mutant.applied(text))
+        (copy / mutant.path).write_text(mutant.applied(texts[mutant.path]))
+        sound = {(copy / path).with_suffix("") for path in texts.keys() - set(users(mutant.path, texts))}
+        for index in copy.rglob("*.nbi"):  # __pycache__/<module>.<function>-<line>.<Python's version>.nbi
+            if index.parents[1] / index.name.split(".")[0] in sound:
+                os.utime(index)  # else minet takes it for older than the code that it may have inlined
+            else:
+                index.unlink()
         return outcome(copy, tests, limit)[0]
 
 
@@ -228,30 +257,36 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("word", nargs="*", help="draw from files whose path contains one of these")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--limit", type=float, default=900, help="seconds for a mutant's tests")
+    parser.add_argument("--limit", type=float, default=200, help="seconds without the end of a test")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants on trial at once")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=UNCOPIED, symlinks=True)
         texts = sources(tree)
         queue = drawn(texts, options.seed, options.word)
-        first = {test for mutant in queue[: options.count] for test in tests_of(tree, mutant.path, texts)}
-        status, output = outcome(tree, sorted(first), len(first) * options.limit)
-        if status != "passed":
-            print(f"{output}\nthe tests fail without a mutant", file=sys.stderr)
-            return 2
-        alive, tried = list[str](), 0
-        for mutant in queue:
-            if tried == options.count:
-                break
-            text = texts[mutant.path]
-            status = trial(tree, mutant, text, tests_of(tree, mutant.path, texts), options.limit)
-            if status == "invalid":
-                continue
-            tried += 1
-            shown = mutant.shown(text)
-            print(f"{'SURVIVED' if status == 'passed' else status:8}  {shown}", flush=True)
-            alive += [shown] if status == "passed" else []
+        tests = {path: tests_of(tree, path, texts) for path in texts}
+        first = sorted({test for mutant in queue[: options.count] for test in tests[mutant.path]})
+        parts = [part for job in range(options.jobs) if (part := first[job :: options.jobs])]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for status, output in pool.map(lambda part: outcome(tree, part, options.limit), parts):
+                if status != "passed":
+                    print(f"{output}\nthe tests fail without a mutant", file=sys.stderr)
+                    return 2
+
+        def fate(mutant: Mutant) -> tuple[Mutant, str]:
+            return mutant, trial(tree, mutant, texts, tests[mutant.path], options.limit)
+
+        alive, tried, left = list[str](), 0, iter(queue)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            while batch := list(itertools.islice(left, options.count - tried)):
+                for mutant, status in pool.map(fate, batch):
+                    if status == "invalid":
+                        continue
+                    tried += 1
+                    shown = mutant.shown(texts[mutant.path])
+                    print(f"{'SURVIVED' if status == 'passed' else status:8}  {shown}", flush=True)
+                    alive += [shown] if status == "passed" else []
     print(f"\n{tried - len(alive)} of {tried} died" + (f" ({1 - len(alive) / tried:.1%})" if tried else ""))
     print("\n".join(["survivors:", *alive] if alive else []))
     return 0

@@ -18,21 +18,23 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minet import Net, layers
-from minet.backends import cuda_source, kernel_cache
+from minet.backends import cuda_source, cuda_toolkit, kernel_cache
 from minet.backends.cpu import HostMemory
 from minet.backends.cuda_source import Source
 from minet.backends.cuda_toolkit import OPTIONS
 from minet.backends.gpu import GPU
+from minet.backends.kernel_cache import Recipe
 from minet.backends.nvidia import nvcc
 from minet.bench.cases import DEFAULT
 from minet.core.files import shipped
-from minet.layers import GaussianPool, all_layers
+from minet.layers import GaussianPool, all_layers, conv
 from minet.train import modelfile
 
 ARCHITECTURES = (75, 80, 90, 100)
@@ -49,6 +51,9 @@ class Noting(HostMemory, GPU):
     def __init__(self) -> None:
         super().__init__(strict=True)
         self.noted: dict[Build, Source] = {}
+
+    def recipe(self, code: Source, constants: dict[str, Any]) -> Recipe:
+        return cuda_toolkit.recipe(code, constants, (ONE // 10, ONE % 10))
 
     def load(self, code: Source, constants: dict[str, Any]) -> None:
         self.noted[Build(code.path, tuple(sorted(constants.items())))] = code
@@ -125,6 +130,10 @@ def collected() -> dict[Build, Source]:
         net = Net(model.net(), model.input_shape, 4, model.loss, backend=be)
         net.train_step(be.zeros((*model.input_shape, 4)), np.zeros(4, int), model.solver())
         step(net)
+    images = [tile._replace(FLAT=flat) for tile in conv.IMAGE_TILES.values() for flat in (0, 1)]
+    for file, tiles in (("conv", images), ("conv_dw", conv.WEIGHT_TILES.values())):  # sizes choose of these
+        for tile, be.tf32 in product(tiles, (False, True)):
+            be.load(cuda_source.read(cuda_source.own(file)), tile.on(be)._asdict() | {"LANES": 4})
     seen = {build.path for build in be.noted}
     for path in sorted(shipped("kernels").glob("*.cu")):
         if path not in seen:
@@ -142,7 +151,7 @@ def step(net: Net) -> None:
 def measured(builds: dict[Build, Source]) -> list[Row]:
     """Compile each build for one architecture, and for each file one for all and one with 64-bit indices."""
     ordered = sorted(builds, key=lambda build: (build.size, str(build)))
-    largest = {build.path: build for build in ordered}
+    largest = {build.path: build for build in ordered if not dict(build.constants).get("TF32")}  # from 8.0 on
     smallest = {build.path: build for build in reversed(ordered)}
     jobs = [(b, ARCHITECTURES if largest[b.path] == b else (ONE,), builds[b]) for b in reversed(ordered)]
     for build in smallest.values():

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from minet.bench.contest import environment
+from minet.bench.process import environment
 from minet.core.errors import MinetError
 
 TARGETS = {"warm": 3.0, "cold": 30.0}
@@ -23,12 +23,12 @@ CODE = """
 import os, sys, time
 from minet.cli.main import main
 from minet.core import net
-step = net.Net.train_step
+step = net.Net.start_step
 def first(*args):
-    step(*args)
+    step(*args).loss()
     print("first step", flush=True)
     os._exit(0)
-net.Net.train_step = first
+net.Net.start_step = first
 sys.argv = ["minet", "train", sys.argv[1], "--out", sys.argv[2]]
 main()
 """

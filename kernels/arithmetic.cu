@@ -5,14 +5,18 @@
 //   add_bias   y[i, j]   += b[i]
 //
 // Order:   axpby flat; the others over matrices of `length` columns, with rows `step` apart.
-// Threads: axpby and add_bias: one per element. sum_rows: a block per share of a row, in shares of equal
-//          size; its threads stride through the share and add up in a fixed tree. Called twice, shares first,
-//          it sums any row in an order that depends on the sizes alone.
+// Threads: axpby: one per LANES elements; add_bias: one per element. sum_rows: a block per share of a row, in
+//          shares of equal size; its threads stride through the share and add up in a fixed tree. Called twice,
+//          shares first, it sums any row in an order that depends on the sizes alone.
 // Bytes:   axpby 8 per element, 12 if beta is not 0; sum_rows 4; add_bias 8.
 #include "minet.cuh"
 
 extern "C" __global__ void axpby(const float *x, float *y, float alpha, float beta, index_t size) {
-    FOR_ALL(i, size) put(y + i, alpha * x[i], beta);
+    FOR_ALL(i, size / LANES) {
+        Samples value = ((const Samples *)x)[i];
+        EACH_LANE(l) value.of[l] *= alpha;
+        put(y + i * LANES, value, beta);
+    }
 }
 
 extern "C" __global__ void sum_rows(const float *a, index_t step, float *out, index_t rows, index_t length,

@@ -3,7 +3,8 @@
 // Order:   rows of the window from left to right, then from the top down; in bprop windows (p, q) alike.
 // Threads: one per LANES neighbours along n of a column of outputs (fprop) or inputs (bprop). It marches down
 //          a band of rows; each (c, band) has a row of blocks. What a row adds to all windows that hold it is
-//          summed once, and kept in registers meanwhile: S*SY + R additions per output instead of S*R.
+//          summed once, and kept in registers meanwhile: S*SY + R additions per output instead of S*R. A mean of
+//          thousands of pixels is summed in float64: float32 would lose digits.
 // Bytes:   3x3 stride 2, per x: 4 read and 1 written in fprop, the reverse in bprop; what columns share comes
 //          from cache.
 // Limits:  any window; up to 16 rows of windows at one place stay in registers.
@@ -12,6 +13,12 @@
 #include "window.cuh"
 
 constexpr int ROWS_AT_ONCE = SY <= 4 ? SY : 1;
+#if R * S > 1024
+typedef double sum_t;
+#else
+typedef float sum_t;
+#endif
+typedef Lanes<sum_t> Sums;
 
 extern "C" __global__ void avg_pool_fprop(const float *x, float *y, int bands, int C, int H, int W, int P, int Q, int N,
                                           float beta) {
@@ -22,30 +29,44 @@ extern "C" __global__ void avg_pool_fprop(const float *x, float *y, int bands, i
         FOR_EACH(i, (count_t)Q * groups) {
             int q = i / groups, n = i % groups * LANES;
             Range w = span(q, S, SX, PX, W);
-            Samples sums[DEEP] = {}; // for the windows p - k, where p begins here
-            // From the first p with rows inside the image.
-            for (int p = max(begin, (PY + SY - min(R, SY)) / SY); p < end + DEEP - 1; p++) {
+            int left = q * SX - PX;
+            unsigned first = 4u * (left * N + n);
+            auto march = [&](bool inside) { // whether the columns of the windows are: then no load asks
+                Sums sums[DEEP] = {}; // for the windows p - k, where p begins here
+                // From the first p with rows inside the image.
+                for (int p = max(begin, (PY + SY - min(R, SY)) / SY); p < end + DEEP - 1; p++) {
 #pragma unroll ROWS_AT_ONCE
-                for (int d = 0; d < min(R, SY); d++) {
-                    Samples across = {};
-#pragma unroll AT_ONCE_S
-                    for (int s = 0; s < S; s++) {
-                        Samples value = tap(plane, p * SY - PY + d, q * SX - PX + s, n, H, W, N, 0.0f);
-                        EACH_LANE(l) across.of[l] += value.of[l];
-                    }
+                    for (int d = 0; d < min(R, SY); d++) {
+                        Sums across = {};
+                        int h = p * SY - PY + d;
+                        const float *line = plane + (count_t)h * W * N;
+                        if (DEEP > 2) // of the next rows, the columns that no neighbour asks for
 #pragma unroll
-                    for (int k = 0; k < DEEP; k++)
-                        if (k * SY + d < R) EACH_LANE(l) sums[k].of[l] += across.of[l];
+                            for (int i = 0; i < min(SX, 4); i++)
+                                fetch(plane + ((count_t)within(h + SY, H) * W + within(q * SX + i, W)) * N + n);
+#pragma unroll AT_ONCE_S
+                        for (int s = 0; s < S; s++) {
+                            bool there = h >= 0 && h < H && (inside || (left + s >= 0 && left + s < W));
+                            Samples value = lanes(past(line, first + 4u * N * s), there, 0.0f);
+                            EACH_LANE(l) across.of[l] += value.of[l];
+                        }
+#pragma unroll
+                        for (int k = 0; k < DEEP; k++)
+                            if (k * SY + d < R) EACH_LANE(l) sums[k].of[l] += across.of[l];
+                    }
+                    int done = p - (DEEP - 1);
+                    if (done >= begin) {
+                        Range h = span(done, R, SY, PY, H);
+                        sum_t cells = (sum_t)((h.end - h.first) * (w.end - w.first));
+                        Samples mean;
+                        EACH_LANE(l) mean.of[l] = (float)(sums[DEEP - 1].of[l] / cells);
+                        put(y + (((count_t)c * P + done) * Q + q) * N + n, mean, beta);
+                    }
+                    push(sums, Sums{});
                 }
-                int done = p - (DEEP - 1);
-                if (done >= begin) {
-                    Range h = span(done, R, SY, PY, H);
-                    float cells = (float)((h.end - h.first) * (w.end - w.first));
-                    EACH_LANE(l) sums[DEEP - 1].of[l] /= cells;
-                    put(y + (((count_t)c * P + done) * Q + q) * N + n, sums[DEEP - 1], beta);
-                }
-                push(sums, Samples{});
-            }
+            };
+            if (w.end - w.first == S) march(true);
+            else march(false);
         }
     }
 }

@@ -10,6 +10,7 @@
 //   unwritten   shared memory that is read before the block has written it,
 //   race        two threads at the same place, one of them writing, with no barrier in between,
 //   undefined   a division by zero, an overflow, a shift too far, an index outside an array of known size,
+//   endless     a block that takes more steps than any is given, counted where the code branches,
 // and emu_sync_* find a barrier that not all threads reach. The first fault ends the launch; the caller gets
 // its kind and the code addresses, for addr2line.
 //
@@ -52,19 +53,21 @@ struct Launch { // as in minet/backends/emulator_faults.py
     const char *args;
     const Array *array;
     int (*interrupted)();
+    uint64_t most_steps; // of a block
     uint32_t fault, bytes, writes; // what was found, and at which access
     char *address;
     Who who[2];
     const char *what;
 };
 enum Fault { // as in minet/backends/emulator_faults.py
-    NONE, OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED
+    NONE, OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED,
+    ENDLESS
 };
 enum Status { FRESH, RUNNING, AT_BLOCK, AT_WARP, DONE };
 enum Kind { READ, WRITE, ATOMIC };
 
 constexpr std::size_t STACK_SIZE = 1 << 20, MARGIN = 64 << 10; // a GPU gives a thread up to 512 KiB
-constexpr uint32_t PATIENCE = 1 << 22;                         // accesses between checks for a Ctrl-C
+constexpr uint32_t PATIENCE = 1 << 22;                         // steps between checks for a Ctrl-C
 
 struct Fiber {
     ucontext_t context; // to begin
@@ -72,6 +75,12 @@ struct Fiber {
     bool begun;
     char *stack;
     void *fake; // AddressSanitizer's fake stack
+};
+struct Copy { // into shared memory, under way
+    char *to;
+    const char *from;
+    unsigned bytes, zeros, batch; // zeros: of the bytes, at the end
+    uint64_t code;
 };
 struct Thread {
     unsigned number;
@@ -81,6 +90,8 @@ struct Thread {
     unsigned mask, group, op, line; // at a barrier: lanes waited for, lanes that came, which barrier
     uint64_t value, code, brought;  // the value it brings, and from where; the last one's value
     uint32_t clock[32];
+    std::vector<Copy> copies; // in their order
+    unsigned batch;           // copies committed so far, as batches
 };
 struct Place { // what is known about an array element, or a byte of shared memory
     uint32_t write_run, write_epoch, write_stamp, write_code; // run: which block
@@ -116,7 +127,7 @@ std::size_t scheduler_size;
 Thread *self;
 uint32_t run, first_run, epoch, patience; // run: blocks run so far, over all launches
 unsigned begun;
-uint64_t blocks, stride, votes;
+uint64_t blocks, stride, votes, steps; // steps: of this block
 bool pausing, acquired;
 
 unsigned number_of(const Thread *t) { return t->number; }
@@ -274,11 +285,11 @@ bool release_warps() { // lanes that wait for one another and have all arrived
 }
 
 void run_block() {
-    begun = epoch = 0, acquired = false;
+    begun = epoch = 0, acquired = false, steps = 0;
     emu_now.block.x = block_of(run) % emu_grid.x;
     emu_now.block.y = block_of(run) / emu_grid.x % emu_grid.y;
     emu_now.block.z = block_of(run) / emu_grid.x / emu_grid.y;
-    for (Thread &t : threads) t.status = FRESH, t.fiber = nullptr;
+    for (Thread &t : threads) t.status = FRESH, t.fiber = nullptr, t.batch = 0, t.copies.clear();
     for (;;) {
         for (unsigned i : sequence) {
             Thread *t = &threads[i];
@@ -390,10 +401,6 @@ bool holds(const Memory &m, char *at, unsigned bytes) { return at >= m.start && 
 
 void access(char *at, unsigned bytes, Kind kind, uint64_t code, bool reads) {
     if (!launch || launch->fault) return;
-    if (!--patience) {
-        patience = PATIENCE, pausing = true;
-        to_scheduler();
-    }
     char *stack = self->fiber->stack;
     if (at >= stack && at < stack + STACK_SIZE) return;
     launch->address = at, launch->bytes = bytes, launch->writes = kind != READ;
@@ -478,6 +485,28 @@ void emu_atomic(void *at, unsigned bytes, int reads, void *code) {
     acquired = true;
     if (EMU_CHECKED) access((char *)at, bytes, ATOMIC, (uint64_t)code, reads);
 }
+// A copy that does not wait is done as late as it may be: a kernel that reads before it has waited finds what was
+// there before.
+void emu_copy(void *to, const void *from, unsigned bytes, unsigned zeros) {
+    self->copies.push_back({(char *)to, (const char *)from, bytes, zeros, self->batch, HERE});
+}
+void emu_commit() { self->batch++; }
+void emu_wait(unsigned left) { // until only the last `left` batches are under way
+    auto at = self->copies.begin();
+    for (; at != self->copies.end() && at->batch + left < self->batch; at++) {
+        unsigned bytes = at->bytes - at->zeros;
+        if (EMU_CHECKED) {
+            launch->address = (uint64_t)at->to % at->bytes ? at->to : (char *)at->from;
+            launch->bytes = at->bytes, launch->writes = launch->address == at->to;
+            if ((uint64_t)launch->address % at->bytes) fail(MISALIGNED, at->code);
+            if (bytes) access((char *)at->from, bytes, READ, at->code, true);
+            access(at->to, at->bytes, WRITE, at->code, false);
+        }
+        memcpy(at->to, at->from, bytes);
+        memset(at->to + bytes, 0, at->zeros);
+    }
+    self->copies.erase(self->copies.begin(), at);
+}
 void emu_stop(const char *what) {
     launch->what = what;
     fail(STOPPED, HERE);
@@ -528,6 +557,15 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
     int fault = (int)launch->fault;
     launch = nullptr;
     return fault;
+}
+
+// Called at each branch of a kernel's code. Hidden, as AddressSanitizer's library has one too.
+__attribute__((visibility("hidden"))) void __sanitizer_cov_trace_pc() {
+    if (--patience || !launch || launch->fault) return;
+    patience = PATIENCE, steps += PATIENCE;
+    if (steps > launch->most_steps) fail(ENDLESS, HERE);
+    pausing = true;
+    to_scheduler();
 }
 
 #if EMU_CHECKED

@@ -52,6 +52,9 @@ int emu_lane();
 void *emu_dynamic_shared();
 void emu_fence();
 void emu_atomic(void *at, unsigned bytes, int reads, void *code);
+void emu_copy(void *to, const void *from, unsigned bytes, unsigned zeros);
+void emu_commit();
+void emu_wait(unsigned left);
 [[noreturn]] void emu_stop(const char *what);
 int emu_run(void *launch, void (*body)(const char *), char *shared_start, char *shared_stop);
 extern char __start_emu_shared[] __attribute__((weak, visibility("hidden")));
@@ -152,6 +155,14 @@ EMU_APART T atomicCAS(T *at, typename EmuSame<T>::type expected, typename EmuSam
 }
 EMU_INLINE void __threadfence() { emu_fence(); }
 EMU_INLINE void __threadfence_block() {}
+
+// -- copies into shared memory that do not wait ----------------------------------------------------------
+
+EMU_INLINE void __pipeline_memcpy_async(void *to, const void *from, std::size_t bytes, std::size_t zeros = 0) {
+    emu_copy(to, from, (unsigned)bytes, (unsigned)zeros);
+}
+EMU_INLINE void __pipeline_commit() { emu_commit(); }
+EMU_INLINE void __pipeline_wait_prior(std::size_t left) { emu_wait((unsigned)left); }
 
 // -- arithmetic -------------------------------------------------------------------------------------------
 

@@ -54,6 +54,10 @@ gaussian_pool_fprop(const float *x, float *y, const float *mean, const float *lo
         for (int d = 0; d < min(R, SY); d++) {
             Samples across_x[KERNELS] = {};
             const float *line = plane + (count_t)within(p * SY - PY + d, H) * W * N;
+            if (DEEP > 2 && KERNELS * DEEP <= 16) // of the next rows, the columns that no neighbour asks for
+#pragma unroll
+                for (int i = 0; i < SX && S / 2 + i < S; i++)
+                    fetch(past(plane + (count_t)within((p + 1) * SY - PY + d, H) * W * N, at[S / 2 + i]));
 #pragma unroll
             for (int s = 0; s < S; s++) {
                 Samples value = *(const Samples *)past(line, at[s]);

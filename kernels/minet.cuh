@@ -51,6 +51,12 @@ template <class T> __device__ __forceinline__ Lanes<T> lanes(const T *at, bool t
 template <class T> __device__ __forceinline__ T *past(T *place, unsigned bytes) {
     return (T *)((char *)place + bytes);
 }
+// Asks for what lies there to be brought into the L2 cache. Nothing waits for it, and no register is needed.
+__device__ __forceinline__ void fetch(const void *at) {
+#ifdef __CUDACC__
+    asm("prefetch.global.L2 [%0];" ::"l"(at));
+#endif
+}
 __device__ __forceinline__ void put(float *at, Samples value, float beta) {
     if (beta != 0) {
         Samples before = *(const Samples *)at;
@@ -72,4 +78,25 @@ __device__ __forceinline__ float block_sum(float value) {
     value = thread < warps ? of_warp[thread] : 0;
     for (int step = 16; step > 0; step /= 2) value += __shfl_down_sync(0xffffffffu, value, step);
     return value;
+}
+
+// The same sum for all of the block's threads.
+__device__ __forceinline__ float block_total(float value) {
+    __shared__ float total;
+    value = block_sum(value); // begins with a barrier: no thread writes before all have read
+    if (threadIdx.x == 0 && threadIdx.y == 0) total = value;
+    __syncthreads();
+    return total;
+}
+
+// Whether this block is the last of `blocks` to come here; if so, it sees what the others wrote before. Which one
+// that is differs from run to run, so what it adds up must have an order of its own. *came is 0 before and after.
+__device__ __forceinline__ bool last_block(unsigned *came, unsigned blocks) {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0 && threadIdx.y == 0) last = atomicInc(came, blocks - 1) == blocks - 1; // then wraps to 0
+    __syncthreads();
+    if (last) __threadfence(); // what the multiprocessor's own cache holds may be older
+    return last;
 }

@@ -2,6 +2,7 @@
 // Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3;
 // constants and test vectors from Random123. Twin of minet/loops/philox.py.
 #pragma once
+#include "minet.cuh"
 
 __device__ __forceinline__ uint4 philox(unsigned k0, unsigned k1, uint4 c) {
     for (int round = 0; round < 10; round++) {
@@ -23,6 +24,18 @@ __device__ __forceinline__ uint4 words(unsigned k0, unsigned k1, long long step,
 __device__ __forceinline__ unsigned word(unsigned k0, unsigned k1, long long step, long long element) {
     uint4 w = words(k0, k1, step, element >> 2);
     return element & 2 ? (element & 1 ? w.w : w.z) : (element & 1 ? w.y : w.x);
+}
+
+// The words of a thread's samples, of which `element` is the first.
+__device__ __forceinline__ Lanes<unsigned> drawn(unsigned k0, unsigned k1, long long step, long long element) {
+#if LANES == 4
+    uint4 w = words(k0, k1, step, element >> 2);
+    return {w.x, w.y, w.z, w.w};
+#else
+    Lanes<unsigned> w;
+    EACH_LANE(l) w.of[l] = word(k0, k1, step, element + l);
+    return w;
+#endif
 }
 
 // A float in [0, 1) from a word's upper 24 bits: exact.

@@ -21,18 +21,6 @@
 // max(x, 0), but NaN stays NaN.
 __device__ __forceinline__ float positive(float x) { return x <= 0 ? 0.0f : x; }
 
-// A uniform number for each of a thread's outputs; `element` is the first one's index.
-__device__ __forceinline__ Samples uniforms(unsigned key0, unsigned key1, long long step, long long element) {
-#if LANES == 4
-    uint4 w = words(key0, key1, step, element >> 2);
-    return {uniform(w.x), uniform(w.y), uniform(w.z), uniform(w.w)};
-#else
-    Samples draw;
-    EACH_LANE(l) draw.of[l] = uniform(word(key0, key1, step, element + l));
-    return draw;
-#endif
-}
-
 extern "C" __global__ void stochastic_pool_fprop(const float *x, float *y, tap_t *picked, int C, int H, int W, int P,
                                                  int Q, int N, unsigned key0, unsigned key1, long long step,
                                                  float beta) {
@@ -43,13 +31,14 @@ extern "C" __global__ void stochastic_pool_fprop(const float *x, float *y, tap_t
         FOR_EACH(i, (count_t)Q * groups) {
             int left = i / groups * SX - PX, n = i % groups * LANES;
             count_t at = (row * Q + i / groups) * N + n;
-            Samples total = {}, running = {}, value = {}, t = uniforms(key0, key1, step, at);
+            Samples total = {}, running = {}, value = {}, t;
+            Lanes<unsigned> word = drawn(key0, key1, step, at);
             Lanes<tap_t> where;
             FOR_TAPS(r, s) {
                 Samples a = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
                 EACH_LANE(l) total.of[l] = __fadd_rn(total.of[l], positive(a.of[l]));
             }
-            EACH_LANE(l) where.of[l] = R * S, t.of[l] = __fmul_rn(t.of[l], total.of[l]);
+            EACH_LANE(l) where.of[l] = R * S, t.of[l] = __fmul_rn(uniform(word.of[l]), total.of[l]);
             FOR_TAPS(r, s) {
                 Samples x_ = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
                 EACH_LANE(l) {

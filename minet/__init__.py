@@ -10,6 +10,7 @@ from minet.core.init import Gaussian, Glorot, He
 from minet.core.layer import Layer, LayerError, Param, State, update
 from minet.core.loss import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from minet.core.net import Net
+from minet.core.window import Window
 from minet.train.modelfile import load as load_model
 from minet.train.optim import SGD
 from minet.train.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
@@ -39,6 +40,7 @@ __all__ = [
     "Sum",
     "Trainer",
     "WarmUp",
+    "Window",
     "__version__",
     "load_model",
     "rng",

@@ -71,7 +71,7 @@ def test_a_circle_of_lazy_or_type_imports_is_found():
     assert circle(typed) == ["a.b", "a.b"]
 
 
-COPIED = sorted([*ROOT.glob("models/*.py"), *ROOT.glob("examples/*.py")])
+COPIED = sorted(path for name in ("models", "examples", "templates") for path in ROOT.glob(f"{name}/**/*.py"))
 
 
 def subpackage(module):
@@ -110,14 +110,13 @@ def test_a_subpackage_has_tests(name):
     assert any((ROOT / "tests" / name).glob("test_*.py"))
 
 
-@pytest.mark.parametrize(
-    "path", [*ROOT.glob("models/*.py"), *ROOT.glob("examples/*.py")], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", COPIED, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_files_that_users_copy_import_public_names_only(path):
     assert set(imports(path.read_text(), MODULES)) <= {
         "minet",
         "minet.data",
         "minet.layers",
         "minet.loops",
+        "minet.loops.simd.functions",
         "minet.testing",
     }

@@ -16,6 +16,7 @@ EXAMPLES = [
     for make, in_shape in cls.examples()
 ]
 MAGNITUDES = [1e-18, 1e-9, 1e-3, 1e3, 1e9, 1e18]
+BEYOND = [1e-30, 1e-24, 1e24, 1e36]
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), 1e-37  # below, processors round to fewer digits, or to 0
 
 
@@ -61,6 +62,20 @@ def test_magnitudes(make, in_shape, magnitude, train, backend):
 
 
 @pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("magnitude", BEYOND)
+@pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
+def test_beyond_them_nothing_is_wrong_and_finite(make, in_shape, magnitude, train, backend):
+    x, dy = inputs(make, in_shape, magnitude)
+    dy /= max(magnitude, 1.0)
+    with np.errstate(all="ignore"):
+        exact = results(make(), x, dy, train, dtype="float64")
+        got = results(make(), x, dy, train, dtype="float32", backend=backend)
+    for name, value in got.items():
+        shown = ~np.isfinite(value)
+        assert_right(np.where(shown, np.inf, value), np.where(shown, np.inf, exact[name]), name)
+
+
+@pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
 def test_what_is_not_finite_in_x_shows_in_y(make, in_shape, bad, train, backend):
@@ -79,8 +94,9 @@ def test_what_is_not_finite_in_a_parameter_shows_in_y(make, in_shape, bad, backe
     names = layer.params(in_shape)
     x, _ = inputs(make, in_shape, 1.0)
     for name in names:
-        if bad == np.inf and (name == "log_sigma" or getattr(layer, "normalize", "") == "none"):
-            continue  # infinitely wide, or infinitely far and not normalised: finite by the formula
+        far = name == "log_sigma" or getattr(layer, "normalize", "") == "none"
+        if bad == np.inf and (far or isinstance(layer, layers.Elementwise)):
+            continue  # infinitely wide, or far and not normalised, sigmoid(inf): finite by the formula
         out = run(make(), x, params={name: bad}, dtype="float32", backend=backend, train=False).y
         # A slope of PReLU that is not finite meets only what is below 0.
         shown = ~np.isfinite(out) if name != "a" else ~np.isfinite(out) | (out > 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DATA = ("kernels", "models")
+DATA = ("kernels", "models", "templates")
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
 
 
@@ -32,7 +32,7 @@ def run(*command, cwd, path=""):
 def checkout(tmp_path_factory):
     """A copy of the sources to build from, so that nothing is left in the working tree."""
     copy = tmp_path_factory.mktemp("checkout")
-    for name in ("minet", "kernels", "models", "examples"):
+    for name in ("minet", *DATA, "examples"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(ROOT / name, copy)
@@ -48,9 +48,9 @@ def wheel(checkout, tmp_path_factory):
 
 
 def works(python, cwd, path, root):
-    """Check that the package at `root` is what runs, and finds kernels and models next to or inside it."""
+    """Check that the package at `root` is what runs, and finds its data next to or inside it."""
     code = "import minet; from minet.core.files import shipped; print(minet.__file__, *map(shipped, %r))"
-    assert run(python, "-c", code % [*DATA], cwd=cwd, path=path).count(str(root)) == 3
+    assert run(python, "-c", code % [*DATA], cwd=cwd, path=path).count(str(root)) == 1 + len(DATA)
     assert "StochasticPool" in run(python, "-m", "minet", "summary", "digits", cwd=cwd, path=path)
     assert "PASS" in run(python, "-m", "minet", "check", "relu", cwd=cwd, path=path)
     if shutil.which("g++"):
@@ -69,6 +69,7 @@ def test_the_wheel_holds_everything_in_the_checkout(wheel):
         "minet/loops/philox.py",
         "minet/models/digits.py",
         "minet/kernels/README.md",
+        "minet/templates/window/my_layer.cu",
     } <= inside
     expected = {path if path.startswith("minet/") else f"minet/{path}" for path in files("minet", *DATA)}
     assert expected == {name for name in inside if not name.startswith("minet_layers-")}

@@ -36,9 +36,9 @@ def get(name: str | Backend, dtype: Any = "float32", **options: Any) -> Backend:
         "cpu", "cuda", "emu", or "auto": cuda if it works here, else cpu. A Backend is returned as it is.
     dtype : str or dtype
     **options
-        For GPU backends, ``strict=True`` refuses layers without a kernel and ``sync=True`` waits for each
-        kernel. For cuda, ``tf32`` (`minet.backends.cuda.CUDA`). For the emulator, ``order`` and
-        ``checked`` (`minet.backends.emulator.Emulator`).
+        For GPU backends, ``strict=True`` refuses layers without a kernel, ``sync=True`` waits for each
+        kernel, and ``tf32=True`` rounds the factors of products to TF32 (`minet.backends.gpu.GPU`). For the
+        emulator, ``order`` and ``checked`` (`minet.backends.emulator.Emulator`).
     """
     if isinstance(name, Backend):
         return name

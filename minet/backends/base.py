@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from minet.core.layer import Array, Layer, Shape
+from minet.core.memory import Slot
 from minet.core.node import Node
 
 
@@ -25,6 +27,7 @@ class Backend(ABC):
 
     name: str
     declarations: tuple[str, ...] = ("state",)  # methods in which a layer declares the memory it needs here
+    judges = False  # whether it finds out by itself, in `judge`, that a step's loss is not finite
 
     def __init__(self, dtype: str = "float32") -> None:
         self.dtype = np.dtype(dtype)
@@ -108,21 +111,6 @@ class Backend(ABC):
         """``y[i] += b[i]`` for every row of a matrix."""
 
     @abstractmethod
-    def im2col(self, x: Array, col: Array, geometry: Any, rows: tuple[int, int]) -> None:
-        """Unroll the windows of output rows ``rows[0] .. rows[1]-1``.
-
-        `x` is ``(C, H, W, N)``, `col` ``(C*R*S, (rows[1]-rows[0])*Q*N)``; positions in the padding become 0.
-        """
-
-    @abstractmethod
-    def col2im(self, col: Array, dx: Array, geometry: Any, rows: tuple[int, int], beta: float = 0.0) -> None:
-        """Add unrolled windows back: the transpose of `im2col`, ``dx <- beta*dx + col2im(col)``.
-
-        Successive calls cover the output rows in ascending order, all with the same beta. It applies to
-        the rows of dx that no earlier call has reached, so over all calls each row is scaled once.
-        """
-
-    @abstractmethod
     def sgd_step(
         self, w: Array, g: Array, v: Array, *, lr: float, momentum: float, decay: float, nesterov: bool,
         bounds: tuple[float | None, float | None] | None,
@@ -133,6 +121,50 @@ class Backend(ABC):
         ``w <- w - lr * (g' + momentum*v)``. Then w is clipped to `bounds`. The gradient is not changed.
         """
 
+    def solver_step(
+        self, slots: Iterable[Slot], flat: tuple[Array, Array, Array], verdict: Array | None
+    ) -> Callable[..., None]:
+        """A function of ``(lr, momentum, decay, nesterov)`` that takes one step of SGD on all parameters.
+
+        Parameters
+        ----------
+        slots : iterable of Slot
+            The parameters; those with ``lr=0`` are frozen.
+        flat : three arrays
+            Buffers of all parameters, gradients and velocities, a slot's at the same place in each.
+        verdict : array, optional
+            What `judge` writes: nothing changes while that says "refused".
+        """
+        parts = [(slot.param, *(slot.place(buffer) for buffer in flat)) for slot in slots if slot.param.lr]
+
+        def update(lr: float, momentum: float, decay: float, nesterov: bool) -> None:
+            for param, w, g, v in parts:
+                own = {"lr": lr * param.lr, "decay": decay if param.decay else 0.0, "bounds": param.bounds}
+                self.sgd_step(w, g, v, momentum=momentum, nesterov=nesterov, **own)
+
+        return update
+
+    def repeated(self, work: Callable[..., Any], nodes: Iterable[Node], clock: Any) -> Callable[..., Any]:
+        """`work(labels)`, to be called again and again: where launches cost time, they are replayed.
+
+        Parameters
+        ----------
+        work : callable
+            Launches the same each time, except for the labels' values and the step that kernels are given.
+        nodes : iterable of Node
+            What computes in it: if one of their settings changes, nothing is replayed.
+        clock : Clock
+        """
+        return work
+
+    def later(self, array: Array) -> Callable[[], np.ndarray]:
+        """The values that a small array has once all that was started before has run.
+
+        Starts a copy, without waiting; calling the result waits for it.
+        """
+        values = np.array(self.get(array))
+        return lambda: values
+
     def native(self, layer: Layer) -> bool:
         """Whether a layer computes on this device in both directions, rather than on the host."""
         return True
@@ -140,3 +172,7 @@ class Backend(ABC):
     @abstractmethod
     def run(self, node: Node, phase: str, *args: Any) -> Any:
         """Run a layer's "fprop" or "bprop", or a loss's "loss", as written for this device."""
+
+    def started(self, node: Node, phase: str, *args: Any) -> Any:
+        """As `run`, but a loss may be left in an array of terms on the device, for `judge` to add up."""
+        return self.run(node, phase, *args)

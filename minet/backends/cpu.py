@@ -15,6 +15,8 @@ from minet.core.layer import Array, Shape, update
 from minet.core.memory import aligned
 from minet.core.node import Node
 
+LARGE = 1 << 20  # elements from which on a copy is worth starting several cores for
+
 
 class HostMemory(Backend):
     """A backend whose arrays are NumPy's: the memory of the cpu and of the emulator."""
@@ -65,6 +67,15 @@ class CPU(HostMemory):
             return int(line.split()[1]) << 10
         return None
 
+    def copy(self, src: Any, dst: np.ndarray) -> None:
+        alike = self.is_native(src) and self.is_native(dst) and src.shape == dst.shape
+        if dst.size < LARGE or not alike or self.overlap(src, dst):
+            super().copy(src, dst)
+            return
+        from minet.loops.arithmetic import copy
+
+        copy(src.reshape(-1), dst.reshape(-1))
+
     @property
     def own_memory(self) -> int:
         """Bytes of compiled kernels and each thread's packing, by ``minet bench inception zeiler``."""
@@ -86,16 +97,6 @@ class CPU(HostMemory):
 
     def add_bias(self, y: Array, b: Array) -> None:
         y += b[:, None]
-
-    def im2col(self, x: Array, col: Array, geometry: Any, rows: tuple[int, int]) -> None:
-        from minet.loops.conv.im2col import im2col
-
-        im2col(x, col, *geometry, rows)
-
-    def col2im(self, col: Array, dx: Array, geometry: Any, rows: tuple[int, int], beta: float = 0.0) -> None:
-        from minet.loops.conv.im2col import col2im
-
-        col2im(col, dx, *geometry, rows, beta)
 
     def sgd_step(
         self, w: Array, g: Array, v: Array, *, lr: float, momentum: float, decay: float, nesterov: bool,

@@ -31,6 +31,7 @@ from minet.core.errors import MinetError
 from minet.core.layer import Array
 
 TF32 = 3  # CUBLAS_TF32_TENSOR_OP_MATH; without it cuBLAS multiplies float32 as such
+WORKSPACE, SHARE = 32 << 20, 256  # bytes, as NVIDIA recommends for Hopper, but at most 1/SHARE of the memory
 NAMES = {  # library files, newest first
     "cublas": ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11", "libcublas.so"),
     "cudart": ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so"),
@@ -49,6 +50,9 @@ class Blas:
     ----------
     tf32 : bool
         Let products round their factors to the 11 bits of TF32.
+    stream : int
+        The handle of the stream in which products run, 0 for the default one. Another one gets a workspace
+        that cuBLAS does not allocate while products run, so that they can be captured.
 
     Raises
     ------
@@ -56,14 +60,22 @@ class Blas:
         If cuBLAS cannot be loaded or does not start: what is missing, and the command that fixes it.
     """
 
-    def __init__(self, tf32: bool = False) -> None:
+    def __init__(self, tf32: bool = False, stream: int = 0) -> None:
         self._cublas = load()
         with self._reporting("does not start"):
             self._handle = self._cublas.cublasCreate()
             if tf32:
-                self._cublas.cublasCheckStatus(
-                    library("cublas").cublasSetMathMode(ctypes.c_void_p(self._handle), TF32)
-                )
+                self._call("cublasSetMathMode", TF32)
+            if stream:
+                drv: Any = importlib.import_module("pycuda.driver")
+                size = min(WORKSPACE, drv.mem_get_info()[1] // SHARE)
+                self._workspace = drv.mem_alloc(size)
+                self._call("cublasSetStream_v2", ctypes.c_void_p(stream))
+                space = ctypes.c_void_p(int(self._workspace))
+                self._call("cublasSetWorkspace_v2", space, ctypes.c_size_t(size))
+
+    def _call(self, name: str, *args: Any) -> None:
+        self._cublas.cublasCheckStatus(getattr(library("cublas"), name)(ctypes.c_void_p(self._handle), *args))
 
     def gemm(
         self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0, trans: str = "nn"
@@ -103,9 +115,9 @@ class Blas:
 
 
 @cache
-def handle(context: int, tf32: bool) -> Blas:
+def handle(context: int, tf32: bool, stream: int = 0) -> Blas:
     """The only handle of the context, which must be current; each handle takes working memory."""
-    return Blas(tf32)
+    return Blas(tf32, stream)
 
 
 def _step(matrix: Array) -> int:

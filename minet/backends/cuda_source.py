@@ -86,6 +86,12 @@ def beside(cls: type) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def files_of(cls: type) -> list[Path]:
+    """All .cu files of a class's kernels: its own, ``<stem>.cu``, and those next to it, ``<stem>_*.cu``."""
+    path = beside(cls)
+    return [path, *sorted(path.parent.glob(f"{path.stem}_*.cu"))] if path else []
+
+
 def stems(cls: type) -> list[str]:
     """The stems that a class's .cu file and its kernels may have: of LSEPool both lsepool and lse_pool."""
     apart = re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])|(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
@@ -189,7 +195,12 @@ def _text(path: Path) -> str:
 
 def without_comments(text: str) -> str:
     """The text with its comments blanked: everything else keeps its place."""
-    return re.sub(r"//[^\n]*|/\*.*?\*/", lambda found: re.sub(r"[^\n]", " ", found[0]), text, flags=re.DOTALL)
+    return re.sub(r"//[^\n]*|/\*.*?\*/", blank, text, flags=re.DOTALL)
+
+
+def blank(found: re.Match[str]) -> str:
+    """What a pattern found as spaces, so that all else keeps its place."""
+    return re.sub(r"[^\n]", " ", found[0])
 
 
 def _kernels(path: Path) -> list[Kernel]:

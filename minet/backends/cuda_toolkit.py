@@ -12,6 +12,7 @@ from typing import Any
 
 from minet.backends import cuda_source, kernel_cache, nvidia
 from minet.backends.cuda_source import Source
+from minet.backends.kernel_cache import Recipe
 from minet.core.errors import MinetError
 
 OPTIONS = ("-std=c++17", "-O3", "-lineinfo")
@@ -62,32 +63,45 @@ def usable() -> None:
 
 
 def missing() -> str:
-    """The reason the backend cannot be used here, in a sentence; empty if it can."""
+    """The reason the backend cannot be used here; empty if it can. The error of `usable` has the fix."""
     try:
         usable()
     except MinetError as error:
-        return error.message + (f": {error.hint}" if error.hint else "")
+        return error.message
     return ""
 
 
+def recipe(code: Source, constants: dict[str, Any], capability: tuple[int, int]) -> Recipe:
+    """How nvcc makes a cubin of a source for a compute capability such as (9, 0).
+
+    Raises
+    ------
+    MinetError
+        If nvcc is missing.
+    """
+    if not (compiler := nvidia.nvcc()):
+        raise MinetError("nvcc, which compiles the kernels, was not found", TOOLKIT)
+    arch = "sm_{}{}".format(*capability)
+    options = ("-cubin", f"-arch={arch}", *OPTIONS, *cuda_source.defines(constants))
+    return compiler, options, code.text, ".cu", ".cubin"
+
+
 def cubin(code: Source, constants: dict[str, Any], capability: tuple[int, int]) -> Path:
-    """The cubin of a source for a compute capability such as (9, 0), from the cache if it is there.
+    """The cubin of a source for a compute capability, from the cache if it is there.
 
     Raises
     ------
     MinetError
         If nvcc is missing, or refuses the source: its message, with the user's file and line.
     """
-    if not (compiler := nvidia.nvcc()):
-        raise MinetError("nvcc, which compiles the kernels, was not found", TOOLKIT)
-    arch = "sm_{}{}".format(*capability)
-    options = ["-cubin", f"-arch={arch}", *OPTIONS, *cuda_source.defines(constants)]
+    wanted = recipe(code, constants, capability)
     try:
-        return kernel_cache.build(compiler, options, code.text, ".cu", ".cubin")
+        return kernel_cache.build(*wanted)
     except MinetError as error:
         if "Unsupported gpu architecture" not in error.message:
             raise
-        found = f"{compiler} does not support the GPU's compute capability, {'.'.join(map(str, capability))}"
+        what = f"the GPU's compute capability, {'.'.join(map(str, capability))}"
+        found = f"{wanted[0]} does not support {what}"
         raise MinetError(found, "put another release of the CUDA toolkit first on PATH") from error
 
 

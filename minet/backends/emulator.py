@@ -4,8 +4,8 @@ It is for testing and debugging, and far too slow to train with. The same .cu fi
 ``kernels/emulator.h`` and launched on the same grids; ``kernels/emulator.cpp`` runs a block's threads as
 fibers. By default each memory access is checked. Errors that name the .cu line are: an address outside the
 kernel's arrays, a read of shared memory that was never written, two threads accessing the same place with no
-barrier between them, and a barrier that not all threads reach. So are launches that no card allows: too many
-threads, blocks or bytes of shared memory. Registers alone are for nvcc to count
+barrier between them, a barrier that not all threads reach, and a loop that does not end. So are launches that
+no card allows: too many threads, blocks or bytes of shared memory. Registers alone are for nvcc to count
 (``tests/backends/test_registers.py``).
 """
 
@@ -26,6 +26,7 @@ from minet.backends import cuda_source, emulator_faults, kernel_cache
 from minet.backends.cpu import HostMemory
 from minet.backends.cuda_source import Kernel, Source
 from minet.backends.gpu import GPU
+from minet.backends.kernel_cache import Recipe
 from minet.backends.launcher import MOST_ROWS
 from minet.core.blame import running_node
 from minet.core.errors import MinetError
@@ -34,6 +35,7 @@ from minet.core.layer import Array, Shape
 
 ORDERS = ("forward", "reversed", "shuffled")
 MOST_SHARED = 48 << 10  # bytes per block
+MOST_STEPS = 1 << 30  # branches that a block's threads take together: half a minute or so
 ABSENT = {
     r"<<<": "launches from kernels",
     r"\basm\b": "assembly",
@@ -87,8 +89,8 @@ class Emulator(HostMemory, GPU):
         # AddressSanitizer guards what follows an allocation: the array must end where its memory does.
         return np.empty(shape, dtype or self.dtype) if self.sanitize else super().empty(shape, dtype)
 
-    def load(self, code: Source, constants: dict[str, Any]) -> ctypes.PyDLL:
-        bare = cuda_source.without_comments(code.text)
+    def recipe(self, code: Source, constants: dict[str, Any]) -> Recipe:
+        bare = re.sub(FOR_NVCC, cuda_source.blank, cuda_source.without_comments(code.text))
         for pattern, what in ABSENT.items():
             if found := re.search(pattern, bare):
                 raise MinetError(
@@ -105,7 +107,10 @@ class Emulator(HostMemory, GPU):
         if self.checked:
             options += CHECKED
         runtime = _runtime(self.checked, self.sanitize, kernel_cache.folder())
-        return _module(text, (*options, "-shared", str(runtime)), kernel_cache.folder())
+        return "g++", (*options, "-shared", str(runtime)), text, ".cpp", ".so"
+
+    def load(self, code: Source, constants: dict[str, Any]) -> ctypes.PyDLL:
+        return _module(self.recipe(code, constants), kernel_cache.folder())
 
     def start(
         self, module: Any, kernel: Kernel, grid: Shape, block: Shape, args: bytes, arrays: Any,
@@ -115,15 +120,17 @@ class Emulator(HostMemory, GPU):
         launch = emulator_faults.Launch(
             grid=grid, block=block, dynamic_shared=shared, order=ORDERS.index(self.order),
             args_size=len(args), args=ctypes.cast(ctypes.c_char_p(args), ctypes.c_void_p), arrays=len(arrays),
-            array=emulator_faults.spans(arrays), interrupted=SIGNALS,
+            array=emulator_faults.spans(arrays), interrupted=SIGNALS, most_steps=MOST_STEPS,
         )  # fmt: skip
         if getattr(module, f"emu_{kernel.name}")(ctypes.byref(launch)):
             raise emulator_faults.fault_error(launch, kernel, module._name)
 
 
-# Fault reports need debug lines; some versions of addr2line get file names wrong in DWARF 5.
+# Fault reports need debug lines; some versions of addr2line get file names wrong in DWARF 5. A call at each
+# branch finds loops without end.
 OPTIONS = (
     "-std=c++17", "-O1", "-gdwarf-4", "-g1", "-fPIC", "-w", "-ffp-contract=off", "-fno-omit-frame-pointer",
+    "-fsanitize-coverage=trace-pc",
 )  # fmt: skip
 # Hooks at each access and where arithmetic goes wrong, without the libraries they are meant for.
 CHECKED = (
@@ -136,7 +143,10 @@ SANITIZED = (
     "-DEMU_ASAN", "-fsanitize=address,undefined", "-fsanitize-sections=emu_shared",
     "-fno-sanitize-recover=all", "-fno-weak",
 )  # fmt: skip
-CUDA_HEADERS = r"(?m)^\s*#\s*include\s*<(cuda|cuda_runtime|cuda_runtime_api|device_launch_parameters)\.h>"
+CUDA_HEADERS = (
+    r"(?m)^\s*#\s*include\s*<(cuda|cuda_runtime|cuda_runtime_api|cuda_pipeline|device_launch_parameters)\.h>"
+)
+FOR_NVCC = r"(?ms)^#ifdef __CUDACC__$.*?^#(?=else\b|endif\b)"  # g++ does not compile it
 DYNAMIC = r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*)?([\w\s]+?)\s*(\w+)\s*\[\s*\]\s*;"
 SIGNALS = ctypes.cast(ctypes.pythonapi.PyErr_CheckSignals, ctypes.c_void_p)  # notices a Ctrl-C
 
@@ -187,9 +197,9 @@ def _runtime(checked: bool, sanitize: bool, folder: Path) -> Path:
 
 
 @cache
-def _module(text: str, options: tuple[str, ...], folder: Path) -> ctypes.PyDLL:
+def _module(recipe: Recipe, folder: Path) -> ctypes.PyDLL:
     # PyDLL holds the GIL, so launches run one at a time.
-    return ctypes.PyDLL(str(kernel_cache.build("g++", options, text, ".cpp", ".so")))
+    return ctypes.PyDLL(str(kernel_cache.build(*recipe)))
 
 
 def _line_at(text: str, at: int) -> str:

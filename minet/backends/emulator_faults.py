@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from minet.backends.cuda_source import SCALARS, Kernel
+from minet.backends.launcher import KernelError
 from minet.core.blame import running_node
 from minet.core.errors import MinetError
 
 ENDED = 1  # instead of a code address
-OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED = range(1, 11)
+OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED = range(1, 7)
+UNDEFINED, STOPPED, STACK, INTERRUPTED, ENDLESS = range(7, 12)
 MESSAGES = {  # what was found, and the fix
     OUTSIDE: (
         "{access} outside shared memory and the kernel's arrays{near}",
@@ -48,6 +50,10 @@ MESSAGES = {  # what was found, and the fix
         "out of stack: a GPU gives a thread 512 KiB of local memory",
         "use smaller arrays, or no recursion",
     ),
+    ENDLESS: (
+        "a loop that does not end: this block has gone through more than {steps:.0e} branches",
+        "check the loop's condition and step; waiting for another thread takes __syncthreads()",
+    ),
 }
 
 
@@ -70,7 +76,7 @@ class Launch(ctypes.Structure):
         ("grid", ctypes.c_uint32 * 3), ("block", ctypes.c_uint32 * 3), ("dynamic_shared", ctypes.c_uint32),
         ("order", ctypes.c_uint32), ("arrays", ctypes.c_uint32), ("args_size", ctypes.c_uint32),
         ("args", ctypes.c_void_p),
-        ("array", ctypes.POINTER(Array)), ("interrupted", ctypes.c_void_p),
+        ("array", ctypes.POINTER(Array)), ("interrupted", ctypes.c_void_p), ("most_steps", ctypes.c_uint64),
         ("fault", ctypes.c_uint32), ("bytes", ctypes.c_uint32), ("writes", ctypes.c_uint32),
         ("address", ctypes.c_uint64), ("who", Who * 2), ("what", ctypes.c_char_p),
     )  # fmt: skip
@@ -94,7 +100,7 @@ def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
     access = f"a {'write' if launch.writes else 'read'} of {launch.bytes} bytes"
     why = (launch.what or b"").decode()
     why = f"assert({why})" if launch.fault == STOPPED and not why.startswith("__trap") else why
-    what = what.format(access=access, near=near, bytes=launch.bytes, what=why)
+    what = what.format(access=access, near=near, bytes=launch.bytes, what=why, steps=launch.most_steps)
     lines = [f"{kernel.name} on the emulator: {what}"]
     for who in launch.who:
         at = f"block {_xyz(who.block, launch.grid)}, thread {_xyz(who.thread, launch.block)}"
@@ -103,6 +109,8 @@ def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
         elif who.code:
             lines.append(f"  {line(module, who.code)}, {at}")
     layer = running_node()
+    if launch.fault == ENDLESS:  # the kit stops: each of its checks would wait for the end
+        return KernelError("\n  ".join(lines), hint, layer=layer)
     if layer:
         return layer.error("\n  ".join(lines), hint)
     return MinetError("\n".join(lines), hint)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
 
 from minet.backends import cuda_source, host_fallback
 from minet.backends.launcher import MOST_ROWS, THREADS, Launcher
 from minet.core.errors import MinetError
 from minet.core.layer import Array, Layer, Shape
+from minet.core.memory import Slot
 from minet.core.node import Node
 
 CHUNK, SHARES = 1 << 12, 256  # in reductions a share sums at least CHUNK terms, and a row has at most SHARES
+JUDGES = 256  # threads of the kernel `judge`
+FOUR = {"LANES": 4}  # numbers that a thread takes at once
 
 
 class GPU(Launcher):
@@ -25,22 +31,32 @@ class GPU(Launcher):
         Refuse layers that have no kernel, instead of computing them on the host.
     sync : bool
         Wait for each kernel, so that a fault is reported with the kernel that caused it.
+    tf32 : bool
+        Let matrix products round their factors to the 11 bits of TF32, for speed.
     """
 
     declarations = ("state", "state_gpu")
+    judges = True
 
-    def __init__(self, dtype: str = "float32", *, strict: bool = False, sync: bool = False) -> None:
+    def __init__(
+        self, dtype: str = "float32", *, strict: bool = False, sync: bool = False, tf32: bool = False
+    ) -> None:
         if dtype != "float32":
             found = f"the backend {self.name!r} computes in float32, got {dtype!r}"
             raise MinetError(found, "use the cpu backend for float64")
         super().__init__(dtype)
-        self.strict, self.sync = strict, sync
+        self.strict, self.sync, self.tf32 = strict, sync, tf32
         self._how: dict[tuple[type, str], tuple[str, Any]] = {}
         self._warned: set[str] = set()
 
     # -- layers ---------------------------------------------------------------------------------------
 
     def run(self, node: Node, phase: str, *args: Any) -> Any:
+        result = self.started(node, phase, *args)
+        return float(np.sum(self.get(result))) if getattr(result, "shape", ()) else result
+
+    def started(self, node: Node, phase: str, *args: Any) -> Any:
+        """Run a phase as `run` does, but leave a loss in the terms that its `loss_gpu` returns."""
         how, code = self.how(type(node), phase)
         if how == "method":
             return code(node, *args)
@@ -64,9 +80,9 @@ class GPU(Launcher):
         for base in cls.__mro__:
             if code := vars(base).get(f"{phase}_gpu"):
                 return "method", code
-            path = cuda_source.beside(base) if phase != "loss" else None
-            if path and (name := cuda_source.kernel_of(base, phase, self.read(path))):
-                return "kernel", name
+            for path in cuda_source.files_of(base) if phase != "loss" else ():
+                if name := cuda_source.kernel_of(base, phase, self.read(path)):
+                    return "kernel", name
             if f"{phase}_cpu" in vars(base):
                 return "host", None
         return "host", None
@@ -91,8 +107,8 @@ class GPU(Launcher):
         self.call(cuda_source.own(stem), name, constants or {}, values, size, rows, grid, block)
 
     def axpby(self, alpha: float, x: Array, beta: float, y: Array) -> None:
-        values = {"x": x, "y": y, "alpha": alpha, "beta": beta, "size": y.size}
-        self.call_own("arithmetic", "axpby", values, y.size)
+        values, lanes = {"x": x, "y": y, "alpha": alpha, "beta": beta, "size": y.size}, self.lanes(4, x, y)
+        self.call_own("arithmetic", "axpby", values, -(-y.size // lanes), constants={"LANES": lanes})
 
     def sum_is_finite(self, array: Array) -> bool:
         if not array.size:
@@ -120,32 +136,59 @@ class GPU(Launcher):
         values = {"y": y, "step": step, "b": b, "rows": rows, "length": length}
         self.call_own("arithmetic", "add_bias", values, length, rows)
 
-    def im2col(self, x: Array, col: Array, geometry: Any, rows: tuple[int, int]) -> None:
-        across = col.shape[1] // (rows[1] - rows[0])
-        self._windows("im2col", across, col.size // across, x, col, geometry, rows, 0.0)
+    # -- a training step ------------------------------------------------------------------------------
 
-    def col2im(self, col: Array, dx: Array, geometry: Any, rows: tuple[int, int], beta: float = 0.0) -> None:
-        C, H, W, N = dx.shape
-        self._windows("col2im", W * N, C * H, dx, col, geometry, rows, beta)
+    def taken(self, values: Any, into: Array) -> Array:
+        """Always `into`, set to the values: a step that is replayed reads them at the same place."""
+        self.copy(values, into)
+        return into
 
-    def _windows(
-        self, name: str, across: int, down: int, image: Array, col: Array, geometry: Any,
-        rows: tuple[int, int], beta: float,
-    ) -> None:  # fmt: skip
-        C, H, W, N = image.shape
-        P, Q = (geometry.outputs(axis, length) for axis, length in enumerate((H, W)))
-        values = {
-            "image": image, "col": col, "C": C, "H": H, "W": W, "N": N, "P": P, "Q": Q,
-            "p0": rows[0], "p1": rows[1], "beta": beta,
-        }  # fmt: skip
-        self.call_own("im2col", name, values, across, down, geometry.constants())
+    def judge(self, terms: Array, grads: Array, verdict: Array) -> None:
+        """``verdict <- (loss, refused)``: the loss is the sum of terms, and refused is 0 or 1.
+
+        It is 1 if the loss or the sum of the gradients is not finite. Once it is 1, the verdict stays.
+        """
+        total = None
+        if grads.size:
+            total = self.empty((1,))
+            self.sum_rows(grads.reshape(1, -1), total)
+        values = {"terms": terms, "count": terms.size, "sum": total, "verdict": verdict}
+        self.call_own("step", "judge", values, grid=(1, 1, 1), block=(JUDGES, 1, 1))
+
+    def take_back(self, kept: Array, state: Array, verdict: Array) -> None:
+        """``state <- kept`` if the verdict is "refused"; both are bytes, in multiples of 4."""
+        words = {"kept": kept.view("uint32"), "state": state.view("uint32")}
+        self.call_own(
+            "step", "take_back", words | {"verdict": verdict, "size": state.size // 4}, state.size // 4
+        )
+
+    def solver_step(
+        self, slots: Iterable[Slot], flat: tuple[Array, Array, Array], verdict: Array | None
+    ) -> Callable[..., None]:
+        learning = [slot for slot in slots if slot.param.lr]
+        places = [(slot.start, slot.value.size) for slot in learning]
+        each = []
+        for slot in learning:
+            low, high = _bounds(slot.param.bounds)
+            each.append((slot.param.lr, slot.param.decay, low, high))
+        fixed = dict(zip("wgv", flat, strict=True)) | {"verdict": verdict, "parameters": len(learning)}
+        fixed |= {"places": self.array(places, "int64"), "each": self.array(each, "float64")}
+        most = max((size for _, size in places), default=0)
+
+        def update(lr: float, momentum: float, decay: float, nesterov: bool) -> None:
+            if learning:
+                values = fixed | {"lr": lr, "momentum": momentum, "decay": decay, "nesterov": nesterov}
+                across = min(-(-most // (4 * THREADS)), SHARES)
+                grid, block = (across, min(len(learning), MOST_ROWS), 1), (THREADS, 1, 1)
+                self.call_own("sgd", "sgd_steps", values, grid=grid, block=block, constants=FOUR)
+
+        return update
 
     def sgd_step(
         self, w: Array, g: Array, v: Array, *, lr: float, momentum: float, decay: float, nesterov: bool,
         bounds: tuple[float | None, float | None] | None,
     ) -> None:  # fmt: skip
-        low, high = bounds or (None, None)
-        low, high = -math.inf if low is None else low, math.inf if high is None else high
+        low, high = _bounds(bounds)
         values = {
             "w": w, "g": g, "v": v, "size": w.size, "lr": lr, "momentum": momentum, "decay": decay,
             "nesterov": nesterov, "low": low, "high": high,
@@ -157,3 +200,8 @@ def _threads(image: Array) -> tuple[int, int]:
     """The size of a launch with a thread per element of an image: elements in a row, and rows."""
     C, H, W, N = image.shape
     return W * N, C * H
+
+
+def _bounds(bounds: tuple[float | None, float | None] | None) -> tuple[float, float]:
+    low, high = bounds or (None, None)
+    return -math.inf if low is None else low, math.inf if high is None else high

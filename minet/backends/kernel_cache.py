@@ -11,19 +11,16 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 from minet.core.errors import MinetError
+from minet.core.files import cache_folder as folder
+
+Recipe: TypeAlias = tuple[str, tuple[str, ...], str, str, str]  # the arguments of `build`
 
 
 class CompileError(MinetError):
     """A kernel that does not compile."""
-
-
-def folder() -> Path:
-    """The folder of compiled kernels: ``$MINET_CACHE``, or ``minet/kernels`` in the user's cache folder."""
-    if given := os.environ.get("MINET_CACHE"):
-        return Path(given).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minet" / "kernels"
 
 
 @cache
@@ -54,8 +51,7 @@ def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, s
     CompileError
         If the text does not compile: the compiler's message, with the user's file and line.
     """
-    key = hashlib.sha256("\0".join([compiler, version(compiler), *options, text]).encode()).hexdigest()[:40]
-    path = folder() / f"{key}{suffix}"
+    path = _path(compiler, options, text, suffix)
     if _whole(path):
         return path
     try:
@@ -81,6 +77,16 @@ def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, s
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return path
+
+
+def is_built(compiler: str, options: Sequence[str], text: str, input_suffix: str, suffix: str) -> bool:
+    """Whether `build` would find the file in the cache."""
+    return _whole(_path(compiler, options, text, suffix))
+
+
+def _path(compiler: str, options: Sequence[str], text: str, suffix: str) -> Path:
+    key = hashlib.sha256("\0".join([compiler, version(compiler), *options, text]).encode()).hexdigest()[:40]
+    return folder() / f"{key}{suffix}"
 
 
 def _whole(path: Path) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from minet.backends import cuda_source
 from minet.backends.base import Backend
 from minet.backends.cuda_source import Kernel, Source
+from minet.backends.kernel_cache import Recipe
 from minet.core.layer import Array, Layer, Shape
 from minet.core.naming import relative
 from minet.core.node import LayerError, Node
@@ -27,11 +28,23 @@ IMAGES = ("x", "y", "dy", "dx")  # arguments of a layer's kernels that are (C, H
 
 
 class KernelError(LayerError):
-    """A kernel that does not exist, or that asks for something its layer does not have."""
+    """A kernel that does not exist, that does not end, or that asks for something its layer does not have."""
+
+
+class Step(int):
+    """The training step as a kernel's argument, which changes when a captured step is replayed."""
 
 
 class Launcher(Backend):
-    """A backend that launches kernels of .cu files, reading each file once."""
+    """A backend that launches kernels of .cu files, reading each file once.
+
+    Attributes
+    ----------
+    log : Log, optional
+        Is told of each launch while it is there (`minet.backends.repeated`).
+    """
+
+    log: Any = None
 
     def __init__(self, dtype: str) -> None:
         super().__init__(dtype)
@@ -40,6 +53,10 @@ class Launcher(Backend):
         self._sources: dict[Path, Source] = {}
 
     # -- what a device adds ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def recipe(self, code: Source, constants: dict[str, Any]) -> Recipe:
+        """How `load` compiles the source: it may be compiled elsewhere before."""
 
     @abstractmethod
     def load(self, code: Source, constants: dict[str, Any]) -> Any:
@@ -64,9 +81,10 @@ class Launcher(Backend):
 
     def launch(
         self, layer: Layer, name: str, size: int | None = None, rows: int = 1, *,
-        grid: Shape | None = None, block: Shape | None = None, shared: int = 0, **values: Any,
+        grid: Shape | None = None, block: Shape | None = None, shared: int = 0,
+        constants: dict[str, Any] | None = None, file: Path | None = None, **values: Any,
     ) -> None:  # fmt: skip
-        """Launch a kernel of the layer's .cu file, or of a base class's.
+        """Launch a kernel of the layer's .cu files, or of a base class's.
 
         The kernel's parameters get their values by name: `values`; the layer's parameters (``a``) and their
         gradients (``da``); its state; the sizes C H W of its input, K P Q of its output, and N; the draw's
@@ -82,27 +100,32 @@ class Launcher(Backend):
             Blocks and threads, if not the default ones.
         shared : int
             Bytes of the kernel's ``extern __shared__`` memory.
+        constants : dict, optional
+            Constants of this launch, on top of the layer's.
+        file : Path, optional
+            The kernel's .cu file, if it is none of the layer's class.
 
         Raises
         ------
         KernelError
             If the kernel asks for a name that does not exist, or for an array of another type.
         """
-        path = self.file_of(type(layer), name)
+        path = file or self.file_of(type(layer), name)
         if path is None:
             raise layer.error(f"has no kernel file for {name}", f"write {layer.stem()}.cu next to its file")
         (C, H, W), (K, P, Q) = layer.bound_shapes
         image = next(values[name] for name in ("x", "dy") if values.get(name) is not None)
         known = {
             "C": C, "H": H, "W": W, "K": K, "P": P, "Q": Q, "N": image.shape[-1],
-            "key0": layer.key[0], "key1": layer.key[1], "step": layer.clock.step, "train": layer.train,
+            "key0": layer.key[0], "key1": layer.key[1], "step": Step(layer.clock.now),
+            "train": layer.train,
         }  # fmt: skip
         known |= {f"d{n}": grad for n, grad in layer.g.items()} | dict(layer.p) | dict(layer.s) | values
-        constants = dict(layer.constants())
+        constants = {**layer.constants(), **(constants or {})}
         if most := constants.get("LANES"):
             own = (array for array in layer.s.values() if array.ndim == 4 and array.shape[-1] == known["N"])
-            if max(W, Q) * known["N"] >= LONGEST:
-                found = f"rows of {max(W, Q)} x {known['N']} numbers are too long"
+            if (across := max(known["W"], known["Q"])) * known["N"] >= LONGEST:
+                found = f"rows of {across} x {known['N']} numbers are too long"
                 raise layer.error(found, "use a smaller batch")
             constants["LANES"] = self.lanes(most, *(values.get(name) for name in IMAGES), *own)
             size = size and -(-size // constants["LANES"])
@@ -111,7 +134,7 @@ class Launcher(Backend):
     def file_of(self, cls: type, name: str) -> Path | None:
         """The file of a class or one of its bases that has the kernel; else the first that exists."""
         if (cls, name) not in self._files:
-            files = [found for base in cls.__mro__ if (found := cuda_source.beside(base))]
+            files = [found for base in cls.__mro__ for found in cuda_source.files_of(base)]
             having = (file for file in files if name in self.read(file).kernels)
             self._files[cls, name] = next(having, files[0] if files else None)
         return self._files[cls, name]
@@ -144,7 +167,7 @@ class Launcher(Backend):
         if (kernel := code.kernels.get(name)) is None:
             found = f"{relative(path)} has no kernel {name}"
             raise _error(found, f'extern "C" __global__ void {name}(...)', node)
-        args, arrays = self._packed(kernel, constants, values, node)
+        args, arrays, numbers = self._packed(kernel, constants, values, node)
         if any(array.size >= WIDE for array in arrays):
             constants = {**constants, "WIDE": 1}
         key = code.text, tuple(sorted(constants.items()))
@@ -152,11 +175,13 @@ class Launcher(Backend):
             self._functions[key] = self.load(code, constants)
         if math.prod(grid):
             self.start(self._functions[key], kernel, grid, block, args, arrays, shared)
+            if self.log is not None:
+                self.log.launched(self._functions[key], kernel, (grid, block, shared), numbers)
 
     def _packed(
         self, kernel: Kernel, constants: dict[str, Any], values: dict[str, Any], node: Node | None
-    ) -> tuple[bytes, list[Array]]:
-        """A kernel's packed arguments, and the arrays among them."""
+    ) -> tuple[bytes, list[Array], list[Any]]:
+        """A kernel's packed arguments, the arrays among them, and all of them as numbers."""
         numbers: list[Any] = []
         arrays = []
         for parameter in kernel.parameters:
@@ -181,9 +206,9 @@ class Launcher(Backend):
                 value = self.address(value) if value.size else 0
             numbers.append(value)
         try:
-            return kernel.layout.pack(*numbers), arrays
+            return kernel.layout.pack(*numbers), arrays, numbers
         except (struct.error, OverflowError):
-            return kernel.layout.pack(*_fitting(kernel, numbers, node)), arrays
+            return kernel.layout.pack(*_fitting(kernel, numbers, node)), arrays, numbers
 
 
 def _fitting(kernel: Kernel, numbers: list[Any], node: Node | None) -> Iterator[Any]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+
+from minet.core.files import run_file
+from minet.core.layer import Layer, LayerError
+from minet.core.naming import relative
 
 Sizes: TypeAlias = tuple[int, int, int, int]  # (C, H, W, N)
 
@@ -20,11 +25,11 @@ class Case:
     name : str
         The row's name, by which the command line selects cases.
     layer : str
-        A class of minet.layers, or the name of a model file.
+        A class of minet.layers, FILE.py:CLASS, or the name of a model file.
     shape : tuple of int
         (C, H, W, N).
     settings : dict
-        The class's arguments, or the model's settings.
+        The class's arguments, or the model's settings; of a FILE.py:CLASS, the number of one of its examples.
     infer : bool
         For a model: inference instead of a training step.
     """
@@ -36,8 +41,19 @@ class Case:
     infer: bool = False
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is a layer outside minet."""
+        return ".py:" in self.layer
+
+    @property
     def is_model(self) -> bool:
-        return self.layer[0].islower()
+        return self.layer[0].islower() and not self.is_own
+
+    def own_class(self) -> type[Layer]:
+        """Run the file of a layer outside minet, and return its class."""
+        file, _, name = self.layer.rpartition(":")
+        found: type[Layer] = getattr(run_file(Path(file)), name)
+        return found
 
     def phases_on(self, backend: str) -> tuple[str, ...]:
         """Return the phases to time; on a card, bprop of a layer is also timed alone."""
@@ -131,6 +147,29 @@ def chosen(words: list[str], everything: bool = False) -> list[Case]:
     """Return the usual cases, or the whole product, whose names contain one of the words; all if no words."""
     cases = {case.name: case for case in [*DEFAULT, *(product() if everything else ())]}
     return [case for name, case in cases.items() if not words or any(word in name for word in words)]
+
+
+def own(file: Path, cls: type[Layer], shape: Sizes) -> list[Case]:
+    """Return a case for each example of a layer outside minet that takes images of this shape.
+
+    Raises
+    ------
+    LayerError
+        If none does.
+    """
+    cases, refused = dict[str, Case](), None
+    for number, (make, _) in enumerate(cls.examples()):
+        layer = make()
+        try:
+            layer.configure(shape[:3])
+        except LayerError as error:
+            refused = error
+            continue
+        name = f"{layer!r} {'x'.join(map(str, shape))}"
+        cases.setdefault(name, Case(name, f"{relative(file)}:{cls.__name__}", shape, {"example": number}))
+    if refused and not cases:
+        raise refused
+    return list(cases.values())
 
 
 def inputs(case: Case, out_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

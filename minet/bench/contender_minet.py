@@ -9,6 +9,8 @@ import numba  # noqa: F401 - before memory is measured
 import numpy as np
 
 import minet.layers
+from minet import backends
+from minet.backends import Backend
 from minet.bench.cases import Case, inputs
 from minet.bench.copy_loop import copy
 from minet.bench.counts import bytes_moved, operations
@@ -19,13 +21,16 @@ from minet.train import modelfile
 DRAWS = ("StochasticPool", "Dropout")  # layers whose training mode is random
 
 
-def net_of(case: Case, backend: str = "cpu") -> tuple[Net, Any]:
+def net_of(case: Case, backend: str | Backend = "cpu") -> tuple[Net, Any]:
     """Return the case's net, whose initial parameters every contender copies, and a model's solver."""
     if case.is_model:
         model = modelfile.load(case.layer, **case.settings)
         net = Net(model.net(), case.shape[:3], case.shape[3], loss=model.loss, backend=backend)
         return net, model.solver()
-    layer = getattr(minet.layers, case.layer)(**case.settings)
+    if case.is_own:
+        layer = list(case.own_class().examples())[case.settings["example"]][0]()
+    else:
+        layer = getattr(minet.layers, case.layer)(**case.settings)
     return Net(layer, case.shape[:3], case.shape[3], backend=backend), None
 
 
@@ -44,20 +49,21 @@ def compile_elsewhere(case: Case) -> None:
 
 
 def build(case: Case, variant: str, backend: str) -> Built:
-    """Build the case on that backend; `variant` is not used."""
+    """Build the case on that backend, in the variant "numpy" with fprop_numpy and bprop_numpy."""
     if case.is_model and backend == "cpu" and hasattr(os, "fork"):
         compile_elsewhere(case)
-    return compiled(case, backend)
+    return compiled(case, backend, variant == "numpy")
 
 
-def compiled(case: Case, backend: str) -> Built:
+def compiled(case: Case, backend: str, plain: bool = False) -> Built:
     """Build the case; kernels that are not in Numba's cache are compiled in this process."""
     copy(np.ones(1), np.ones(1))  # the first kernel makes Numba import most of itself
-    watch: Any = HostWatch()
-    net, solver = net_of(case, backend)
-    be = net.be
-    if be.name == "cuda":
-        watch = pycuda_watch(be)
+    be: Any = backends.get(backend)
+    watch: Any = pycuda_watch(be) if be.name == "cuda" else HostWatch()
+    net, solver = net_of(case, be)
+    if plain:
+        layer: Any = net.graph
+        vars(layer).update(fprop_cpu=layer.fprop_numpy, bprop_cpu=layer.bprop_numpy)
     x_host, target = inputs(case, net.output_shape)
     x = native(be, x_host)
     facts = {
@@ -68,7 +74,7 @@ def compiled(case: Case, backend: str) -> Built:
     }
     if case.is_model:
         phases = {
-            "step": lambda: net.train_step(x, target, solver),
+            "step": lambda: net.start_step(x, target, solver),
             "inference": lambda: net.graph.fprop(x, net.y, 0.0, False),
         }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minet.bench.contest import answer_of, threads
+from minet.bench.process import answer_of, threads
 from minet.bench.rivals import installed
 from minet.bench.timers import HostWatch, pycuda_watch
 

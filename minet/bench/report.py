@@ -12,7 +12,7 @@ import numpy as np
 
 from minet.bench import targets
 from minet.bench.cases import Case
-from minet.bench.contest import threads
+from minet.bench.process import threads
 from minet.bench.rivals import RIVALS, installed
 from minet.version import __version__
 

@@ -23,6 +23,14 @@ class Rival(NamedTuple):
     on_card: bool = False
 
 
+def _in_torch(case: Case) -> bool:
+    return not case.is_own or hasattr(case.own_class(), "in_torch")
+
+
+def _in_numpy(case: Case) -> bool:
+    return case.is_own and hasattr(case.own_class(), "fprop_numpy")
+
+
 def _gaussian(case: Case) -> bool:
     return case.layer in ("GaussianPool", "gaussian_inception")
 
@@ -39,12 +47,13 @@ def _scipy(case: Case) -> bool:
 
 COMPILED = "torch-compiled"  # in the fastest memory format of those above it
 RIVALS = [
-    Rival("torch-nchw", "contender_torch", "nchw", "torch", on_card=True),
-    Rival("torch-channels_last", "contender_torch", "channels_last", "torch", on_card=True),
+    Rival("numpy", "contender_minet", "numpy", "numpy", _in_numpy),
+    Rival("torch-nchw", "contender_torch", "nchw", "torch", _in_torch, on_card=True),
+    Rival("torch-channels_last", "contender_torch", "channels_last", "torch", _in_torch, on_card=True),
     Rival("torch-separable", "contender_torch", "separable+channels_last", "torch", _gaussian, on_card=True),
     Rival("dcls", "contender_dcls", "channels_last", "DCLS", _dcls),
     Rival("scipy", "contender_scipy", "", "scipy", _scipy),
-    Rival(COMPILED, "contender_torch", "compiled", "torch", on_card=True),
+    Rival(COMPILED, "contender_torch", "compiled", "torch", _in_torch, on_card=True),
 ]
 
 

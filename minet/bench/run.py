@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from minet import backends
-from minet.bench import cases, contest, peaks, report, rivals
+from minet.bench import ahead, cases, contest, peaks, report, rivals
 from minet.core.errors import MinetError
 from minet.core.files import write_whole
 
 
 def bench(
     words: Iterable[str] = (),
+    own: Iterable[cases.Case] = (),
     *,
     backend: str = "cpu",
     rounds: int = 5,
@@ -29,7 +32,9 @@ def bench(
     Parameters
     ----------
     words : iterable of str
-        Parts of case names; none selects every case.
+        Parts of case names; none selects every case, if there are none in `own`.
+    own : iterable of Case
+        Cases of layers outside minet.
     backend : {"cpu", "cuda"}
     rounds : int
         Each contender is timed once per round.
@@ -56,13 +61,19 @@ def bench(
     for file in filter(None, (json_file, plot_file)):
         if not file.parent.is_dir():
             raise MinetError(f"{file}: folder {file.parent} does not exist")
-    chosen = cases.chosen(list(words), everything)
+    words, own = list(words), list(own)
+    chosen = own + (cases.chosen(words, everything) if words or not own else [])
     if not chosen:
         hint = "--all selects from more cases" if not everything else "minet/bench/cases.py lists the cases"
         raise MinetError(f"no case's name contains {' or '.join(map(repr, words))}", hint)
     others, absent = rivals.chosen(against, backend)
     for package in absent:
         say(f"{package} is not installed, so it is left out: {rivals.INSTALL}")
+    if backend == "cuda":
+        say("compiling what the contenders need, side by side")
+        start = time.monotonic()
+        ahead.compile_ahead(chosen, others, backend)
+        say(f"compiled in {time.monotonic() - start:.0f} s")
     return measure(chosen, others, backend, rounds, peaks.measured(backend), json_file, plot_file, say)
 
 
@@ -80,18 +91,19 @@ def measure(
     facts, rows = report.facts(backend, found), list[dict[str, Any]]()
     say(report.opening(facts) + "\n\n" + report.HEAD)
     try:
-        for case in chosen:
-            rows += contest.run(case, others, backend, rounds, found)
-            say(report.block(rows[-len(case.phases_on(backend)) :]))
+        with closing(contest.run(chosen, others, backend, rounds, found)) as contests:
+            for block in contests:
+                rows += block
+                say(report.block(block))
         say("\n" + report.closing(backend, rows))
     finally:
         if rows and json_file:
             text = json.dumps({**facts, "rounds": rounds, "rows": rows}, indent=1) + "\n"
             write_whole(json_file, text.encode())
         if rows and plot_file:
-            from minet.bench.plot import contests
+            from minet.bench import plot
 
-            contests(plot_file, facts, rows)
+            plot.contests(plot_file, facts, rows)
     return rows
 
 

@@ -1,7 +1,8 @@
 """The targets of every row, in one table; rows that miss theirs are marked, and listed at the end.
 
 A ratio is the fastest rival's time over minet's. A share is that of the roofline (`minet.bench.counts`): 0.5
-is within two times the time of a copy. Memory is minet's peak over the lowest of the rivals'.
+is within two times the time of a copy. Memory is minet's peak over the lowest of the rivals'. "ms" is
+minet's time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class Target:
 
     layers: tuple[str, ...]
     phases: tuple[str, ...]
-    what: str  # "ratio", "share" or "memory"
+    what: str  # "ratio", "share", "memory" or "ms"
     least: float = 0.0
     most: float = float("inf")
     where: Callable[[Case], bool] = lambda case: True
@@ -56,7 +57,7 @@ def _average(window: int) -> Callable[[Case], bool]:
     return lambda case: case.layer == "AvgPool" and settings.items() <= case.settings.items()
 
 
-BOTH, GAUSSIAN = ("fprop+bprop",), ("GaussianPool",)
+ALONE, BOTH, GAUSSIAN = ("fprop", "bprop"), ("fprop+bprop",), ("GaussianPool",)
 SIMPLE = ("MaxPool", "AvgPool", "StochasticPool", "PReLU")
 POOLS = ("GaussianPool", "MaxPool", "AvgPool", "StochasticPool")
 
@@ -74,7 +75,11 @@ CPU = [
     Target(("gaussian_inception", "cifar10_zeiler"), ("inference",), "ratio", 1.0),
 ]
 CUDA = [
-    Target(POOLS, ("fprop", "bprop"), "share", 0.8, where=lambda c: c.shape[3] == 128),
+    Target((*POOLS, "PReLU", "ReLU", "BatchNorm", "LRN", "Conv"), ALONE, "ratio", 1.0),
+    Target(POOLS, ALONE, "share", 0.8, where=lambda c: c.shape[3] == 128 and _window(c) == 3),
+    Target(POOLS, ALONE, "share", 0.65, where=lambda c: c.shape[3] == 128 and _window(c) == 11),
+    Target(("gaussian_inception", "cifar10_zeiler"), ("step",), "ratio", 1.0),
+    Target(("gaussian_inception",), ("step",), "ms", most=1.3),
 ]
 CUDA_BESIDE = [
     Beside("GaussianPool against the rival's AvgPool, 11x11 s2", _gaussian(11, 1), _average(11), True, 1.0),

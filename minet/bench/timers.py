@@ -12,13 +12,14 @@ import numpy as np
 
 Call: TypeAlias = Callable[[], Any]
 Results: TypeAlias = Callable[[], dict[str, np.ndarray]]
-LEAST, CALLS, MOST = 0.2, 3, 1000  # least seconds, least calls and most calls of a measurement
+MOST = 1000  # calls of a measurement
+STEPS = 10  # timed together on a card, where one is started while the one before it runs
 
 
 class HostWatch:
     """The host's clock, and the operating system's memory figures for this process."""
 
-    calls = CALLS
+    calls, least = 3, 0.2  # calls and seconds that a measurement takes at least
 
     def __init__(self) -> None:
         self._before = 0.0
@@ -57,31 +58,40 @@ class CardWatch:
         time is the card's, not that of Python, which may be slower than a kernel.
     used : callable
         Bytes of the card's memory in use, or the largest number so far if it is known.
+    forget : callable
+        Counts the largest number anew.
     """
 
-    calls = 10
+    calls, least = 10, 0.04  # as of HostWatch; events are precise, and a call waits behind other work
 
-    def __init__(self, event: Call, between: Callable[[Any, Any], float], busy: Call, used: Call) -> None:
+    def __init__(
+        self, event: Call, between: Callable[[Any, Any], float], busy: Call, used: Call,
+        forget: Call = lambda: None,
+    ) -> None:  # fmt: skip
         self._event, self._between, self._busy, self._used = event, between, busy, used
+        self.forget_peak = forget
         self._before = 0
         self.start_memory()
 
     def seconds(self, call: Call, queued: bool = False) -> float:
-        """Return the seconds of one call; `queued` if it never waits: the card is kept busy before it."""
+        """Return the seconds of one call.
+
+        `queued` if it never waits: the card is kept busy before it. Else it is one of several calls, as in
+        training, and what Python takes is part of it.
+        """
         start, stop = self._event(), self._event()
+        calls = 1 if queued else STEPS
         if queued:
             self._busy()
         start.record()
-        call()
+        for _ in range(calls):
+            call()
         stop.record()
         stop.synchronize()
-        return self._between(start, stop) / 1e3
+        return self._between(start, stop) / 1e3 / calls
 
     def start_memory(self) -> None:
         self._before = self._used()
-
-    def forget_peak(self) -> None:
-        pass
 
     def peak_mib(self) -> float:
         return float(self._used() - self._before) / 2**20
@@ -96,26 +106,50 @@ class Built(NamedTuple):
     facts: dict[str, Any] = {}
 
 
-def measure(watch: Any, call: Call, queued: bool, least: float = LEAST) -> float:
-    """Return the median seconds of calls that fill `least` seconds, at least a few, after a warm-up call."""
+def measure(watch: Any, call: Call, queued: bool, least: float | None = None) -> float:
+    """Return the median seconds of calls, after a warm-up call.
+
+    Parameters
+    ----------
+    watch : HostWatch or CardWatch
+    call : callable
+    queued : bool
+        As for ``seconds`` of the watch.
+    least : float, optional
+        Seconds to fill with calls, though with a few at least; by default the watch's own.
+    """
     watch.seconds(call)
     seconds: list[float] = []
-    while len(seconds) < watch.calls or (sum(seconds) < least and len(seconds) < MOST):
+    end = time.perf_counter() + (watch.least if least is None else least)
+    while len(seconds) < watch.calls or (time.perf_counter() < end and len(seconds) < MOST):
         seconds.append(watch.seconds(call, queued))
     return float(np.median(seconds))
 
 
 def pycuda_watch(be: Any) -> CardWatch:
     """Return the watch for minet's cuda backend."""
-    drv, waste = be.drv, be.empty((1 << 26,))
+    waste = be.empty((1 << 26,))
+
+    class Event:
+        """An event in the backend's stream."""
+
+        def __init__(self) -> None:
+            self.event = be.drv.Event()
+
+        def record(self) -> None:
+            self.event.record(be.stream)
+
+        def synchronize(self) -> None:
+            self.event.synchronize()
 
     def used() -> int:
-        free, total = drv.mem_get_info()
+        free, total = be.drv.mem_get_info()
         return int(total - free)
 
     return CardWatch(
-        drv.Event, lambda a, b: float(a.time_till(b)), lambda: [be.fill(waste, 0) for _ in range(20)], used
-    )
+        Event, lambda a, b: float(a.event.time_till(b.event)),
+        lambda: [be.fill(waste, 0) for _ in range(20)], used,
+    )  # fmt: skip
 
 
 def torch_watch(torch: Any) -> CardWatch:
@@ -123,7 +157,8 @@ def torch_watch(torch: Any) -> CardWatch:
     waste = torch.empty(1 << 26, device="cuda")
     return CardWatch(
         lambda: torch.cuda.Event(enable_timing=True), lambda a, b: float(a.elapsed_time(b)),
-        lambda: [waste.zero_() for _ in range(20)], torch.cuda.max_memory_reserved,
+        lambda: [waste.zero_() for _ in range(20)], torch.cuda.max_memory_allocated,
+        torch.cuda.reset_peak_memory_stats,
     )  # fmt: skip
 
 

@@ -62,10 +62,10 @@ class StochasticPool(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a, (R, S), stride, pad = x.relu(), *self.window[:3]
+        a = F.pad(a, (pad[1], pad[1], pad[0], pad[0]))  # avg_pool2d's own has a fault: docs/gpu.md, Measuring
         if not self.training:
-            total, squares = (F.avg_pool2d(v, (R, S), stride, pad, divisor_override=1) for v in (a, a * a))
+            total, squares = (F.avg_pool2d(v, (R, S), stride, divisor_override=1) for v in (a, a * a))
             return squares / total.clamp_min(1e-20)
-        a = F.pad(a, (pad[1], pad[1], pad[0], pad[0]))
         P, Q = ((n - size) // step + 1 for n, size, step in zip(a.shape[2:], (R, S), stride, strict=True))
         with torch.no_grad():
             taps = [
@@ -84,6 +84,19 @@ class StochasticPool(torch.nn.Module):
             right = torch.arange(Q, device=x.device) * stride[1] + picked % S
             at = down * a.shape[3] + right
         return a.flatten(2).gather(2, at.flatten(2)).unflatten(2, (P, Q))
+
+
+class Own(torch.nn.Module):
+    """A layer outside minet: its in_torch(x, **parameters) on images (N, C, H, W)."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.compute = layer.in_torch
+        for name, value in layer.p.items():
+            setattr(self, name, torch.nn.Parameter(torch.from_numpy(np.array(layer.be.get(value)))))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.compute(x, **dict(self.named_parameters()))
 
 
 class Branches(torch.nn.Module):
@@ -119,6 +132,8 @@ class Translation:
     def _twin(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         name = type(layer).__name__
         code = getattr(self, f"_{name.lower()}", None)
+        if code is None and hasattr(layer, "in_torch"):
+            code = self._own
         if code is None:
             raise NotImplementedError(f"there is no PyTorch twin of {name}")
         return code(layer, order)
@@ -140,6 +155,14 @@ class Translation:
             parameter,
             lambda g: (g if back is None else np.take(g.reshape(value.shape), back, axis)).reshape(shape),
         )
+
+    def _own(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
+        if not np.array_equal(order, np.arange(len(order))):
+            raise NotImplementedError(f"{type(layer).__name__}.in_torch needs channels in minet's order")
+        own = Own(layer)
+        for name in layer.p:
+            self._give(layer, name, getattr(own, name), self._take(layer, name))
+        return own, np.arange(layer.bound_shapes[1][0])
 
     def _sequential(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         parts = []

@@ -37,7 +37,8 @@ def check(
 ) -> None:
     """Check layers against the layer contract, and losses against theirs, using their examples().
 
-    A file with Numba loops is checked in a process of its own. If that dies, it runs again with --bounds.
+    A file with Numba loops is checked in a process of its own. If that fails or dies, it runs again with
+    --bounds: an index out of bounds is the first cause.
 
     Exit status: 0 if every check passes, 1 if one fails, 2 if there is nothing to check or a sanitizer finds
     something.
@@ -86,21 +87,22 @@ def _checked(
 
 
 def _elsewhere(file: str, backend: str, options: list[str], bounded: bool) -> int:
-    """Check in a process of its own, if asked or if that dies with bounds checks; return the exit status."""
+    """Check in a process of its own, again with bounds checks if that fails; return the exit status."""
     from minet.testing import bounds, process
 
-    options = ["--backend", backend, *options]
-    died = ""
+    options, died, plain = ["--backend", backend, *options], "", None
     if not bounded:
         done = process.again(file, options)
-        if not (died := process.died(done.returncode)):
-            typer.echo(done.stdout, nl=False)
-            typer.echo(done.stderr, nl=False, err=True)
-            if done.returncode == 1:
-                typer.echo("hint: --bounds checks every index of its Numba loops", err=True)
-            return done.returncode
-        typer.echo(f"warning: the check died with {died}: it runs again, with every index checked", err=True)
-    status, out, err = bounds.again(file, backend, options, died)
+        died, result = process.died(done.returncode), (done.returncode, done.stdout, done.stderr)
+        if not died and not bounds.may_tell(backend, done.stdout):
+            return _shown(*result)
+        what, plain = (f"the check died with {died}", None) if died else ("a check fails", result)
+        typer.echo(f"{what}: it runs again, with every index of its Numba loops checked", err=True)
+    checked = bounds.again(file, backend, options, died)
+    return _shown(*(plain if plain and bounds.FOUND not in checked[1] else checked))
+
+
+def _shown(status: int, out: str, err: str) -> int:
     typer.echo(out, nl=False)
     typer.echo(err, nl=False, err=True)
     return status

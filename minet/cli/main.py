@@ -15,6 +15,8 @@ from minet.cli.bench import bench
 from minet.cli.check import check
 from minet.cli.doctor import doctor
 from minet.cli.evaluate import evaluate
+from minet.cli.new_layer import new_layer
+from minet.cli.new_model import new_model
 from minet.cli.summary import summary
 from minet.cli.train import train
 from minet.version import __version__
@@ -80,6 +82,6 @@ def about(
     """Train neural networks, and check layers of your own."""
 
 
-for command in (train, summary, check, doctor, bench):
+for command in (train, summary, check, doctor, bench, new_layer, new_model):
     app.command()(command)
 app.command("eval")(evaluate)

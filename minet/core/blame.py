@@ -9,10 +9,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any
 
 from minet.core.errors import MinetError
 from minet.core.layer import Layer
-from minet.core.naming import relative
+from minet.core.naming import defined, relative
 from minet.core.node import LayerError, Node
 
 
@@ -86,6 +87,7 @@ def line_of(error: Exception) -> str:
         return f"{relative(code.co_filename)}:{code.co_firstlineno}"
     frames = traceback.extract_tb(error.__traceback__)
     owner, _ = node_at_fault(error.__traceback__)
-    own = inspect.getsourcefile(type(owner)) if owner is not None else None
+    cls: Any = type(owner)
+    own = defined(cls)[0] if owner is not None else ""
     frame = ([frame for frame in frames if frame.filename == own] or frames)[-1]
     return f"{relative(frame.filename)}:{frame.lineno}"

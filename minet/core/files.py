@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
@@ -24,7 +26,8 @@ class FileError(MinetError):
 def run_file(path: Path) -> ModuleType:
     """Run a Python file as a module, which can import its neighbours.
 
-    Its folder joins the end of sys.path, for processes that it starts: they import the module by its name.
+    Its folder joins the end of sys.path, for processes that it starts: they import the module by its name, or
+    if that means another module, by the folder's and its own.
 
     Raises
     ------
@@ -41,9 +44,9 @@ def run_file(path: Path) -> ModuleType:
     except OSError as error:
         raise FileError(f"{shown}: cannot be read: {error.strerror}") from error
     path = path.resolve()
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    module = ModuleType(_name(path))
+    name, folders = _name(path)
+    sys.path += [folder for folder in folders if folder not in sys.path]
+    module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses, Numba and pickle look for a function
     try:
@@ -58,16 +61,31 @@ def run_file(path: Path) -> ModuleType:
     return module
 
 
-def _name(path: Path) -> str:
-    """The name by which any process can import a file; one of minet's if that means another file."""
-    return path.stem if _meant(path.stem) == str(path) else f"minet_file_{path.stem}"
+def _name(path: Path) -> tuple[str, list[str]]:
+    """The name by which any process can import a file that has these folders in its sys.path.
+
+    If both names mean other modules, it gets one of minet's, by which no other process finds it.
+    """
+    folder, around = path.parent, path.parent.parent
+    if _meant(path.stem, folder) == str(path):
+        return path.stem, [str(folder)]
+    if _meant(folder.name, around) is None and _meant(f"{folder.name}.{path.stem}", around) == str(path):
+        return f"{folder.name}.{path.stem}", [str(folder), str(around)]
+    return f"minet_file_{path.stem}", [str(folder)]
 
 
-def _meant(name: str) -> str | None:
-    """The file of the module that this process has imported, or would import, by that name."""
+def _meant(name: str, folder: Path | None = None) -> str | None:
+    """The file of the module that this process has imported, or would import, by that name.
+
+    `folder` counts as the end of sys.path. A folder without ``__init__.py`` is a module without a file.
+    """
     if name in sys.modules:
         return getattr(sys.modules[name], "__file__", None)
-    spec = PathFinder.find_spec(name)
+    places = [*sys.path, *([str(folder)] if folder else [])]
+    if package := name.rpartition(".")[0]:
+        found = PathFinder.find_spec(package, places)
+        places = list(found.submodule_search_locations or []) if found else []
+    spec = PathFinder.find_spec(name, places)
     return spec.origin if spec else None
 
 
@@ -133,8 +151,37 @@ def write_whole(path: str | Path, data: bytes) -> None:
         ) from error
 
 
+def cache_folder() -> Path:
+    """The folder of compiled kernels: ``$MINET_CACHE``, or ``minet/kernels`` in the user's cache folder."""
+    if given := os.environ.get("MINET_CACHE"):
+        return Path(given).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minet" / "kernels"
+
+
+def kept(stem: str, suffix: str, text: str) -> Path:
+    """A file in the cache folder with this text, written once: its name holds the text's hash.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    path = cache_folder() / f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:16]}{suffix}"
+    try:
+        if not path.is_file() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            number, part = tempfile.mkstemp(suffix, stem, path.parent)  # of its own: others may write it too
+            with open(number, "w") as file:
+                file.write(text)
+            os.replace(part, path)
+    except OSError as error:
+        found = f"cannot write to the cache of compiled kernels, {path.parent}: {error.strerror}"
+        raise FileError(found, "set MINET_CACHE to a writable folder") from error
+    return path
+
+
 def shipped(name: str) -> Path:
-    """The folder of minet's own ``kernels`` or ``models``: inside an installed package, else beside it."""
+    """The folder of minet's ``kernels``, ``models`` or ``templates``: in the package, else beside it."""
     package = Path(__file__).parents[1]
     inside = package / name
     return inside if inside.is_dir() else package.parent / name

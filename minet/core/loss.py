@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, Self
@@ -21,8 +22,17 @@ class Loss(Node, ABC):
 
     `y` is the net's output ``(K, P, Q, N)``, `labels` what the loss compares it with: of a Dataset, class
     numbers ``(N,)`` or targets ``(K, P, Q, N)``. A loss that also has ``loss_gpu(y, labels, dy)`` is native
-    on a GPU: y and dy are then arrays of its backend, ``self.be``.
+    on a GPU: y and dy are then arrays of its backend, ``self.be``. It returns the loss, or an array of its
+    backend in float64 whose elements add up to it: then a step need not wait for the number.
+
+    Attributes
+    ----------
+    domain : (float, float)
+        The numbers between which y lies, such as (0, 1) for a loss of probabilities: the conformance kit
+        draws y there.
     """
+
+    domain: tuple[float, float] = (-math.inf, math.inf)
 
     def on(self, be: Any) -> Self:
         """A copy that computes on a backend: unlike a layer, one loss object may serve several nets."""
@@ -118,15 +128,14 @@ class SoftmaxCrossEntropy(Loss):
         yield cls, (5, 1, 1), np.array([1, 0, 4, 2, 3, 1])
         yield cls, (2, 1, 1), np.array([1, 1, 0])
 
-    def loss_gpu(self, y: Array, labels: np.ndarray, dy: Array | None = None) -> float:
+    def loss_gpu(self, y: Array, labels: np.ndarray, dy: Array | None = None) -> Array:
         K, N = y.shape[0], y.shape[3]
-        losses = self.be.empty((N,), "float64")
-        values = {"y": y, "labels": self.be.array(labels, "int32"), "loss": losses, "dy": dy, "K": K, "N": N}
+        values = {"y": y, "labels": self.be.array(labels, "int32"), "dy": dy, "K": K, "N": N}
+        values |= {"terms": self.be.empty((N,), "float64"), "size": K * N}
         self.be.call_own("softmax_cross_entropy", "softmax_cross_entropy_loss", values, N)
-        loss = float(np.mean(self.be.get(losses)))
-        if dy is not None and not np.isfinite(loss):
-            self.be.fill(dy, np.nan)
-        return loss
+        if dy is not None:
+            self.be.call_own("softmax_cross_entropy", "softmax_cross_entropy_spread", values, K * N)
+        return values["terms"]
 
 
 class MeanSquaredError(Loss):
@@ -163,19 +172,12 @@ class MeanSquaredError(Loss):
         yield cls, (3, 2, 4), np.sin(np.arange(144.0)).reshape(3, 2, 4, 6)
         yield cls, (1, 1, 1), np.array([[[[0.5, -2.0, 3.0]]]], np.float32)
 
-    def loss_gpu(self, y: Array, labels: np.ndarray, dy: Array | None = None) -> float:
+    def loss_gpu(self, y: Array, labels: np.ndarray, dy: Array | None = None) -> Array:
         shares = min(SHARES, y.size)
-        sums = self.be.empty((shares,), "float64")
-        values = {
-            "y": y,
-            "target": self.be.array(labels),
-            "loss": sums,
-            "shares": shares,
-            "dy": dy,
-            "size": y.size,
-        }
+        values = {"y": y, "target": self.be.array(labels), "dy": dy, "shares": shares, "size": y.size}
+        values["terms"] = self.be.empty((shares,), "float64")
         self.be.call_own("mean_squared_error", "mean_squared_error_loss", values, shares)
-        return float(np.sum(self.be.get(sums)) / y.size)
+        return values["terms"]
 
 
 def correct(y: np.ndarray, labels: np.ndarray) -> int:

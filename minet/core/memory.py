@@ -28,6 +28,11 @@ class Slot:
     param: Param
     value: Array
     grad: Array
+    start: int  # of both in the net's buffers, in elements
+
+    def place(self, flat: Array) -> Array:
+        """The parameter's place in a buffer laid out like the net's."""
+        return flat[self.start : self.start + self.value.size].reshape(self.value.shape)
 
 
 class Memory:
@@ -51,6 +56,8 @@ class Memory:
         State that checkpoints save, by path.
     x, y, dy : array
         The net's input, its output and the output's delta.
+    verdict : array, optional
+        ``(loss, refused)`` of the last training step, where a backend judges (`Backend.judges`).
     """
 
     def __init__(self, be: Any, graph: Layer, shapes: Shapes, seed: int) -> None:
@@ -58,6 +65,7 @@ class Memory:
         self.x: Array = None
         self.y: Array = None
         self.dy: Array = None
+        self.verdict: Array = be.zeros((2,), "float64") if be.judges else None
         self._of_batch: list[Array] = []  # what depends on the batch size
         self._derived: list[
             tuple[Layer, str, Any]
@@ -83,11 +91,11 @@ class Memory:
         start = 0
         for layer, name, param in declared:
             path, part = f"{layer.full_path}.{name}", slice(start, start + math.prod(param.shape))
-            start += padded_nbytes(param.shape, self.be.dtype) // itemsize
             value, grad = (flat[part].reshape(param.shape) for flat in (self.flat_params, self.flat_grads))
             self.be.copy(first_value(layer, name, param, rng.generator(seed, path)), value)
             layer.p[name], layer.g[name] = value, grad
-            self.slots.append(Slot(path, param, value, grad))
+            self.slots.append(Slot(path, param, value, grad, start))
+            start += padded_nbytes(param.shape, self.be.dtype) // itemsize
         for layer in layers:
             if layer.tied:
                 layer.p, layer.g = tied(layer, self.shapes[layer][0], layers)
@@ -181,10 +189,14 @@ class Memory:
         if self.persistent:
             self.be.copy(self._state, self._kept)
 
-    def restore_state(self) -> None:
-        """Go back to the persistent state that `keep_state` saved."""
-        if self.persistent:
+    def restore_state(self, verdict: Array | None = None) -> None:
+        """Go back to the persistent state that `keep_state` saved; given a verdict, if that is "refused"."""
+        if not self.persistent:
+            return
+        if verdict is None:
             self.be.copy(self._kept, self._state)
+        else:
+            self.be.take_back(self._kept, self._state, verdict)
 
     @property
     def nbytes_of_batch(self) -> int:

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from types import FrameType
@@ -36,18 +37,29 @@ def caller(frame: FrameType | None, cls: type) -> tuple[str, int]:
 
 @lru_cache
 def defined(cls: type) -> tuple[str, int]:
-    """File and line of a class."""
+    """File and line of a class; of one without a file, as in a notebook, those of its first method."""
     try:
         return inspect.getsourcefile(cls) or "", inspect.getsourcelines(cls)[1]
     except (OSError, TypeError):
-        return "", 0
+        code = next((value.__code__ for value in vars(cls).values() if inspect.isfunction(value)), None)
+        return (code.co_filename, code.co_firstlineno) if code else ("", 0)
 
 
 def relative(file: str | os.PathLike[str]) -> str:
-    """A file's path, relative to the current folder if it lies inside."""
+    """A file's path, relative to the current folder if it lies inside; of a notebook's cell, its number."""
     file = os.fspath(file)
+    if (cell := _cell(file)) is not None:
+        return f"cell In[{cell}]"
     below = os.path.relpath(file) if os.path.isabs(file) else file
     return file if below.startswith("..") else below
+
+
+def _cell(file: str) -> int | None:
+    """The number of the notebook's cell that IPython compiled under the name of this file."""
+    shell = IPython.get_ipython() if (IPython := sys.modules.get("IPython")) else None
+    known = getattr(getattr(shell, "compile", None), "_filename_map", {})  # as IPython's own tracebacks do
+    number: int | None = known.get(file)
+    return number
 
 
 def brief(value: Any) -> str:

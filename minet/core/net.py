@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from minet import backends
-from minet.core import arrays_file, rng
+from minet.core import arrays_file, drawing, rng
 from minet.core.blame import blaming
 from minet.core.capacity import check_capacity
 from minet.core.containers import Sequential
 from minet.core.errors import MinetError
-from minet.core.finite import NotFiniteError, first_not_finite
 from minet.core.graph import assign_paths, shapes_of
 from minet.core.layer import Array, Layer, Shape
 from minet.core.loss import Loss
@@ -23,6 +21,7 @@ from minet.core.memory import Memory, shape_of
 from minet.core.naming import mib
 from minet.core.node import LayerError, Named
 from minet.core.settings import checked_batch, plain
+from minet.core.step import Started, Steps
 from minet.core.summary import table
 
 
@@ -54,6 +53,8 @@ class Net:
         State that checkpoints save, such as running statistics, by path.
     clock : Clock
         ``clock.step`` counts the training steps done.
+    steps : Steps
+        ``steps.captured`` says whether a card replays a training step as a whole, ``steps.why`` why not.
 
     Raises
     ------
@@ -100,6 +101,7 @@ class Net:
         self.params = Named({slot.path: slot.value for slot in self.slots})
         self.grads = Named({slot.path: slot.grad for slot in self.slots})
         self.persistent = Named(self.memory.persistent)
+        self.steps = Steps(self)
         self.resize(batch)
         for layer in self.graph.walk():
             layer.bound = True  # only now: a net that cannot be made leaves its layers free
@@ -107,7 +109,9 @@ class Net:
     def resize(self, batch: int) -> None:
         """Change the batch size: new activations, the same parameters and running statistics."""
         batch = checked_batch(batch)
+        self.steps.settle()
         check_capacity(self.be, self.graph, self.shapes, batch, held=self.memory.nbytes_of_batch)
+        self.steps = Steps(self)
         self.batch, self.x, self.y, self.dy = batch, None, None, None  # freed before the new ones are made
         self.memory.resize(batch)
         self.y, self.dy = self.memory.y, self.memory.dy
@@ -116,12 +120,14 @@ class Net:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Net:
         """A net of its own, with the same settings, parameters, running statistics and step."""
+        self.steps.settle()
         other = _rebuilt(*self._made(self.be), {**self.params, **self.persistent}, self.clock.step)
         memo[id(self)] = other
         memo |= {id(a): b for a, b in zip(self.graph.walk(), other.graph.walk(), strict=True)}
         return other
 
     def __reduce__(self) -> Any:
+        self.steps.settle()
         kept = {**self.params, **self.persistent}
         values = {path: np.array(self.be.get(value)) for path, value in kept.items()}
         return _rebuilt, (*self._made(self.be.name), values, self.clock.step)
@@ -142,6 +148,7 @@ class Net:
 
     def save(self, file: str | Path) -> None:
         """Write parameters, persistent state and step to a safetensors file, whole or not at all."""
+        self.steps.settle()
         arrays_file.save(file, self)
 
     def load(self, file: str | Path, partial: bool = False) -> list[str]:
@@ -150,6 +157,7 @@ class Net:
         With `partial`, all arrays that fit by path and shape are read, but not the step. Returns a line for
         each array, in the file or in the net, that was left out; there must be one that fits.
         """
+        self.steps.settle()
         return arrays_file.load(file, self, partial)
 
     # -- computation ----------------------------------------------------------------------------
@@ -157,6 +165,7 @@ class Net:
     def fprop(self, x: Array, train: bool = False) -> Array:
         """The output ``(K, P, Q, N)`` for x ``(C, H, W, N)``, in the net's memory until the next call."""
         self._check_shape(x)
+        self.steps.settle()
         # A copy: the caller may overwrite x before bprop reads it, and x may be this net's own y.
         self.be.copy(x, self.memory.x)
         return self._fprop(self.memory.x, train)
@@ -177,6 +186,7 @@ class Net:
 
     def bprop(self, dy: Array, dx: Array | None = None) -> None:
         """Compute `grads`, and `dx` if given, from the output's delta, for the x of the last fprop."""
+        self.steps.settle()
         if self.x is None:
             raise MinetError("bprop was called before fprop", "call net.fprop(x, train=True) first")
         dy = self.be.array(dy)
@@ -190,12 +200,17 @@ class Net:
             raise MinetError("dx is the net's own x, which bprop reads", "use another array for dx")
         if dx is not None and self.be.overlap(dx, dy):
             dy = self.be.duplicate(dy)
+        self._bprop(dy, dx)
+
+    def _bprop(self, dy: Array, dx: Array | None = None) -> None:
         self.be.fill(self.flat_grads, 0.0)
         with blaming():
             self.graph.bprop(self.x, dy, dx, 0.0)
 
     def train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
         """Take one training step; return the batch's mean loss from before the update.
+
+        It waits for the step. `start_step` does not: ``net.start_step(...).loss()`` is the same.
 
         Parameters
         ----------
@@ -210,40 +225,22 @@ class Net:
             If the loss or a gradient is not finite. It names the layer; parameters and running statistics
             stay as they were.
         """
+        return self.start_step(x, labels, solver).loss()
+
+    def start_step(self, x: Array, labels: np.ndarray, solver: Any) -> Started:
+        """Start a training step, as `train_step` does; on a card it runs while the host makes the next batch.
+
+        Its ``loss()`` waits for it, and raises if it was refused. Until then x and labels must stay as they
+        are. A step that is refused changes nothing, and nor do those that were started after it. Whatever
+        else uses the net first waits for all steps.
+        """
         if self.loss is None:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
         if not callable(getattr(solver, "update", None)):
             raise MinetError(f"train_step takes a solver such as SGD(0.01), got {solver!r}")
         self.loss.check(labels, self.output_shape, self.batch)
-        with np.errstate(all="ignore"):  # overflows are found below, and reported with their place
-            return self._train_step(x, labels, solver)
-
-    def _train_step(self, x: Array, labels: np.ndarray, solver: Any) -> float:
         self._check_shape(x)
-        # No copy of a native x: between fprop and bprop only this step writes, to y and dy.
-        x = self.be.taken(x, self.memory.x)
-        if self.be.overlap(x, self.y) or self.be.overlap(x, self.dy):
-            x = self.be.duplicate(x)
-        self.memory.keep_state()
-        y = self._fprop(x, train=True)
-        with blaming():
-            loss: float = self.be.run(self.loss, "loss", y, labels, self.dy)
-        if not math.isfinite(loss):
-            raise self._step_back(
-                f"the loss is {loss}", *first_not_finite(self.be, self.graph, self.slots, self.x, self.y)
-            )
-        self.bprop(self.dy)
-        if not self.be.sum_is_finite(self.flat_grads):
-            bad = (f"the gradient of {s.path} is" for s in self.slots if not self.be.sum_is_finite(s.grad))
-            found = next(bad, "the sum of the gradients is")
-            raise self._step_back(f"{found} not finite", "", "lower the learning rate")
-        solver.update(self)
-        self.clock.step += 1
-        return loss
-
-    def _step_back(self, what: str, where: str, hint: str) -> NotFiniteError:
-        self.memory.restore_state()
-        return NotFiniteError(f"{what} at step {self.clock.step}" + (f": {where}" if where else ""), hint)
+        return self.steps.start(x, labels, solver)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Outputs for any number M of images ``(M, C, H, W)``: ``(M, K)``, or ``(M, K, P, Q)`` for maps.
@@ -258,6 +255,7 @@ class Net:
         if images.ndim != 4 or images.shape[1:] != self.input_shape:
             expected = ("M", *self.input_shape)
             raise LayerError(f"predict takes images (M, C, H, W) = {expected}, got {images.shape}")
+        self.steps.settle()
         out = np.empty((len(images), *self.output_shape), self.be.dtype)
         x = np.zeros((*self.input_shape, self.batch), self.be.dtype)
         for start in range(0, len(images), self.batch):
@@ -269,6 +267,9 @@ class Net:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _repr_svg_(self) -> str:
+        return drawing.net(self.graph, self.shapes)  # in a notebook
 
     def summary(self) -> str:
         """A table of the layers: path, settings, output shape, number of parameters; then the totals."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from binascii import crc32
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,11 +18,36 @@ from minet.core.errors import MinetError
 from minet.core.settings import is_whole
 
 
-@dataclass
 class Clock:
-    """The training step, shared by all layers of a net."""
+    """The training step, shared by all layers of a net.
 
-    step: int = 0
+    Attributes
+    ----------
+    step : int
+    now : int
+        The same, read without being noted in `read`.
+    read : bool
+        Whether `step` was read since this was last set to False: what Python code makes of it may change from
+        one step to the next, so a card cannot repeat it by itself.
+    """
+
+    def __init__(self, step: int = 0) -> None:
+        self.now, self.read = step, False
+
+    @property
+    def step(self) -> int:
+        self.read = True
+        return self.now
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self.now = step
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Clock) and self.now == other.now
+
+    def __repr__(self) -> str:
+        return f"Clock({self.now})"
 
 
 def layer_key(seed: int, path: str) -> tuple[int, int]:

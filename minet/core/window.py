@@ -1,4 +1,4 @@
-"""The geometry of a sliding window, as pooling layers, Conv and im2col share it."""
+"""The geometry of a sliding window, as pooling layers and Conv share it."""
 
 from __future__ import annotations
 
@@ -56,6 +56,27 @@ class Window(NamedTuple):
     def tap_dtype(self) -> str:
         """The smallest type that holds a position r*S + s in the window, R*S for none, and one more."""
         return str(np.min_scalar_type(self.size[0] * self.size[1] + 1).name)
+
+    def padded(self, x: np.ndarray, outside: float = 0.0) -> np.ndarray:
+        """A copy of images ``(C, H, W, N)`` in their padding: ``(C, H + 2*pad, W + 2*pad, N)``."""
+        PY, PX = self.pad
+        return np.pad(x, ((0, 0), (PY, PY), (PX, PX), (0, 0)), constant_values=outside)
+
+    def taps(self, padded: np.ndarray) -> np.ndarray:
+        """What each tap of the window meets: a view ``(R, S, C, P, Q, N)`` of images from `padded`.
+
+        ``taps[r, s]`` has the pixel at (r, s) of every window. It holds no pixel twice, so that
+        ``taps[r, s] += ...`` adds what bprop gives to each. Several taps together may hold one more often.
+        """
+        (R, S), (SY, SX), _, (DY, DX) = self
+        reach = DY * (R - 1) + 1, DX * (S - 1) + 1
+        views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2), writeable=True)
+        return views[:, ::SY, ::SX, :, ::DY, ::DX].transpose(4, 5, 0, 1, 2, 3)
+
+    def inside(self, padded: np.ndarray) -> np.ndarray:
+        """The images without their padding: a view ``(C, H, W, N)`` of what `padded` returned."""
+        (PY, PX), (_, height, width, _) = self.pad, padded.shape
+        return padded[:, PY : height - PY, PX : width - PX]
 
     def constants(self) -> dict[str, Any]:
         """The window as a CUDA kernel's compile-time constants: R S, SY SX, PY PX, DY DX, and TAP_T."""

@@ -16,6 +16,9 @@ class AvgPool(Layer):
 
     Padding does not count: at an edge the mean has fewer terms.
 
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q; without a
+    window to ``(C, 1, 1)``.
+
     Parameters
     ----------
     window : int or (int, int), optional
@@ -24,9 +27,6 @@ class AvgPool(Layer):
         Pixels from window to window; None is the window.
     pad : int or (int, int)
         Pixels on each side; less than the window.
-
-    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q; without a
-    window to ``(C, 1, 1)``.
 
     Raises
     ------
@@ -53,7 +53,8 @@ class AvgPool(Layer):
 
     def constants(self) -> dict[str, Any]:
         window = self.window_on(self.bound_shapes[0])
-        return window.constants() | {"LANES": 4 if window.reach[0] <= 8 else 1}
+        rows = window.reach[0]  # of sums that a thread holds for each lane; fewer lanes make more threads
+        return window.constants() | {"LANES": 4 if rows <= 3 else 2 if rows <= 8 else 1}
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.loops.avg_pool import avg_pool_fprop
@@ -77,7 +78,8 @@ class AvgPool(Layer):
     def _march(self, name: str, image: Array, rows: int, **values: Any) -> None:
         """Launch a kernel that marches down each column of the image, in bands of rows."""
         C, _, width, N = image.shape
-        cut = bands(C * width * N // 4, rows, self.window_on(self.bound_shapes[0]).reach[0])
+        threads, window = C * width * N // self.constants()["LANES"], self.window_on(self.bound_shapes[0])
+        cut = bands(threads, rows, window.reach[0])
         self.be.launch(self, name, width * N, C * cut, bands=cut, **values)
 
     @classmethod

@@ -8,20 +8,23 @@ from typing import Any
 from minet.core.layer import Array, Layer, Param, Shape, State
 from minet.core.settings import is_real
 
-# On a GPU, blocks of threads sum a channel in shares of at least CHUNK elements.
-CHUNK, SHARES, THREADS = 1 << 11, 128, 256
+# On a GPU, BLOCKS blocks sum all channels, each in shares of at least CHUNK elements, at most SHARES of them.
+CHUNK, BLOCKS, SHARES, THREADS = 1 << 11, 512, 128, 256
 
 
 class BatchNorm(Layer):
     """``y = gamma * (x - mean) / sqrt(var + eps) + shift`` for each channel.
 
     In training, mean and variance are those of the batch, over H, W and N; the variance is the biased one.
-    In evaluation they are the running ones, which training updates, in Keras's convention::
+    In evaluation they are the running ones, which training updates, in Keras's convention:
 
         running <- momentum * running + (1 - momentum) * batch
 
     with the batch's unbiased variance, as in PyTorch (whose momentum is 1 minus this one). Statistics that
     are not finite are ignored. A channel with a single value has no variance: training on it is refused.
+
+    Shapes: ``(C, H, W)`` to ``(C, H, W)``; `gamma`, `shift`, `running_mean` and `running_var` are ``(C,)``.
+    Weight decay applies to none of them.
 
     Parameters
     ----------
@@ -29,9 +32,6 @@ class BatchNorm(Layer):
         The share that running statistics keep at each step, in [0, 1).
     eps : float
         Added to the variance; above 0.
-
-    Shapes: ``(C, H, W)`` to ``(C, H, W)``; `gamma`, `shift`, `running_mean` and `running_var` are ``(C,)``.
-    Weight decay applies to none of them.
 
     Raises
     ------
@@ -100,32 +100,34 @@ class BatchNorm(Layer):
 
     # -- on a GPU ---------------------------------------------------------------------------------
 
+    def constants(self) -> dict[str, Any]:
+        return {"LANES": 4}
+
     def state_gpu(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        return {"sums": State((3, in_shape[0], SHARES), per_sample=False, scratch=True)}
+        C = in_shape[0]
+        return {
+            "sums": State((3, C, SHARES), per_sample=False, scratch=True),
+            "slopes": State((2, C), per_sample=False, scratch=True),
+            "came": State((C,), "uint32", per_sample=False),  # blocks, by channel
+        }
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         self._check_values(x, train)
-        shares = self._shares(x)
         if train:
-            self._launch("sums", x, shares)
-            self._launch("squares", x, shares)
-        settings = {"momentum": self.momentum, "eps": self.eps, "train": train}
-        self._launch("statistics", x, 1, shares=shares, **settings)
-        self._launch("fprop", x, shares, y=y, beta=beta)
+            self._sum("statistics", x, momentum=self.momentum, eps=self.eps)
+        self.be.launch(self, "batch_norm_fprop", x[0].size, len(x), x=x, y=y, eps=self.eps, beta=beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        shares = self._shares(x)
-        self._launch("slopes", x, shares, dy=dy)
-        blocks = 1 if dx is None else shares
-        self._launch("bprop", x, blocks, dy=dy, dx=dx, shares=shares, beta=beta)
+        self._sum("slopes", x, dy=dy)
+        if dx is not None:
+            self.be.launch(self, "batch_norm_bprop", x[0].size, len(x), x=x, dy=dy, dx=dx, beta=beta)
 
-    def _shares(self, x: Array) -> int:
-        return max(1, min(SHARES, x[0].size // CHUNK))
-
-    def _launch(self, kernel: str, x: Array, blocks: int, **values: Any) -> None:
-        """Launch a kernel of batch_norm.cu, with a row of blocks for each channel."""
-        size, block = blocks * THREADS, (THREADS, 1, 1)
-        self.be.launch(self, f"batch_norm_{kernel}", size, len(x), block=block, x=x, **values)
+    def _sum(self, kernel: str, x: Array, **values: Any) -> None:
+        """Launch a kernel that sums each channel, with a row of blocks for it."""
+        size = x[0].size
+        grid = max(1, min(SHARES, BLOCKS // len(x), size // CHUNK)), min(len(x), 1 << 15), 1
+        block = min(THREADS, -(-size // 128) * 32), 1, 1  # in a small channel a thread takes four elements
+        self.be.launch(self, f"batch_norm_{kernel}", grid=grid, block=block, x=x, **values)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

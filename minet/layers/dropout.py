@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from minet.core.layer import Array, Layer, Shape, State
 from minet.core.settings import is_real
@@ -14,12 +15,12 @@ class Dropout(Layer):
     ``dx = dy * mask / (1 - rate)``. The mask is drawn by counter (`minet.rng`): a new one at each training
     step, and the same one on every backend for the same seed, path and step.
 
+    Shapes: ``(C, H, W)`` to ``(C, H, W)``.
+
     Parameters
     ----------
     rate : float
         Probability of dropping an element, in [0, 1); rounded down to a multiple of 2^-32.
-
-    Shapes: ``(C, H, W)`` to ``(C, H, W)``.
 
     Raises
     ------
@@ -70,11 +71,15 @@ class Dropout(Layer):
         else:
             self.be.axpby(1.0, dy, beta, dx)
 
+    # -- on a GPU ---------------------------------------------------------------------------------
+
+    def constants(self) -> dict[str, Any]:
+        return {"LANES": 4}
+
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         if train:
-            fours = -(-x.size // 4)  # a thread draws four words at a time
             values = {"threshold": self.threshold, "scale": self.scale, "beta": beta}
-            self.be.launch(self, "dropout_fprop", fours, x=x, y=y, **values)
+            self.be.launch(self, "dropout_fprop", x.size, x=x, y=y, **values)
         else:
             self.be.axpby(1.0, x, beta, y)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minet.core import drawing
 from minet.core.layer import Array, Layer, Param, Shape, State
 from minet.core.window import Window, bands
 
@@ -24,6 +25,9 @@ class GaussianPool(Layer):
     ``w ~ exp(-(r-my)^2 / (2 sy^2) - (s-mx)^2 / (2 sx^2))`` and writes ``y[j*C + c]``. A layer of J kernels
     thus equals ``Concat`` of J layers of one, but reads x once. Near the image's border the weights are
     normalised over the part of the window inside, position by position, and the gradients are exact for that.
+
+    Shapes: ``(C, H, W)`` to ``(J*C, P, Q)``. Learned: ``mean`` and ``log_sigma``, each ``(C or 1, J, 2)`` in
+    the order (y, x), without weight decay.
 
     Parameters
     ----------
@@ -45,9 +49,6 @@ class GaussianPool(Layer):
         "sum". "none": they are the bare exponentials.
     edge : {"exact", "zero"}
         "zero" normalises over the whole window and counts pixels outside as 0, as a convolution would.
-
-    Shapes: ``(C, H, W)`` to ``(J*C, P, Q)``. Learned: ``mean`` and ``log_sigma``, each ``(C or 1, J, 2)`` in
-    the order (y, x), without weight decay.
 
     Raises
     ------
@@ -154,6 +155,10 @@ class GaussianPool(Layer):
         """The standard deviations in pixels, as `mean`."""
         return np.exp(self.be.get(self.p.log_sigma)) if self.bound else self.firsts["sigma"]
 
+    def _repr_svg_(self) -> str:
+        means, sigmas = (values.reshape(-1, self.kernels, 2) for values in (self.mean, self.sigma))
+        return drawing.gaussians(means, sigmas, self.window.size)  # in a notebook
+
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.loops.gaussian_pool import gaussian_pool_fprop
 
@@ -202,6 +207,7 @@ class GaussianPool(Layer):
     # -- on a GPU: one pass over the images ------------------------------------------------------------
 
     def constants(self) -> dict[str, Any]:
+        rows, across = self.window.size[0], self.window.reach[1]
         return self.window.constants() | {
             "KERNELS": self.kernels,
             "LEARN": int(bool(self.learn)),
@@ -210,7 +216,7 @@ class GaussianPool(Layer):
             "LANES": 2,
             "APART": int(self.kernels * self._table() * 4 > HELD),
             # Blocks per multiprocessor: more of them hide memory latency, as far as registers allow.
-            "RESIDENT": 2 if self.window.size[0] <= 11 and self.window.reach[1] <= 6 else 1,
+            "RESIDENT": 4 if rows <= 3 and self.kernels == 1 else 2 if rows <= 11 and across <= 6 else 1,
         }
 
     def _table(self) -> int:
@@ -243,15 +249,15 @@ class GaussianPool(Layer):
         return state
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        (_, P, Q, N), reach = y.shape, self.window.reach[0]
-        grid, block = self._grid(len(x), P, Q, N, reach, self.be.lanes(2, x, y))
+        (_, P, Q, N), lanes = y.shape, self.be.lanes(self.constants()["LANES"], x, y)
+        grid, block = self._grid(len(x), P, Q, N, self.window.reach[0], lanes)
         self._launch("fprop", grid, block, x=x, y=y, beta=beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         if dx is None and not self.learn:
             return
-        C, H, W, N = x.shape
-        grid, block = self._grid(C, H, W, N, self.window.size[0], self.be.lanes(2, x, dy, dx))
+        (C, H, W, N), lanes = x.shape, self.be.lanes(self.constants()["LANES"], x, dy, dx)
+        grid, block = self._grid(C, H, W, N, self.window.size[0], lanes)
         parts = self.s.parts.reshape(-1) if self.learn else None
         self._launch("bprop", grid, block, x=x, dy=dy, dx=dx, beta=beta, parts=parts)
         if parts is not None:

@@ -14,6 +14,10 @@ from minet.core.settings import is_whole
 class Linear(Layer):
     """``y = w x + b`` for each sample, with x flattened in the order (C, H, W).
 
+    Learns ``w`` (units, C*H*W) and ``b`` (units,), which has no weight decay.
+
+    Shapes: ``(C, H, W)`` to ``(units, 1, 1)``. Made of backend calls only; flattening copies nothing.
+
     Parameters
     ----------
     units : int
@@ -22,10 +26,6 @@ class Linear(Layer):
         Whether to add b.
     init : float, array_like or callable, optional
         Initial value of w, by default ``He()``. b starts at 0.
-
-    Learns ``w`` (units, C*H*W) and ``b`` (units,), which has no weight decay.
-
-    Shapes: ``(C, H, W)`` to ``(units, 1, 1)``. Made of backend calls only; flattening copies nothing.
 
     Raises
     ------

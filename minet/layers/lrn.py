@@ -8,7 +8,9 @@ from typing import Any
 from minet.core.layer import Array, Layer, Shape
 from minet.core.settings import is_real, is_whole
 
-THREADS = 1 << 18  # enough to keep a GPU busy: with too few columns, maps are cut into slabs
+# On a GPU: samples for each thread, maps that it reads together, and threads that keep a card busy. With
+# too few columns, maps are cut into slabs, none shorter than a window.
+LANES, TOGETHER, THREADS = 2, 4, 1 << 17
 
 
 class LRN(Layer):
@@ -17,6 +19,8 @@ class LRN(Layer):
     The maps around map c are ``c - size//2 .. c + (size-1)//2``: if size is even, one more before c than
     after, as in PyTorch. Maps that do not exist count as 0. `alpha` is divided by `size`, as in Caffe and
     PyTorch; the paper does not.
+
+    Shapes: ``(C, H, W)`` to ``(C, H, W)``.
 
     Parameters
     ----------
@@ -28,8 +32,6 @@ class LRN(Layer):
         The exponent; 0.75 is by far the fastest.
     k : float
         Above 0.
-
-    Shapes: ``(C, H, W)`` to ``(C, H, W)``.
 
     Raises
     ------
@@ -73,7 +75,12 @@ class LRN(Layer):
     # -- on a GPU ---------------------------------------------------------------------------------
 
     def constants(self) -> dict[str, Any]:
-        return {"SIZE": self.size, "THREE_QUARTERS": self.beta == 0.75}
+        return {
+            "SIZE": self.size,
+            "THREE_QUARTERS": self.beta == 0.75,
+            "TOGETHER": TOGETHER,
+            "LANES": LANES,
+        }
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         self._launch("lrn_fprop", x, y=y, beta=beta)
@@ -84,7 +91,7 @@ class LRN(Layer):
 
     def _launch(self, name: str, x: Array, **values: Any) -> None:
         columns = x[0].size
-        slabs = max(1, min(THREADS // columns, len(x) // (4 * self.size)))
+        slabs = max(1, min(LANES * THREADS // columns, len(x) // self.size))
         values |= {"alpha": self.alpha / self.size, "power": self.beta, "k": self.k, "slabs": slabs}
         self.be.launch(self, name, columns, slabs, x=x, **values)
 

@@ -15,6 +15,9 @@ class MaxPool(Layer):
     Of equal values the first, row by row, is the maximum. A NaN in the window is the output, as in PyTorch.
     Padding is never the maximum.
 
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q. State
+    ``argmax``, ``(C, P, Q, N)``: the maximum's position r*S + s in its window, uint8 if R*S + 1 fits.
+
     Parameters
     ----------
     window : int or (int, int)
@@ -23,9 +26,6 @@ class MaxPool(Layer):
         Pixels from window to window; None is the window.
     pad : int or (int, int)
         Pixels on each side; less than the window.
-
-    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q. State
-    ``argmax``, ``(C, P, Q, N)``: the maximum's position r*S + s in its window, uint8 if R*S + 1 fits.
 
     Raises
     ------

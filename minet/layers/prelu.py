@@ -20,14 +20,14 @@ class PReLU(Layer):
     ``dy*x`` over all ``x <= 0``. As in the paper, weight decay does not apply to `a`: it would turn PReLU
     into ReLU.
 
+    Shapes: ``(C, H, W)`` to ``(C, H, W)``; `a` is ``(C,)``, or ``(1,)`` if shared.
+
     Parameters
     ----------
     init : float, array_like or callable
         Initial value of `a`.
     shared : bool
         One slope for all channels.
-
-    Shapes: ``(C, H, W)`` to ``(C, H, W)``; `a` is ``(C,)``, or ``(1,)`` if shared.
 
     Raises
     ------
@@ -72,10 +72,13 @@ class PReLU(Layer):
     # -- on a GPU ---------------------------------------------------------------------------------
 
     def constants(self) -> dict[str, Any]:
-        return {"SLOPES": self.p.a.size}
+        return {"SLOPES": self.p.a.size, "LANES": 4}
 
     def state_gpu(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        return {"sums": State((in_shape[0], BLOCKS), per_sample=False, scratch=True)}
+        return {
+            "sums": State((in_shape[0], BLOCKS), per_sample=False, scratch=True),
+            "came": State(self.params(in_shape)["a"].shape, "uint32", per_sample=False),  # blocks, by slope
+        }
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         C, H, W, N = x.shape
@@ -84,10 +87,8 @@ class PReLU(Layer):
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         C, H, W, N = x.shape
         blocks = max(1, min(BLOCKS, H * W * N >> 12))
-        sums = self.s.sums.reshape(-1)[: C * blocks]
         grid, block = (blocks, min(C, 1 << 15), 1), (256, 1, 1)
-        self.be.launch(self, "prelu_bprop", grid=grid, block=block, x=x, dy=dy, dx=dx, sums=sums, beta=beta)
-        self.be.sum_rows(sums.reshape(self.p.a.size, -1), self.g.a, beta=1.0)
+        self.be.launch(self, "prelu_bprop", grid=grid, block=block, x=x, dy=dy, dx=dx, beta=beta)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

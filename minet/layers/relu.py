@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from minet.core.layer import Array, Layer, Shape
 
@@ -32,6 +33,9 @@ class ReLU(Layer):
 
         if dx is not None:
             relu_bprop(x.reshape(-1), None if dx is dy else dy.reshape(-1), dx.reshape(-1), beta)
+
+    def constants(self) -> dict[str, Any]:
+        return {"LANES": 4}
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

@@ -21,6 +21,10 @@ class StochasticPool(Layer):
     A window without positive values gives 0 and passes no delta. If the sum is not finite (a NaN, +infinity,
     an overflow), y is NaN, so that the training loop notices.
 
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q. State
+    ``picked``, ``(C, P, Q, N)``: the drawn position r*S + s in its window, or R*S for none; uint8 if
+    R*S + 1 fits.
+
     Parameters
     ----------
     window : int or (int, int)
@@ -29,10 +33,6 @@ class StochasticPool(Layer):
         Pixels from window to window; None is the window.
     pad : int or (int, int)
         Pixels on each side; less than the window.
-
-    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q. State
-    ``picked``, ``(C, P, Q, N)``: the drawn position r*S + s in its window, or R*S for none; uint8 if
-    R*S + 1 fits.
 
     Raises
     ------

@@ -82,6 +82,7 @@ SHARED = (
     "conv/pack.py",
     "conv/winograd.py",
     "philox.py",
+    "simd/functions.py",
     "simd/lanes.py",
     "simd/select.py",
     "simd/sums.py",
@@ -91,9 +92,12 @@ SHARED = (
 )
 
 
-def forget_stale(folder: Path) -> None:
-    """Delete compiled kernels older than the shared code, whose changes Numba's cache does not notice."""
-    newest = max((folder / name).stat().st_mtime for name in SHARED)
+def forget_stale(folder: Path, shared: Path | None = None) -> None:
+    """Delete a folder's compiled kernels that are older than the shared code, in `shared` or there as well.
+
+    Numba's cache does not notice its changes.
+    """
+    newest = max(((shared or folder) / name).stat().st_mtime for name in SHARED)
     with contextlib.suppress(OSError):
         for index in folder.rglob("__pycache__/*.nbi"):
             if index.stat().st_mtime < newest:

@@ -1,9 +1,10 @@
-"""What layers need of a backend besides their own loops and matrix products: sums over a matrix's rows.
+"""What layers need of a backend besides their own loops and matrix products: sums over rows, and a copy.
 
     sum_rows   out[i] <- beta*out[i] + sum over t of a[i, t]
+    copy       out[i] <- a[i]
 
 Order:    along the rows, as ``simd/sums.py`` does.
-Parallel: over rows.
+Parallel: over rows; a copy over its elements, since one core does not use all of the memory's bandwidth.
 Bytes:    each element is read once.
 Source:   textbook. Twin of kernels/arithmetic.cu; axpby and add_bias are NumPy's own.
 """
@@ -38,6 +39,12 @@ def sums(a, am, out, M, T, beta):
     """Compute ``out[i] <- beta*out[i] + sum over t of a[i, t]``."""
     for i in prange(M):
         put(out, i, a.dtype.type(sum_row(address(a, i * am), T)), beta)
+
+
+@parallel_kernel
+def copy(a, out):
+    for i in prange(out.size):
+        out[i] = a[i]
 
 
 def sum_rows(a, out, beta):

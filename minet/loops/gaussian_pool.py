@@ -20,10 +20,11 @@ import numpy as np
 from numba import prange
 
 from minet.loops import kernel, parallel_kernel, scratch
-from minet.loops.simd.lanes import address
+from minet.loops.simd.lanes import address, ahead
 from minet.loops.simd.rows import combine
 
 TINY = float(np.finfo(np.float32).tiny)  # smaller weights become 0: processors are slow with denormal numbers
+LONGEST = 4096  # elements of a row at a time: the sums of dA over them are float32, and then added in float64
 
 
 class Band(NamedTuple):
@@ -153,7 +154,9 @@ def product(band, which, out, o, src, a, pitch, lo, hi, beta, d, e, g, into):
         n, at = run * pitch, band.at[k] * step
         first, w = address(src, a + band.first[k] * pitch), address(band.w, at + which)
         to, delta, slope = address(out, o), address(d, e), address(g, into + at + which)
-        combine(to, first, pitch, n, band.taps[k], w, step, beta, delta, slope)
+        for i in range(0, n, LONGEST):
+            part, x, dy = min(n - i, LONGEST), ahead(first, i), ahead(delta, i)
+            combine(ahead(to, i), x, pitch, part, band.taps[k], w, step, beta, dy, slope)
         o, e, k = o + n, e + n, k + run
 
 

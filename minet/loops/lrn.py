@@ -25,7 +25,8 @@ def inverse_power(x, c, start, size, alpha, power, k, s, p):
     """s <- s[c] and p <- s[c]**-power, for the columns from `start`."""
     for m in range(s.size):
         s[m] = 0
-    for j in range(max(c - size // 2, 0), min(c + (size - 1) // 2 + 1, len(x))):
+    first, end = max(c - size // 2, 0), min(c + (size - 1) // 2 + 1, len(x))
+    for j in range(first, end):
         row = x[j, start : start + s.size]
         for m in range(s.size):
             s[m] += row[m] * row[m]
@@ -39,6 +40,13 @@ def inverse_power(x, c, start, size, alpha, power, k, s, p):
     else:
         for m in range(s.size):
             p[m] = s[m] ** -power
+    infinite = False
+    for m in range(s.size):
+        infinite |= s[m] == np.inf
+    if infinite:  # of finite numbers, a y of 0 would hide it
+        for m in range(s.size):
+            if s[m] == np.inf and np.isfinite(x[first:end, start + m]).all():
+                p[m] = np.nan
 
 
 @parallel_kernel()

@@ -10,7 +10,8 @@ leave `picked` at R*S, which is no position of the window, so that no delta goes
 Order:    rows along n, taps (r, s) row by row, while a vector's state stays in registers. Both sums of a draw
           are plain sequential additions in that order, without fastmath, and t is rounded before it is
           compared: a backend that does the same picks the same positions, bit for bit.
-          The mean is taken as in average pooling, down and then along: R + S steps instead of R*S.
+          The mean is taken as in average pooling, down and then along: R + S steps instead of R*S. Where
+          squares are too small or too large for that, it is the sum of a * (a / total).
 Parallel: fprop over (c, p), bprop over (c, h) by gather; the mean's fprop over c and parts of p, its bprop
           over c, one owner for each channel.
 Bytes:    as max pooling, whose bprop is used in training: dx <- beta*dx + dy of the windows that picked x.
@@ -32,6 +33,7 @@ from minet.loops.simd.select import draw, marked, positive_lanes, put_marks, thr
 from minet.loops.simd.tile import BYTES
 from minet.loops.window import span
 
+TINY, TINY64 = 1e8 * np.finfo(np.float32).tiny, 1e8 * np.finfo(np.float64).tiny  # squares below lose digits
 PARTS = 4  # of a map's rows of windows; the mean allocates memory once for each part
 
 
@@ -117,40 +119,6 @@ def column_sums(x, at, size, taps, total, square):
         first, taps, at = False, taps - 3, c + size
 
 
-@parallel_kernel()
-def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
-    """y <- beta*y + sum of a^2 / sum of a, both summed down the columns, then along the row."""
-    C, H, W, N = x.shape
-    _, P, Q, _ = y.shape
-    beta, zero, one = y.dtype.type(beta), y.dtype.type(0), y.dtype.type(1)
-    x, y = x.reshape(-1), y.reshape(-1)
-    for task in prange(C * PARTS):
-        c, part = divmod(np.intp(task), PARTS)
-        # Both sums: of the columns, (W, N), then of the windows, (Q, N).
-        total, square = np.empty((W + Q) * N, y.dtype), np.empty((W + Q) * N, y.dtype)
-        for p in range(P * part // PARTS, P * (part + 1) // PARTS):
-            h0, h1 = span(p, window[0], stride[0], pad[0], H)
-            column_sums(x, (c * H + h0) * W * N, W * N, h1 - h0, total, square)
-            for q in range(Q):
-                w0, w1 = span(q, window[1], stride[1], pad[1], W)
-                into = np.uint64((W + q) * N)
-                if N < 4:  # loops along n would take longer to start than to run
-                    for n in range(np.uint64(N)):
-                        t = u = zero
-                        for i in range(np.uint64(w0 * N) + n, np.uint64(w1 * N) + n, np.uint64(N)):
-                            t += total[i]
-                            u += square[i]
-                        total[into + n], square[into + n] = t, u
-                else:
-                    add_rows(address(total, into), address(total, w0 * N), N, N, w1 - w0, one, 0, zero)
-                    add_rows(address(square, into), address(square, w0 * N), N, N, w1 - w0, one, 0, zero)
-            out, windows = np.uint64((c * P + p) * Q * N), np.uint64(W * N)
-            for i in range(np.uint64(Q * N)):
-                t, u = total[windows + i], square[windows + i]
-                mean = u / t if t > 0 else t
-                y[out + i] = mean if beta == 0 else beta * y[out + i] + mean
-
-
 @kernel(fastmath=False)
 def sums(x, c, h0, h1, w0, w1, total, mean):
     """Sum the positive values a of a window, for each n, and a * (a / total): a * a might underflow.
@@ -172,6 +140,53 @@ def sums(x, c, h0, h1, w0, w1, total, mean):
     for n in range(N):
         if not total[n] < np.inf:
             mean[n] = np.nan
+
+
+@kernel(fastmath=False)
+def any_lost(total, square, at, N):
+    """Whether a sum of squares among N has lost digits because they were too small, or is infinite."""
+    tiny, lost = square.dtype.type(TINY if square.itemsize == 4 else TINY64), False
+    for i in range(np.uint64(at), np.uint64(at + N)):
+        lost |= (total[i] > 0) & ~((square[i] > tiny) & (square[i] < np.inf))
+    return lost
+
+
+@parallel_kernel()
+def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
+    """y <- beta*y + sum of a^2 / sum of a, both summed down the columns, then along the row."""
+    C, H, W, N = x.shape
+    _, P, Q, _ = y.shape
+    beta, zero, one = y.dtype.type(beta), y.dtype.type(0), y.dtype.type(1)
+    images, x, y = x, x.reshape(-1), y.reshape(-1)
+    for task in prange(C * PARTS):
+        c, part = divmod(np.intp(task), PARTS)
+        # Both sums: of the columns, (W, N), then of the windows, (Q, N).
+        total, square = np.empty((W + Q) * N, y.dtype), np.empty((W + Q) * N, y.dtype)
+        for p in range(P * part // PARTS, P * (part + 1) // PARTS):
+            h0, h1 = span(p, window[0], stride[0], pad[0], H)
+            column_sums(x, (c * H + h0) * W * N, W * N, h1 - h0, total, square)
+            for q in range(Q):
+                w0, w1 = span(q, window[1], stride[1], pad[1], W)
+                into = np.uint64((W + q) * N)
+                if N < 4:  # loops along n would take longer to start than to run
+                    for n in range(np.uint64(N)):
+                        t = u = zero
+                        for i in range(np.uint64(w0 * N) + n, np.uint64(w1 * N) + n, np.uint64(N)):
+                            t += total[i]
+                            u += square[i]
+                        total[into + n], square[into + n] = t, u
+                else:
+                    add_rows(address(total, into), address(total, w0 * N), N, N, w1 - w0, one, 0, zero)
+                    add_rows(address(square, into), address(square, w0 * N), N, N, w1 - w0, one, 0, zero)
+                if any_lost(total, square, into, N):
+                    sums(images, c, h0, h1, w0, w1, total[into : into + N], square[into : into + N])
+                    for n in range(np.uint64(N)):
+                        total[into + n] = one if total[into + n] > 0 else total[into + n]
+            out, windows = np.uint64((c * P + p) * Q * N), np.uint64(W * N)
+            for i in range(np.uint64(Q * N)):
+                t, u = total[windows + i], square[windows + i]
+                mean = u / t if t > 0 else t
+                y[out + i] = mean if beta == 0 else beta * y[out + i] + mean
 
 
 @parallel_kernel()

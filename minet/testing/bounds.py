@@ -15,6 +15,9 @@ from minet.core.errors import MinetError
 from minet.core.naming import relative
 from minet.testing import process
 
+FOUND = "is out of bounds for"
+TRIED = "0.68"  # a release of Numba
+
 
 class OutOfBounds(IndexError):
     """An index outside its axis, in compiled code: file, line, index, axis (-1 if the only one), size."""
@@ -22,7 +25,7 @@ class OutOfBounds(IndexError):
     def __init__(self, file: str, line: int, index: int, axis: int, size: int) -> None:
         super().__init__(file, line, index, axis, size)
         of = f"axis {axis} of size {size}" if axis >= 0 else f"size {size}"
-        self.found = f"index {index} is out of bounds for {of}"
+        self.found = f"index {index} {FOUND} {of}"
         self.place = f"{relative(file)}:{line}"
         try:
             text = Path(file).read_text()
@@ -50,7 +53,7 @@ def again(file: str, backend: str, options: list[str], why: str = "") -> tuple[i
     MinetError
         If the backend has no Numba loops, or the process dies with bounds checks too, or without reason.
     """
-    if backend not in ("cpu", "auto"):
+    if not of(backend):
         raise MinetError(f"--bounds is for loops on the cpu, got {backend}", "the emulator checks by itself")
     # Machine code of its own: without bounds checks, it must not be used here, nor this elsewhere.
     with tempfile.TemporaryDirectory(prefix="minet-bounds-") as cache:
@@ -65,17 +68,39 @@ def again(file: str, backend: str, options: list[str], why: str = "") -> tuple[i
 HINT = "python -X faulthandler -m minet check FILE shows the line that ran last"
 
 
+def of(backend: str) -> bool:
+    """Whether a backend computes with Numba loops."""
+    return backend in ("cpu", "auto")
+
+
+def may_tell(backend: str, report: str) -> bool:
+    """Whether an index may be the cause of what a report says: not if CUDA kernels alone fail."""
+    return of(backend) and any("FAIL  " in line and "parity_" not in line for line in report.splitlines())
+
+
 def checking() -> bool:
     """Whether this process compiles loops with bounds checks."""
     return os.environ.get("NUMBA_BOUNDSCHECK") == "1"
 
 
 def name_places() -> None:
-    """Make Numba's bounds checks raise OutOfBounds, which names file, line, index and size."""
-    from numba.core import cgutils, lowering, types
+    """Make Numba's bounds checks raise OutOfBounds, which names file, line, index and size.
 
+    Raises
+    ------
+    MinetError
+        If this Numba has no such functions: what is replaced here is not part of its interface.
+    """
+    import numba
+
+    try:
+        from numba.core import cgutils, lowering, types
+
+        lower_inst, _ = lowering.Lower.lower_inst, cgutils.do_boundscheck
+    except (ImportError, AttributeError) as error:
+        found = f"--bounds cannot name places with Numba {numba.__version__}: {error}"
+        raise MinetError(found, f"pip install 'numba~={TRIED}.0'  # with which it has been tried") from error
     lines: list[Any] = []  # of the statements that are being compiled, innermost last
-    lower_inst = lowering.Lower.lower_inst
 
     def watched(self: Any, statement: Any) -> Any:
         lines.append(self.loc)

@@ -6,6 +6,7 @@ net's output, and the labels of a batch, whose first samples are the labels of s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,8 +48,14 @@ class LossCase:
         """The same with the labels of some samples only."""
         return replace(self, labels=np.ascontiguousarray(self.labels[..., samples]))
 
-    def y(self, dtype: str = "float32") -> np.ndarray:
-        return values((*self.out_shape, self.batch), "y").astype(dtype)
+    def y(self, dtype: str = "float32", scale: Callable[[Any], Any] = lambda v: v) -> np.ndarray:
+        """Numbers of both signs up to 1, scaled, or what they become within the loss's domain."""
+        drawn, (low, high) = scale(values((*self.out_shape, self.batch), "y")), self.make().domain
+        if math.isfinite(low) and math.isfinite(high):
+            drawn = low + (high - low) * (0.5 + 0.45 * drawn)
+        elif math.isfinite(low) or math.isfinite(high):
+            drawn = low + np.abs(drawn) if math.isfinite(low) else high - np.abs(drawn)
+        return np.asarray(drawn, dtype)
 
     def run(
         self, y: np.ndarray, fill: float | None = np.nan, exact: bool = False, labels: Any = None
@@ -64,6 +71,18 @@ class LossCase:
         if not isinstance(found, (int, float, np.floating)):
             raise CheckFailed(f"the loss is {found!r:.60}, not a number", "return float(...)", "loss")
         return float(found), None if dy is None else np.array(be.get(dy))
+
+
+@check
+def finite(case: LossCase) -> None:
+    """The loss and dy are finite for ordinary y, within the loss's domain."""
+    with np.errstate(all="ignore"):
+        loss, dy = case.run(case.y(), 0.0)
+    for name, value in (("the loss", loss), ("dy", dy)):
+        if not np.isfinite(value).all():
+            y, cause = case.y(), "a log, root or division; if y lies between numbers, declare domain = (0, 1)"
+            found = f"{name} is not finite for y from {y.min():.3g} to {y.max():.3g}"
+            raise CheckFailed(found, cause, "loss")
 
 
 @check
@@ -150,8 +169,10 @@ def float32(case: LossCase) -> None:
 @check
 def magnitude(case: LossCase) -> None:
     """For y of 0.01 and of 100, nothing overflows or vanishes in float32 that does not in float64."""
+    if np.isfinite(case.make().domain).all():
+        raise Skip("y has no magnitudes between {:g} and {:g}".format(*case.make().domain))
     for said, scale in SCALES.items():
-        y = scale(values((*case.out_shape, case.batch), "y")).astype(np.float32)
+        y = case.y(scale=scale)
         with np.errstate(all="ignore"):
             pairs = zip(("loss", "dy"), case.run(y), case.run(y.astype(np.float64), exact=True), strict=True)
             for name, got, exact in pairs:
@@ -247,7 +268,8 @@ def usual_examples(cls: type[Loss]) -> Iterator[LossExample]:
 
 
 def _same(got: float, expected: float, what: str, cause: str, rtol: float) -> None:
-    if got != expected and not abs(got - expected) <= rtol * (abs(expected) + 1e-3):
+    same = got == expected or (math.isnan(got) and math.isnan(expected))
+    if not same and not abs(got - expected) <= rtol * (abs(expected) + 1e-3):
         many = multiple(np.atleast_1d(got), np.atleast_1d(expected))
         raise CheckFailed(f"{what}: {differing(expected, got)}", many or cause, "loss")
 

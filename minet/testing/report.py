@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from html import escape
 
 WHY = ("likely cause: ", "the contract: ", "  hint: ")  # how the lines begin that follow what was found
+
+COLORS = {"PASS": "#2a9d5c", "FAIL": "#c62828", "SKIP": "#999999"}
 
 
 @dataclass
@@ -82,6 +85,16 @@ class Report:
             f" at {first.place}" if first.place else ""
         )
 
+    def _repr_html_(self) -> str:
+        """The checks as a table, in a notebook."""
+        rows = [
+            f'<tr><td style="color: {COLORS[check.status]}"><b>{check.status}</b></td><td>{check.name}</td>'
+            f'<td style="text-align: left">{_html(check.detail, check.place)}</td></tr>'
+            for check in self.checks
+        ]
+        warned = "".join(f"<p>warning: {escape(text)}</p>" for text in self.warnings)
+        return f"<p><b>{escape(self.title)}</b></p><table>{''.join(rows)}</table>{warned}"
+
     def _warned(self) -> list[str]:
         return [f"  warning: {text}" for text in self.warnings]
 
@@ -95,3 +108,7 @@ def _told(check: Check, width: int, instead: str = "") -> list[str]:
         f"  {check.status}  {check.name:<{width}}  {head}".rstrip(),
         *(" " * (width + 10) + more for more in rest),
     ]
+
+
+def _html(*texts: str) -> str:
+    return "<br>".join(escape(line) for text in texts for line in text.splitlines())

@@ -42,6 +42,7 @@ def run_check(
 def outcome(name: str, check: Callable[[Any], None], case: Any, place: Callable[[str], str]) -> Check:
     """Run a check on a case; `place` says where the code of a phase is."""
     seen: dict[str, None] = {}
+    tried = getattr(case.backend, "tried", None)  # of a Backend, which checks change
 
     def made(status: str, detail: str = "", at: str = "") -> Check:
         return Check(name, status, detail, at, tuple(seen))
@@ -66,6 +67,9 @@ def outcome(name: str, check: Callable[[Any], None], case: Any, place: Callable[
         found = str(error) if known else f"{type(error).__name__} at {line_of(error)}: {error}"
         promise = (check.__doc__ or "").partition("\n")[0]
         return made("FAIL", f"{found}\nthe contract: {promise}")
+    finally:
+        if isinstance(case.backend, Backend):
+            case.backend.tried = tried
     return made("PASS")
 
 

@@ -17,6 +17,7 @@ from minet.train.precompile import NOTICE
 from minet.train.trainer import Callback, Result, Trainer
 
 WEIGHTS, LOG, CURVES, KERNELS = "weights.safetensors", "log.jsonl", "curves.png", "kernels.png"
+SETTLED = 8  # steps after which a card has captured one, if it can
 WIDTH = 10  # of a column in the table of epochs
 HEADINGS = {"test_loss": "test loss", "seconds": "time", "images_per_second": "images/s"}
 
@@ -37,7 +38,7 @@ class Progress(Callback):
         self.console = console
         self.bar: Any = None
         self.watching = contextlib.ExitStack()
-        self.announced = False
+        self.announced = self.told = False
         self.widths: dict[str, int] = {}  # of the table's columns, by their names in a record
 
     def on_start(self, trainer: Trainer) -> None:
@@ -82,6 +83,9 @@ class Progress(Callback):
             self.widths["epoch"] = max(7, len(cells["epoch"]) + 1)
             self._row(headings, style="bold")
         self._row(cells)
+        if trainer.net.clock.now > SETTLED and not self.told and (why := trainer.net.steps.why):
+            self._print(f"  each step is launched kernel by kernel: {why}")
+            self.told = True
         if trainer.epoch < trainer.epochs:
             self.bar.reset(self.task, epoch=trainer.epoch + 1, loss="")
 
@@ -134,6 +138,8 @@ class Checkpointer(Callback):
     """Save a checkpoint after each epoch, with what a later run needs to resume from it.
 
     If the user stops the run while an epoch is tested, that epoch is saved too: only its test is left to do.
+    A process that is killed there loses the epoch. It is not saved before its test, because a checkpoint must
+    not replace the last one whose losses are finite until its own test loss is known.
 
     Parameters
     ----------
@@ -193,6 +199,6 @@ class Curves(Callback):
         return all((self.folder / name).is_file() for name in names)
 
     def on_end(self, trainer: Trainer, result: Result) -> None:
-        plots.curves(self.folder / CURVES, result.history, self.name)
+        plots.save(plots.curves(result.history, self.name), self.folder / CURVES)
         if self.before:
             plots.gaussian_kernels(self.folder / KERNELS, self.before, plots.kernels(trainer.net), self.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -59,6 +59,9 @@ class SGD:
     epoch: float = field(default=0.0, init=False, repr=False)
     velocity: dict[str, Array] = field(default_factory=dict, init=False, repr=False)
     _net: Net | None = field(default=None, init=False, repr=False)
+    _step: Any = field(default=None, init=False, repr=False)
+
+    reads_verdict: ClassVar[bool] = True  # on a card, an update of a refused step changes nothing
 
     def __post_init__(self) -> None:
         check_number(self, "lr", "above 0", is_real(self.lr) and self.lr > 0)
@@ -98,20 +101,15 @@ class SGD:
         """Update all parameters of the net by one step, using its gradients."""
         if self._net is not net:
             self.bind(net)
-        rate = self.rate
-        for slot in net.slots:
-            if slot.param.lr == 0:
-                continue
-            net.be.sgd_step(
-                slot.value,
-                slot.grad,
-                self.velocity[slot.path],
-                lr=rate * slot.param.lr,
-                momentum=self.momentum,
-                decay=self.weight_decay if slot.param.decay else 0.0,
-                nesterov=self.nesterov,
-                bounds=slot.param.bounds,
-            )
+        self._step(self.rate, self.momentum, self.weight_decay, self.nesterov)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings and the velocities: a copy serves the net that it first updates."""
+        state, net = dict(vars(self)), self._net
+        if net is not None:
+            kept = {path: np.array(net.be.get(values)) for path, values in self.velocity.items()}
+            state |= {"velocity": kept, "_net": None, "_step": None}
+        return state
 
     def load(self, velocity: Mapping[str, np.ndarray]) -> None:
         """Load copies of velocities that were saved from `velocity`; `bind` checks them against its net."""
@@ -137,7 +135,11 @@ class SGD:
                 f"the net's parameter {shapes.get(path, 'none')}",
                 "load velocities that were saved from the same model",
             )
-        bound = {path: net.be.zeros(shape) for path, shape in shapes.items()}
+        memory = net.memory
+        flat = net.be.zeros(memory.flat_params.shape)
+        bound = {slot.path: slot.place(flat) for slot in net.slots}
         for path, values in self.velocity.items():
             net.be.copy(values, bound[path])
         self.velocity, self._net = bound, net
+        buffers = memory.flat_params, memory.flat_grads, flat
+        self._step = net.be.solver_step(net.slots, buffers, memory.verdict)

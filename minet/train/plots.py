@@ -13,7 +13,7 @@ import numpy as np
 from minet.core.files import write_whole
 from minet.core.net import Net
 from minet.train.number_text import number_text
-from minet.train.trainer import RECORDED, TESTED, metrics_in
+from minet.train.records import RECORDED, TESTED, metrics_in
 
 INK, FAINT, BLUE, ORANGE = "#222222", "#dddddd", "#1f6fb4", "#d9601a"
 HUES = (BLUE, ORANGE, "#2a9d5c", "#8e5bb5", "#b8860b")
@@ -56,20 +56,20 @@ def kernels(net: Net) -> list[Kernels]:
     ]
 
 
-def curves(path: Path, history: list[dict[str, Any]], name: str) -> None:
-    """Plot losses and metrics by epoch."""
+def curves(history: list[dict[str, Any]], name: str = "") -> Any:
+    """A figure of losses and metrics by epoch."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-    last = history[-1]
+    last, name = history[-1], f"{name}: " if name else ""
     losses, metrics = [key for key in ("loss", "test_loss") if key in last], metrics_in(last)
     shown, ending = [*metrics, *losses[::-1]][0], "" if last["epoch"] == 1 else "s"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4 * max(2, 1 + len(metrics)), 3.4), layout="constrained")
         left, *others = figure.subplots(1, 1 + len(metrics), squeeze=False)[0]
         figure.suptitle(
-            f"{name}: {_title(shown)} {number_text(shown, last[shown])} after {last['epoch']} epoch{ending}",
+            f"{name}{_title(shown)} {number_text(shown, last[shown])} after {last['epoch']} epoch{ending}",
             x=0.01, ha="left", fontsize=11, fontweight="bold",
         )  # fmt: skip
         every = [record[key] for key in losses for record in history if key in record]
@@ -89,7 +89,7 @@ def curves(path: Path, history: list[dict[str, Any]], name: str) -> None:
             axes.set_xlabel("epoch", loc="right")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
             axes.grid(axis="x", visible=False)
-    save(figure, path)
+    return figure
 
 
 def _title(key: str) -> str:
@@ -173,3 +173,13 @@ def save(figure: Any, path: Path) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     write_whole(path, picture.getvalue())
+
+
+def as_svg(figure: Any) -> str:
+    """A figure as SVG, the same text for the same figure."""
+    import matplotlib as mpl
+
+    picture = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "minet"}):
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+    return picture.getvalue()

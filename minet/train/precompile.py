@@ -1,9 +1,10 @@
-"""Compile the kernels a net needs before its first step, with one process per core.
+"""Compile the kernels a net needs before its first step, on all cores.
 
-Numba compiles each kernel at its first call, one after another. Here a batch is made, and fprop and bprop
-run, with kernels that do nothing but record the types they are called with. Those missing from the cache are
-then compiled by forked processes, which leave them where the first step finds them. The first step itself
-compiles whatever is left out because there is no `fork` or because a layer fails.
+Numba and nvcc would compile each kernel at its first call, one after another. Here a batch is made and a step
+rehearsed, with kernels that do nothing but record the types they are called with or, on a GPU, the sources
+they are made from. Those missing from the cache are then compiled side by side: by forked processes for
+Numba, by nvcc or g++ for a GPU or its emulator. The first step finds them in the cache. It compiles whatever
+is left out because there is no `fork` or because a layer fails.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, NoReturn
 
 import numpy as np
 
+from minet.backends import kernel_cache
+from minet.backends.kernel_cache import Recipe
+from minet.backends.launcher import Launcher
+from minet.core.errors import MinetError
 from minet.core.net import Net
 from minet.data.dataset import Dataset
 
@@ -48,14 +54,23 @@ def precompile(net: Net, data: Dataset | None = None, train: bool = True, consol
     """
     config: Any = importlib.import_module("numba").config
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
-    if net.be.name != "cpu" or cores < 2 or config.DISABLE_JIT:
+    cold: list[Any]
+    if cores < 2:
         return 0
-    cold = [kernel for kernel in called(net, data, train) if not cached(*kernel)][:MOST]
+    if isinstance(net.be, Launcher):
+        recipes = loaded(net, data, train)
+        cold = [(stem, recipe) for recipe, stem in recipes.items() if not kernel_cache.is_built(*recipe)]
+        names, compile_all = [stem for stem, _ in cold], building
+    elif net.be.name == "cpu" and not config.DISABLE_JIT:
+        cold = [kernel for kernel in called(net, data, train) if not cached(*kernel)][:MOST]
+        cold.sort(key=_length, reverse=True)  # so that no process starts a long one last
+        names, compile_all = [kernel.py_func.__name__ for kernel, _ in cold], compiling
+    else:
+        return 0
     if len(cold) < 2:
         return 0
-    cold.sort(key=_length, reverse=True)  # so that no process starts a long one last
-    with compiling(cold, min(cores, len(cold))) as done, showing(len(cold), console) as show:
-        return sum(show(cold[number][0].py_func.__name__) for number in done)
+    with compile_all(cold, min(cores, len(cold))) as done, showing(len(cold), console) as show:
+        return sum(show(names[number]) for number in done)
 
 
 def _length(kernel: Kernel) -> int:
@@ -86,32 +101,66 @@ def showing(total: int, console: Any) -> Iterator[Callable[[str], int]]:
 
 def called(net: Net, data: Dataset | None = None, train: bool = True) -> list[Kernel]:
     """The kernels a net calls that Numba caches and that this process has not called yet."""
+    found: dict[Kernel, None] = {}
+    with noting(found):
+        rehearse(net, data, train)
+    return list(found)
+
+
+def loaded(net: Net, data: Dataset | None = None, train: bool = True) -> dict[Recipe, str]:
+    """How the kernels are made that a net loads on a GPU or its emulator, and the stems of their files."""
+    be: Any = net.be
+    found: dict[Recipe, str] = {}
+
+    def note(code: Any, constants: dict[str, Any]) -> None:
+        with contextlib.suppress(MinetError):  # the first step reports it
+            found[be.recipe(code, constants)] = code.path.stem
+
+    before, warned = be._functions, set(be._warned)
+    be._functions, be.load, be.start = {}, note, lambda *args: None
+    try:
+        rehearse(net, data, train)
+    finally:
+        be._functions, be._warned = before, warned
+        del be.load, be.start
+    return found
+
+
+def rehearse(net: Net, data: Dataset | None, train: bool) -> None:
+    """Do what a step does, with kernels that may compute nothing; parameters and persistent state stay."""
     from minet.data.batches import Batches  # here, as it imports Numba
 
-    found: dict[Kernel, None] = {}
     kept = {path: net.be.get(array).copy() for path, array in net.persistent.items()}
-    x = np.zeros((*net.input_shape, net.batch), net.be.dtype)
+    x, labels = np.zeros((*net.input_shape, net.batch), net.be.dtype), None
     be: Any = net.be
     tried, be.tried = be.tried, None  # kernels that do nothing need not write what they must
     try:
-        with noting(found), np.errstate(all="ignore"), warnings.catch_warnings():
+        with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if data is not None:
-                next(Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0))
+                _, labels = next(Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0))
             net.fprop(x, train=False)
             if train:
                 net.fprop(x, train=True)
                 net.bprop(net.dy)
-                for size in {slot.value.size for slot in net.slots}:  # the size decides on the kernel
-                    w, g, v = net.be.zeros((3, size))
-                    net.be.sgd_step(w, g, v, lr=0.0, momentum=0.0, decay=0.0, nesterov=False, bounds=None)
+                _rehearse_update(net, labels)
     except Exception:  # a layer that needs its kernel's result; the first step reports real errors
         pass
     finally:
         be.tried, net.x = tried, None
         for path, array in kept.items():
             net.be.copy(array, net.persistent[path])
-    return list(found)
+
+
+def _rehearse_update(net: Net, labels: Any) -> None:
+    be: Any = net.be
+    memory = net.memory
+    if be.judges and labels is not None:
+        be.judge(be.started(net.loss, "loss", net.y, labels, net.dy), net.flat_grads, memory.verdict)
+        memory.keep_state()
+        memory.restore_state(memory.verdict)
+    zeros = be.zeros(memory.flat_params.shape)
+    be.solver_step(net.slots, (zeros, zeros, zeros), memory.verdict)(0.0, 0.0, 0.0, False)
 
 
 @contextlib.contextmanager
@@ -154,6 +203,17 @@ def cached(dispatcher: Any, types: tuple[Any, ...]) -> bool:
         dispatcher.compile(types)
         return True
     return False
+
+
+@contextlib.contextmanager
+def building(kernels: list[tuple[str, Recipe]], processes: int) -> Iterator[Iterator[int]]:
+    """Let compilers build that many kernels at once; the yielded iterator gives each number as it is done."""
+    with ThreadPoolExecutor(processes) as pool:
+        numbers = {pool.submit(kernel_cache.build, *recipe): i for i, (_, recipe) in enumerate(kernels)}
+        try:
+            yield (numbers[made] for made in as_completed(numbers) if not made.exception())
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager

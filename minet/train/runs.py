@@ -33,7 +33,8 @@ from minet.train.callbacks import (
 from minet.train.modelfile import Model
 from minet.train.number_text import loss_text, number_text
 from minet.train.precompile import precompile
-from minet.train.trainer import RECORDED, Result, Trainer, check_data, metrics_in
+from minet.train.records import RECORDED, metrics_in
+from minet.train.trainer import Result, Trainer, check_data
 from minet.train.trainer import evaluate as test
 
 EDITS = 6  # lines of a changed model file that an error shows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -17,10 +17,9 @@ from minet.core.finite import NotFiniteError
 from minet.core.loss import Loss
 from minet.core.net import Net
 from minet.core.settings import is_whole
+from minet.core.step import Started
 from minet.data.dataset import DataError, Dataset
-
-RECORDED = ("epoch", "step", "loss", "rate", "seconds", "images_per_second")  # of every epoch
-TESTED = ("test_loss",)  # and with a test set, beside the metrics
+from minet.train.records import RECORDED, TESTED
 
 
 @dataclass
@@ -47,6 +46,12 @@ class Result:
         if "accuracy" not in last:
             raise MinetError("this run measured no accuracy", f"history[-1] has {', '.join(last)}")
         return float(last["accuracy"])
+
+    def _repr_svg_(self) -> str:
+        """The curves, in a notebook."""
+        from minet.train import plots  # here, as it is slow to import
+
+        return plots.as_svg(plots.curves(self.history))
 
 
 class Callback:
@@ -144,9 +149,7 @@ class Trainer:
 
     def _train_epoch(self) -> dict[str, Any]:
         begin, losses = time.perf_counter(), 0.0
-        for i, (x, labels) in enumerate(self.batches.epoch(self.epoch)):
-            self.solver.epoch = self.epoch + i / len(self.batches)
-            loss = self.net.train_step(x, labels, self.solver)
+        for loss in self._steps():
             losses += loss
             self._call("on_batch", loss)
         seconds = time.perf_counter() - begin
@@ -159,6 +162,19 @@ class Trainer:
             "seconds": seconds,
             "images_per_second": len(self.batches) * self.net.batch / seconds,
         }
+
+    def _steps(self) -> Iterator[float]:
+        """Take the epoch's steps and yield their losses; on a GPU each when the next step is on its way."""
+        before: Started | None = None
+        for i, (x, labels) in enumerate(self.batches.epoch(self.epoch)):
+            self.solver.epoch = self.epoch + i / len(self.batches)
+            step: Started | None = self.net.start_step(x, labels, self.solver)
+            if step is not None and step.running:
+                step, before = before, step
+            if step is not None:
+                yield step.loss()
+        if before is not None:
+            yield before.loss()
 
     def _tested(self, record: dict[str, Any]) -> dict[str, Any]:
         """A record with the test loss and the metrics, if there is a test set."""
@@ -208,11 +224,6 @@ def _measured(loss: Loss, y: np.ndarray, labels: np.ndarray) -> dict[str, float]
     if taken := [name for name in metrics if name in (*RECORDED, *TESTED)]:
         raise loss.error(f"metrics returned {taken[0]!r}, which a run records itself", "choose another name")
     return {"loss": mean, **{name: float(value) for name, value in metrics.items()}}
-
-
-def metrics_in(record: dict[str, Any]) -> list[str]:
-    """The names of an epoch's metrics, in the order in which the loss gave them."""
-    return [name for name in record if name not in (*RECORDED, *TESTED)]
 
 
 def check_data(data: Dataset, net: Net) -> None:

@@ -3,13 +3,11 @@
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from minet import Layer, LayerError, backends
 from minet.backends import gpu, launcher
-from minet.core.window import Window
 from minet.layers import all_layers
+from minet.loops import arithmetic
 from minet.testing.harness import Case, Rig
 
 BETAS = (0.0, 1.0, -0.5)
@@ -19,7 +17,6 @@ KINDS = [
     ("emu", "float32"),
     pytest.param(("cuda", "float32"), marks=pytest.mark.gpu),
 ]
-EXACT = [("cpu", "float64"), *KINDS[2:]]  # for sums of whole numbers, which float32 does not round
 
 
 def backend(kind):
@@ -75,6 +72,24 @@ def test_arrays(be):
     assert be.get(y).tolist() == [[5, 6], [7, 8]]
     be.fill(x, 2.5)
     assert (be.get(x) == 2.5).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_large_copy_takes_several_cores_where_it_can(dtype, monkeypatch):
+    be, size, calls = backends.get("cpu", dtype), 1 << 20, []
+    copy = arithmetic.copy
+    monkeypatch.setattr(arithmetic, "copy", lambda *args: calls.append(1) or copy(*args))
+    x, y = own(be, numbers((size,), dtype)), be.empty((size,))
+    other = numbers((size,), "float32" if dtype == "float64" else "float64")
+    be.copy(x, y)
+    assert (y == x).all() and len(calls) == 1
+    for src in (other, x[::-1], np.float64(3)):
+        be.copy(src, y)
+        assert (y == src.astype(dtype)).all() and len(calls) == 1
+    both = own(be, numbers((size + 1,), dtype))
+    kept = both.copy()
+    be.copy(both[:-1], both[1:])
+    assert (both[1:] == kept[:-1]).all() and len(calls) == 1
 
 
 @pytest.mark.parametrize("place", [0, 13, 19])
@@ -207,110 +222,6 @@ def test_sgd_step(be, nesterov, bounds):
     assert np.isnan(expected[::7]).all()  # a bound must not hide a NaN
     for array, wanted in zip(held, (expected, g, velocity), strict=True):
         close(be.get(array), wanted, be.dtype)
-
-
-# -- windows ----------------------------------------------------------------------------------------
-
-
-@st.composite
-def geometries(draw):
-    """An image shape (C, H, W, N), and size, stride, pad and dilation of a window that fits."""
-    pair = lambda low, high: st.tuples(st.integers(low, high), st.integers(low, high))  # noqa: E731
-    size, stride, pad, dilation = draw(pair(1, 4)), draw(pair(1, 4)), draw(pair(0, 3)), draw(pair(1, 3))
-    h, w = (
-        draw(st.integers(max(1, d * (r - 1) + 1 - 2 * p), 11))
-        for r, p, d in zip(size, pad, dilation, strict=True)
-    )
-    return (draw(st.integers(1, 2)), h, w, draw(st.integers(1, 3))), (size, stride, pad, dilation)
-
-
-def unrolled(x, geometry):
-    """The im2col of a whole image, (C, R, S, P, Q, N), by slicing the padded image."""
-    (R, S), (u, v), (i, j), (d, e) = geometry
-    padded = np.pad(x, ((0, 0), (i, i), (j, j), (0, 0)))
-    P, Q = (padded.shape[1] - d * (R - 1) - 1) // u + 1, (padded.shape[2] - e * (S - 1) - 1) // v + 1
-    col = np.empty((len(x), R, S, P, Q, x.shape[3]), x.dtype)
-    for r, s in np.ndindex(R, S):
-        col[:, r, s] = padded[:, d * r : d * r + u * (P - 1) + 1 : u, e * s : e * s + v * (Q - 1) + 1 : v]
-    return col
-
-
-def row_ranges(P, step):
-    return [(p, min(p + step, P)) for p in range(0, P, step)]
-
-
-def few(kind):
-    """Few examples, as the emulator compiles each geometry."""
-    examples = 80 if kind == ("cpu", "float64") else 8
-    return settings(deadline=None, max_examples=examples, database=None, derandomize=True)
-
-
-@pytest.mark.parametrize("kind", EXACT, ids=label)
-def test_im2col(kind):
-    be = backend(kind)
-
-    @few(kind)
-    @given(geometries(), st.integers(1, 9))
-    def unrolls(case, step):
-        shape, geometry = case
-        x = 1 + np.arange(np.prod(shape)).reshape(shape)
-        expected = unrolled(x, geometry)
-        for p0, p1 in row_ranges(expected.shape[3], step):
-            part = expected[:, :, :, p0:p1].reshape(np.prod(expected.shape[:3]), -1)
-            col = own(be, np.full(part.shape, np.nan))
-            be.im2col(own(be, x), col, Window(*geometry), (p0, p1))
-            np.testing.assert_array_equal(be.get(col), part)
-
-    unrolls()
-
-
-@pytest.mark.parametrize("kind", EXACT, ids=label)
-def test_col2im_is_the_transpose_and_beta_applies_to_each_row_once(kind):
-    be = backend(kind)
-
-    @few(kind)
-    @given(geometries(), st.integers(1, 9), st.sampled_from(BETAS))
-    def adds(case, step, beta):
-        shape, geometry = case
-        source = unrolled(1 + np.arange(np.prod(shape)).reshape(shape), geometry)  # where col is from
-        col = 1.0 + np.arange(source.size).reshape(source.shape)
-        taken = np.bincount(source.ravel(), weights=col.ravel(), minlength=1 + np.prod(shape))[1:]
-        dx0 = np.arange(np.prod(shape), dtype=float).reshape(shape) if beta else np.full(shape, np.nan)
-        dx = own(be, dx0)
-        for p0, p1 in row_ranges(source.shape[3], step):
-            part = col[:, :, :, p0:p1].reshape(np.prod(source.shape[:3]), -1)
-            be.col2im(own(be, part), dx, Window(*geometry), (p0, p1), beta)
-        taken = taken.reshape(shape)
-        np.testing.assert_array_equal(be.get(dx), taken + beta * dx0 if beta else taken)
-
-    adds()
-
-
-@pytest.mark.parametrize("step", [1, 2, 4])
-@pytest.mark.parametrize(
-    "geometry",
-    [
-        ((3, 3), (1, 1), (1, 1), (1, 1)),
-        ((3, 2), (2, 1), (2, 3), (2, 3)),  # dilated: rows of dx between the taps
-        ((2, 3), (3, 4), (0, 1), (1, 1)),  # rows and columns between windows
-        ((4, 1), (2, 2), (3, 0), (1, 1)),
-    ],
-    ids=str,
-)
-def test_windows_in_blocks_of_rows(be, geometry, step):
-    x = numbers((2, 9, 8, 37), be.dtype)
-    columns = unrolled(x, geometry)
-    dx = own(be, np.full_like(x, np.nan))
-    for p0, p1 in row_ranges(columns.shape[3], step):
-        part = columns[:, :, :, p0:p1].reshape(np.prod(columns.shape[:3]), -1)
-        col = be.empty(part.shape)
-        be.im2col(own(be, x), col, Window(*geometry), (p0, p1))
-        np.testing.assert_array_equal(be.get(col), part)
-        be.col2im(col, dx, Window(*geometry), (p0, p1), 0.0)
-    # Each element comes back once for every window that holds it.
-    held = unrolled(1 + np.arange(x.size).reshape(x.shape), geometry).ravel()
-    times = np.bincount(held, minlength=1 + x.size)[1:].reshape(x.shape)
-    close(be.get(dx), times * x.astype(float), be.dtype)
 
 
 # -- layers -----------------------------------------------------------------------------------------

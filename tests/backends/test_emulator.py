@@ -14,9 +14,11 @@ import pytest
 
 from benchmarks import registers
 from minet import LayerError, MinetError, Net, backends
+from minet.backends import emulator
 from minet.backends.emulator import ORDERS, check_launch
+from minet.backends.launcher import KernelError
 from minet.layers import all_layers
-from minet.testing import sanitize
+from minet.testing import check_layer, layerfile, sanitize
 from minet.testing.sanitize import summarized
 
 pytestmark = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
@@ -68,6 +70,18 @@ def test_half_warps_by_their_own_masks(be):
     np.testing.assert_array_equal(y, np.concatenate([x[16:], np.repeat(pairs, 2)]))
     launch(be, "read_again", x=x + 5, y=y)
     np.testing.assert_array_equal(y, [20] * 16 + [5] * 16)
+
+
+def test_copies_that_do_not_wait(be):
+    x, y = be.array(floats(3, 32, 4)), np.zeros(32, np.float32)
+    launch(be, "ahead", x=x, y=y, rows=3)
+    np.testing.assert_allclose(y, (x.sum((0, 2)) + x[0, :, :2].sum(1))[::-1], rtol=1e-6)
+
+
+def test_what_only_nvcc_compiles_may_be_assembly(be):
+    y = np.zeros(64, np.int32)
+    launch(be, "assembled", 1, 64, y=y)
+    np.testing.assert_array_equal(y, np.tile(np.arange(32), 2))
 
 
 def test_atomics(be):
@@ -191,6 +205,10 @@ KINDS = {
     "recursive": "out of stack",
     "trapped": "stopped: __trap()",
     "asserted": "stopped: assert(threadIdx.x < 2)",
+    "not_waited": "a read of shared memory that no thread of the block has written",
+    "waited_for_its_own": "",  # a race or unwritten memory
+    "copied_too_far": f"a read of 16 bytes {OUTSIDE}, right past the end of x",
+    "copied_askew": "a read of 16 bytes of x at an address that is not a multiple of 16",
 }
 
 
@@ -371,6 +389,56 @@ def test_a_kernel_that_does_not_end_can_be_stopped(tmp_path):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+ENDLESS = {
+    "without memory": "for (int i = 0; i < n; i ^= 1) {}",
+    "in memory": "while (x[1] == 0) x[0] = x[1];",
+    "at barriers": "while (n) __syncthreads();",
+    "waiting for another thread": "if (threadIdx.x) while (!atomicAdd((int *)x, 0)) {}\n    x[0] = n;",
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_loop_that_does_not_end_is_reported_with_its_line(monkeypatch, tmp_path, kind):
+    monkeypatch.setattr(emulator, "MOST_STEPS", 1 << 23)
+    path = tmp_path / "endless.cu"
+    path.write_text(
+        f'extern "C" __global__ void endless(volatile int *x, int n) {{\n    {ENDLESS[kind]}\n}}\n'
+    )
+    order = "reversed" if kind.startswith("waiting") else "forward"
+    with pytest.raises(KernelError, match=r"endless on the emulator: a loop that does not end") as caught:
+        launch(backends.get("emu", order=order), "endless", path=path, x=np.zeros(2, np.int32), n=2)
+    assert "gone through more than 8e+06 branches\n  " in str(caught.value)
+    assert f"{path.name}:2, block (0, 0, 0), thread (" in str(caught.value)
+
+
+SPIN = """from minet import Layer, update
+
+class Spin(Layer):
+    def out_shape(self, in_shape):
+        return in_shape
+    def fprop_cpu(self, x, y, beta, train):
+        update(y, x, beta)
+    def bprop_cpu(self, x, dy, dx, beta):
+        update(dx, dy, beta)
+    @classmethod
+    def examples(cls):
+        yield cls, (2, 3, 4)
+"""
+
+
+def test_the_kit_does_not_wait_for_such_a_loop_in_every_check(monkeypatch, tmp_path):
+    monkeypatch.setattr(emulator, "MOST_STEPS", 1 << 23)
+    (tmp_path / "spin.py").write_text(SPIN)
+    loop = "for (int i = 0; i < N; i += 0) y[i] = x[i];"
+    (tmp_path / "spin.cu").write_text(
+        f'extern "C" __global__ void spin_fprop(const float *x, float *y, int N) {{ {loop} }}\n'
+        'extern "C" __global__ void spin_bprop(const float *dy, float *dx, int N) {}\n'
+    )
+    ((make, shape),) = layerfile.all_examples(str(tmp_path / "spin.py"))
+    with pytest.raises(KernelError, match=r"^Spin .*\n  spin_fprop on the emulator: a loop that"):
+        check_layer(make, shape)
 
 
 # -- options --------------------------------------------------------------------------------------------

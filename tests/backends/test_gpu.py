@@ -17,7 +17,7 @@ from minet.backends import kernel_cache, launcher
 from minet.backends.host_fallback import HostWarning
 from minet.cli.main import app
 from minet.core.files import run_file
-from minet.layers import GaussianPool, Linear, MaxPool, ReLU
+from minet.layers import LRN, BatchNorm, Dropout, GaussianPool, Identity, Linear, MaxPool, PReLU, ReLU
 from minet.testing import check_layer, run, run_check
 
 needs_gxx = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
@@ -147,6 +147,32 @@ def test_several_samples_are_read_at_once_if_the_images_allow_it(batch):
 
 
 @needs_gxx
+@pytest.mark.parametrize("make", [ReLU, PReLU, Identity, BatchNorm, lambda: LRN(3), lambda: Dropout(0.5)])
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_four_samples_at_once_or_one_by_one_give_the_same(make, beta):
+    """At odd addresses each is read by itself, y and dx too; only sums may end in other bits."""
+    results = []
+    for start in (0, 1):
+        made = net(make(), batch=4)
+        layer, x = made.graph.layers[0], numbers(2, 3, 4, 4)
+        images = [made.be.empty((x.size + start,))[start:].reshape(x.shape) for _ in range(4)]
+        for image, values in zip(images, (x, x[::-1], x + 1, x - 1), strict=True):
+            image[...] = values
+        x, dy, y, dx = images
+        assert made.be.lanes(4, x) == made.be.lanes(4, dx) == (1 if start else 4)
+        layer.fprop(x, y, beta, True)
+        layer.bprop(x, dy, dx, beta)
+        in_place = dy.copy() if not start else made.be.empty((x.size + 1,))[1:].reshape(x.shape)
+        in_place[...] = dy
+        if layer.in_place:
+            layer.bprop(x, in_place, in_place, 0.0)
+        results.append([y, dx, in_place, *(grad / 2 for grad in layer.g.values())])
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+        assert isinstance(layer, BatchNorm) or got.ndim == 1 or np.array_equal(got, expected)
+
+
+@needs_gxx
 def test_a_row_that_its_threads_cannot_count_is_refused(monkeypatch):
     made = net(MaxPool(2))
     monkeypatch.setattr(launcher, "LONGEST", 20)
@@ -176,6 +202,40 @@ def test_a_subclass_runs_the_kernel_of_its_base_unless_it_computes_something_els
             np.testing.assert_array_equal(net(cls()).fprop(x), 2 * x)
     with pytest.warns(HostWarning, match="^0:Tripled"):
         np.testing.assert_array_equal(net(own.Tripled()).fprop(x), 3 * x)
+
+
+IN_TWO_FILES = """
+from minet import Layer, update
+
+class Doubled(Layer):
+    def out_shape(self, in_shape):
+        return in_shape
+
+    def fprop_cpu(self, x, y, beta, train):
+        update(y, 2 * x, beta)
+
+    def bprop_cpu(self, x, dy, dx, beta):
+        if dx is not None:
+            update(dx, 2 * dy, beta)
+
+    def bprop_gpu(self, x, dy, dx, beta):
+        if dx is not None:
+            self.be.launch(self, "doubled_back", dx.size, x=x, dy=dy, dx=dx, beta=beta, constants={"BY": 2})
+"""
+
+
+@needs_gxx
+def test_a_layers_kernels_may_be_in_several_files_with_constants_for_one_launch(tmp_path):
+    (tmp_path / "doubled.py").write_text(IN_TWO_FILES)
+    fprop, bprop = (HERE / "doubled.cu").read_text().split("\n\nextern")[1:]
+    bprop = bprop.replace("doubled_bprop", "doubled_back").replace("2 *", "BY *")
+    for name, text in (("doubled", fprop), ("doubled_more", bprop)):
+        (tmp_path / f"{name}.cu").write_text(f'#include "minet.cuh"\nextern{text}\n')
+    cls = run_file(tmp_path / "doubled.py").Doubled
+    assert check_layer(cls, (2, 3, 4), backend="emu").ok
+    (tmp_path / "doubled_more.cu").rename(tmp_path / "more.cu")
+    with pytest.raises(LayerError, match=r"doubled\.cu has no kernel doubled_back"):
+        run(cls(), numbers(2, 3, 4, 5), numbers(2, 3, 4, 5), backend="emu")
 
 
 # -- layers without a kernel ----------------------------------------------------------------------------

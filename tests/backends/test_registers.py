@@ -1,12 +1,16 @@
 """Every CUDA kernel, in every geometry of the examples and models, fits a GPU's registers, going by nvcc."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import instructions, registers
 from benchmarks.registers import ARCHITECTURES, Build, parsed
 from minet.backends import cuda_source, nvidia
-from minet.core.files import shipped
+from minet.core.files import run_file, shipped
+from minet.layers import Elementwise, PReLU, ReLU
 
+ROOT = Path(__file__).parents[2]
 REPORT = """\
 ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function 'relu_fprop' for 'sm_75'
@@ -18,6 +22,9 @@ ptxas info    : Function properties for relu_fprop
     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ptxas info    : Used 24 registers, used 0 barriers
 """
+needs_nvdisasm = pytest.mark.skipif(
+    not instructions.nvdisasm(), reason="needs nvdisasm: pip install nvidia-cuda-nvdisasm"
+)
 needs_nvcc = pytest.mark.skipif(not nvidia.nvcc(), reason="needs nvcc, from the CUDA toolkit")
 
 
@@ -43,7 +50,10 @@ def test_what_does_not_fit_is_found(report):
 
 def test_geometries_are_collected_from_the_layers_themselves():
     builds = registers.collected()
-    assert {build.path for build in builds} == set(shipped("kernels").glob("*.cu"))
+    own = set(shipped("kernels").glob("*.cu"))
+    written = {build.path for build in builds} - own  # for expressions
+    assert own <= {build.path for build in builds}
+    assert written and all(path.name.startswith("elementwise_") for path in written)
     windows = {
         tuple(dict(build.constants)[name] for name in ("R", "S", "SY", "KERNELS"))
         for build in builds
@@ -51,8 +61,8 @@ def test_geometries_are_collected_from_the_layers_themselves():
     }
     assert windows >= {(r, r, s, j) for r in (3, 5, 7, 11, 15) for s in (1, 2) for j in (1, 3)}
     assert (4, 4, 2, 2) in windows  # only in models/mnist.py
-    taps = {dict(build.constants).get("R") for build in builds if build.path.name == "im2col.cu"}
-    assert {2, 3, 5} <= taps
+    tiles = {tuple(dict(build.constants).get(name) for name in ("BM", "BN", "FLAT")) for build in builds}
+    assert {(128, 128, 0), (64, 128, 1)} <= tiles  # which only large batches take
 
 
 LISTING = """
@@ -84,10 +94,26 @@ def test_instructions_are_those_of_the_innermost_loop_that_reads_and_writes():
 
 
 @needs_nvcc
-@pytest.mark.skipif(not instructions.nvdisasm(), reason="needs nvdisasm: pip install nvidia-cuda-nvdisasm")
+@needs_nvdisasm
 def test_instructions_of_a_layer_s_own_kernels():
     each = instructions.counted(instructions.LAYERS["max_pool 3x3 s2"])
     assert 1 < each["fprop"] < 52 and 1 < each["bprop"] < 52  # what a copy of these bytes leaves time for
+
+
+@needs_nvcc
+@needs_nvdisasm
+@pytest.mark.parametrize(
+    ("by_hand", "expression", "param"),
+    [
+        (ReLU, "relu(x)", {}),
+        (PReLU, "where(x > 0, x, a * x)", {"a": 0.25}),
+        (run_file(ROOT / "examples" / "swish.py").Swish, "x * sigmoid(b * x)", {"b": 1.0}),
+    ],
+    ids=["relu", "prelu", "swish"],
+)
+def test_an_expression_takes_hardly_more_instructions_than_a_kernel_by_hand(by_hand, expression, param):
+    own, written = instructions.counted(by_hand()), instructions.counted(Elementwise(expression, **param))
+    assert all(written[phase] <= 1.1 * own[phase] for phase in ("fprop", "bprop")), (written, own)
 
 
 @needs_nvcc

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,18 +11,19 @@ from typer.testing import CliRunner
 from benchmarks import loader, overhead, scaling, startup
 from minet import MinetError, backends
 from minet.bench import (
+    ahead,
     cases,
     compare,
     contender_minet,
     contest,
     counts,
     peaks,
+    process,
     report,
     rivals,
     run,
     targets,
     timers,
-    worker,
 )
 from minet.cli.main import app
 
@@ -169,9 +171,14 @@ def test_the_hardest_target_counts():
 
 def test_on_a_card_pooling_has_a_share_to_reach():
     pool = cases.layer("AvgPool", (4, 9, 8, 128), window=3, stride=2)
-    assert targets.missed("cuda", pool, "bprop", {"share": 0.7, "ratio": 0.1}) == [
+    assert targets.missed("cuda", pool, "bprop", {"share": 0.7, "ratio": 1.0}) == [
         "share 0.70, target >= 0.8"
     ]
+    large = cases.layer("AvgPool", (4, 19, 18, 128), window=11, stride=2)
+    assert targets.missed("cuda", large, "bprop", {"share": 0.7, "ratio": 0.5}) == ["ratio 0.50, target >= 1"]
+    assert targets.missed("cuda", large, "fprop+bprop", {"share": 0.1, "ratio": 0.5}) == []
+    model = cases.model("gaussian_inception", 128)
+    assert targets.missed("cuda", model, "step", {"ratio": 2.0, "ms": 1.4}) == ["ms 1.40, target <= 1.3"]
 
 
 def test_rows_are_compared_with_other_rows():
@@ -276,7 +283,7 @@ def test_rivals_are_chosen_by_name(monkeypatch):
 def test_a_package_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(rivals, "installed", lambda package: "" if package == "torch" else "1.0")
     found = rivals.chosen(None, "cpu")
-    assert (names(found), found[1]) == (["dcls", "scipy"], ["torch"])
+    assert (names(found), found[1]) == (["numpy", "dcls", "scipy"], ["torch"])
     with pytest.raises(MinetError, match="not installed: torch"):
         rivals.chosen(["torch"], "cpu")
 
@@ -299,11 +306,11 @@ class Fake:
     ms = {}
     dies = ()
 
-    def __init__(self, name, module, variant, backend, case, folder):
-        self.name, self.variant = name, variant
-        self.file = contest.Path(folder, f"{name}.npz")
+    def __init__(self, name, folder):
+        self.name, self.file = name, Path(folder, f"{name}.npz")
 
-    def compute(self, case):
+    def prove(self, case, how):
+        self.log.append((self.name, how))
         if self.name in self.y and isinstance(self.y[self.name], str):
             raise contest.Failed(self.y[self.name])
         saved(self.file, y=np.array([self.y.get(self.name, 1.0)]), dx=np.ones(1))
@@ -327,29 +334,34 @@ def fake(monkeypatch):
     return cls
 
 
+def rows_of(case, *others):
+    [rows] = contest.run([case], *others)
+    return rows
+
+
 def test_contenders_take_turns(fake):
     fake.ms["torch-nchw"] = 3.0
-    rows = contest.run(LAYERS[3], TORCH[:2], "cpu", 2, PEAKS)
+    rows = rows_of(LAYERS[3], TORCH[:2], "cpu", 2, PEAKS)
     timed = [entry for entry in fake.log if entry[1] == "fprop"]
     assert [name for name, _ in timed] == ["minet", "torch-nchw", "torch-channels_last"] * 2
     assert [row["phase"] for row in rows] == ["fprop", "fprop+bprop"]
     assert (rows[0]["rival"], rows[0]["ratio"], rows[0]["minet"]) == ("torch-channels_last", 2.0, 1.0)
     assert rows[0]["share"] == pytest.approx((1 << 20) / 4e9 * 1e3)
-    assert len([name for name, what in fake.log if what == "close"]) == 3
+    assert {name for name, what in fake.log if what == "close"} >= {"minet", "torch-nchw"}
 
 
 def test_a_rival_that_differs_is_named_and_not_timed(fake):
     fake.y["torch-nchw"] = 1.1
-    rows = contest.run(LAYERS[3], TORCH[:2], "cpu", 1, PEAKS)
+    rows = rows_of(LAYERS[3], TORCH[:2], "cpu", 1, PEAKS)
     assert rows[0]["notes"] == {"torch-nchw": "differs: y by 0.1 of its largest value"}
     assert "torch-nchw" not in rows[0]["times"]
-    assert not [entry for entry in fake.log if entry[0] == "torch-nchw" and entry[1] != "close"]
+    assert ("torch-nchw", "fprop") not in fake.log
     assert "torch-nchw differs: y by 0.1" in report.block(rows)
 
 
 def test_minet_is_not_timed_if_no_rival_agrees_with_it(fake):
     fake.y["torch-nchw"] = 1.1
-    rows = contest.run(LAYERS[3], TORCH[:1], "cpu", 1, PEAKS)
+    rows = rows_of(LAYERS[3], TORCH[:1], "cpu", 1, PEAKS)
     assert rows[0]["minet"] is None
     assert rows[0]["times"] == {}
     text = report.block(rows)
@@ -360,21 +372,21 @@ def test_minet_is_not_timed_if_no_rival_agrees_with_it(fake):
 
 def test_minet_is_not_timed_if_it_fails(fake):
     fake.y["minet"] = "y is not finite"
-    rows = contest.run(LAYERS[3], TORCH[:1], "cpu", 1, PEAKS)
+    rows = rows_of(LAYERS[3], TORCH[:1], "cpu", 1, PEAKS)
     assert [row["failed"] for row in rows] == ["y is not finite"] * 2
-    assert {name for name, _ in fake.log} == {"minet"}
+    assert {name for name, what in fake.log if what != "close"} == {"minet"}
 
 
 def test_another_backend_must_agree_with_the_cpu(fake):
     fake.y["cpu"] = 1.1
-    [row, *_] = contest.run(LAYERS[3], [], "cuda", 1, PEAKS)
+    [row, *_] = rows_of(LAYERS[3], [], "cuda", 1, PEAKS)
     assert row["failed"].startswith("differs from the cpu backend: y by 0.09")
 
 
 def test_a_rival_that_fails_is_reported_and_not_fatal(fake):
     fake.y["torch-nchw"] = "BackendCompilerFailed: no g++"
     fake.dies = ("torch-channels_last",)
-    rows = contest.run(LAYERS[3], TORCH[:2], "cpu", 2, PEAKS)
+    rows = rows_of(LAYERS[3], TORCH[:2], "cpu", 2, PEAKS)
     assert rows[0]["minet"] == 1.0
     assert rows[0]["rival"] is None
     assert rows[0]["notes"] == {
@@ -385,11 +397,8 @@ def test_a_rival_that_fails_is_reported_and_not_fatal(fake):
 
 def test_pytorch_is_compiled_in_the_format_that_suits_it(fake):
     fake.ms |= {"torch-nchw": 5.0, "torch-channels_last": 7.0}
-    made = []
-    keep = fake.__init__
-    fake.__init__ = lambda self, *args: (made.append(args[2]), keep(self, *args))[1]
-    contest.run(LAYERS[3], TORCH, "cpu", 1, PEAKS)
-    assert made[-1] == "compiled+nchw"
+    rows_of(LAYERS[3], TORCH, "cpu", 1, PEAKS)
+    assert ("torch-compiled", ("contender_torch", "compiled+nchw", "cpu")) in fake.log
 
 
 # -- contests between real contenders -------------------------------------------------------------------
@@ -423,7 +432,7 @@ def test_two_cases_from_end_to_end(tmp_path):
 @pytest.mark.skipif(not shutil.which("g++"), reason="the emulator needs g++")
 def test_the_code_for_a_card_on_the_emulator():
     case = cases.layer("PReLU", (2, 3, 3, 2))
-    rows = contest.run(case, [], "emu", 1, PEAKS)
+    rows = rows_of(case, [], "emu", 1, PEAKS)
     assert [(row["phase"], row["failed"]) for row in rows] == [
         ("fprop", ""),
         ("bprop", ""),
@@ -432,23 +441,96 @@ def test_the_code_for_a_card_on_the_emulator():
     assert all(row["gb_per_s"] > 0 and row["bytes"] for row in rows)
 
 
-def test_a_contender_reports_its_error(tmp_path):
-    contender = contest.Contender(
-        "minet", "contender_minet", "", "cpu", cases.layer("Nonesuch", TINY), tmp_path
-    )
-    try:
-        with pytest.raises(contest.Failed, match=r"^AttributeError: .*Nonesuch"):
-            contender.answer()
-    finally:
-        contender.close()
+@pytest.fixture
+def contender(tmp_path):
+    made = process.Contender("minet", tmp_path, threads=1)
+    yield made
+    made.close()
+
+
+OURS = process.How("contender_minet", "", "cpu")
+
+
+def test_one_process_serves_all_cases_and_starts_anew_after_an_error(contender):
+    """What it failed on is lost, not what comes after."""
+    small, other = (cases.layer("ReLU", (2, 3, 3, n)) for n in (2, 3))
+    started = set()
+    for case in (small, other):
+        facts = contender.prove(case, OURS)
+        assert facts["phases"] == ["fprop", "fprop+bprop"]
+        with np.load(contender.file) as arrays:
+            assert arrays["y"].shape == case.shape
+        assert contender.milliseconds("fprop") > 0
+        started.add(contender._process)
+    [first] = started
+    with pytest.raises(process.Failed, match=r"^AttributeError: .*Nonesuch"):
+        contender.prove(cases.layer("Nonesuch", TINY), OURS)
+    assert first.returncode is not None
+    assert contender.prove(small, OURS)["phases"]
+    assert contender._process is not first
+
+
+def test_a_process_that_dies_or_keeps_silent_is_given_up(contender, monkeypatch):
+    case = cases.layer("ReLU", (2, 3, 3, 2))
+    contender.prove(case, OURS)
+    contender._process.kill()
+    with pytest.raises(process.Failed, match=r"^died with status -9: no error output"):
+        contender.milliseconds("fprop")
+    contender.prove(case, OURS)
+    silent = contender._process
+    monkeypatch.setattr(process, "PATIENCE", 0)
+    with pytest.raises(process.Failed, match=r"^no answer in 0 s"):
+        contender.milliseconds("fprop+bprop")
+    assert silent.returncode == -9
+
+
+def test_a_process_ends_with_its_parent_in_the_midst_of_a_case(contender):
+    contender.prove(cases.layer("ReLU", (2, 3, 3, 2)), OURS)
+    child, long = contender._process, cases.layer("ReLU", (64, 64, 64, 64))
+    child.stdin.write(json.dumps(["prove", *OURS, long.as_dict(), ""]) + "\n")
+    child.stdin.close()
+    assert child.wait(60) == 0
+    assert child.stdout.read() == ""
+
+
+def test_a_models_memory_is_counted_in_a_process_of_its_own(contender):
+    model = cases.model("cifar10_zeiler", 2)
+    contender.prove(cases.layer("ReLU", (2, 3, 3, 2)), OURS, keep=False)
+    first = contender._process
+    assert contender.prove(model, OURS, keep=False)["mib"] > 0
+    assert contender._process is not first
+    assert not contender.file.exists()
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="the emulator needs g++")
+def test_what_a_card_needs_is_compiled_ahead(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINET_CACHE", str(tmp_path))
+    chosen = [cases.layer("ReLU", (2, 3, 3, 2)), cases.layer("PReLU", (2, 3, 3, 2))]
+    assert ahead.compile_ahead(chosen, [], "emu") == 4
+    compiled = sorted(file.name for file in tmp_path.iterdir())
+    assert compiled
+    assert all(row["minet"] for rows in contest.run(chosen, [], "emu", 1, None) for row in rows)
+    assert sorted(file.name for file in tmp_path.iterdir()) == compiled
+    assert ahead.compile_ahead([cases.layer("Nonesuch", TINY)], [], "emu") == 0
+    monkeypatch.setattr(ahead, "LIMIT", -1)
+    assert ahead.compile_ahead(chosen, [], "emu") == 0
+
+
+def test_the_longest_is_compiled_first_and_pytorch_in_either_format():
+    found = ahead.jobs([LAYERS[0], MODELS[0]], TORCH, "cuda")
+    assert [case for case, _ in found] == [MODELS[0]] * 4 + [LAYERS[0]] * 4
+    assert [how for _, how in found[:4]] == [
+        ("contender_torch", "compiled+channels_last", "cuda"),
+        ("contender_torch", "compiled+nchw", "cuda"),
+        ("contender_minet", "", "cpu"),
+        ("contender_minet", "", "cuda"),
+    ]
 
 
 @pytest.mark.parametrize("case", [*LAYERS, *MODELS], ids=named)
 def test_minet_computes_what_it_is_timed_on(case, tmp_path):
     built = contender_minet.build(case, "", "cpu")
-    file = tmp_path / "minet.npz"
-    worker.answer(built, "results", "", str(file))
-    assert compare.wrong(case, file) == ""
+    assert compare.wrong(case, saved(tmp_path / "minet.npz", **built.results())) == ""
     for phase in case.phases_on("cpu"):
         built.phases[phase]()
         assert built.facts["bytes"][phase] or built.facts["operations"][phase]
@@ -514,11 +596,11 @@ def test_a_card_is_timed_by_events_behind_other_work():
     watch = timers.CardWatch(
         Event, lambda a, b: b.at - a.at, lambda: log.append("busy"), lambda: len(log) << 20
     )
-    assert watch.seconds(call) == 2.5e-3
-    assert log == ["call"]
     assert watch.seconds(call, queued=True) == 2.5e-3
-    assert log == ["call", "busy", "call"]
-    assert watch.peak_mib() == 3
+    assert log == ["busy", "call"]
+    assert watch.seconds(call) == 2.5e-3  # of each step of several, one behind the other
+    assert log == ["busy", *["call"] * (1 + timers.STEPS)]
+    assert watch.peak_mib() == 2 + timers.STEPS
 
 
 def test_a_measurement_is_a_median_after_a_warm_up():
@@ -586,10 +668,12 @@ def test_a_step_of_empty_layers(cls):
 
 
 def test_the_loader_is_timed_with_the_step(capsys, monkeypatch):
-    assert min(loader.both("digits", least=0)) > 0
-    monkeypatch.setattr(loader, "both", lambda name: (3.0, 5.0))
+    batch, step, images = loader.both("digits", least=0)
+    assert min(batch, step) > 0 and images == 32
+    monkeypatch.setattr(loader, "both", lambda name, backend: (3.0, 5.0, 60))
     assert loader.main(["digits"]) == 0
-    assert "ratio    1.7  < target: at least 2" in capsys.readouterr().out
+    line = capsys.readouterr().out
+    assert "20,000 images/s" in line and "ratio    1.7  < target: at least 2" in line
     monkeypatch.undo()
     assert loader.main(["nonesuch"]) == 2
     assert "there is no model 'nonesuch'" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Mutants: where they are drawn from, and how their fate is found, on a small tree."""
 
 import ast
+import os
 
 import pytest
 
@@ -122,8 +123,32 @@ def test_a_mutant_dies_survives_or_hangs(tree):
         (("<", "<="), 300, "passed"),
         (("<", ">="), 1, "late"),  # it never ends
     ):
-        assert trial(tree, found[change], LOOP, ["tests/layers/test_twice.py"], limit) == fate
+        assert trial(tree, found[change], sources(tree), ["tests/layers/test_twice.py"], limit) == fate
     assert (tree / PATH).read_text() == LOOP
+
+
+def test_compiled_kernels_are_shared_except_those_that_have_the_change(tree, monkeypatch):
+    used = "from minet.layers.twice import twice\n"
+    (tree / "minet/layers/other.py").write_text("")
+    (tree / "minet/layers/user.py").write_text(used)
+    for name in ("layers/twice", "layers/user", "layers/other", "bench/unknown"):
+        folder, stem = name.split("/")
+        index = tree / f"minet/{folder}/__pycache__/{stem}.function-1.py311.nbi"
+        index.parent.mkdir(exist_ok=True, parents=True)
+        index.touch()
+        os.utime(index, (0, 0))
+    seen = {}
+
+    def looked(copy, *_):
+        newest = (copy / PATH).stat().st_mtime
+        seen.update((i.name.split(".")[0], i.stat().st_mtime >= newest) for i in copy.rglob("*.nbi"))
+        return "failed", ""
+
+    monkeypatch.setattr(mutants, "outcome", looked)
+    assert trial(tree, mutants_of(PATH, LOOP)[0], sources(tree), [], 1) == "failed"
+    assert seen == {"other": True}
+    assert mutants.users(PATH, sources(tree)) == [PATH, "minet/layers/user.py"]
+    assert mutants.users("minet/layers/__init__.py", {PATH: used})[1:] == [PATH]
 
 
 def test_a_kernel_that_does_not_compile_is_no_mutant(tree):

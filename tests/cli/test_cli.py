@@ -612,6 +612,13 @@ def test_summary_shows_layers_and_settings():
     assert "toy.py: has no setting" in refused("summary", "toy.py", "--set", "depth=3")
 
 
+def test_summary_draws_the_graph():
+    done("summary", "toy.py", "--set", "width=3", "--graph", "toy.svg")
+    assert "Linear(3)" in Path("toy.svg").read_text()
+    assert "--graph toy.svg" in refused("summary", "toy.py", "--graph", "toy.png")
+    assert "nowhere/toy.svg" in refused("summary", "toy.py", "--graph", "nowhere/toy.svg")
+
+
 LAYER = """
 from minet import Layer, update
 

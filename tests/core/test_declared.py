@@ -22,8 +22,9 @@ def names(layer, backend):
 
 @pytest.mark.parametrize(
     ("make", "more"),
-    [(lambda: PReLU(), {"sums"}), (lambda: BatchNorm(), {"sums"}), (lambda: Conv(2, 3), {"col"}),
-     (lambda: Conv(2, 1), set()), (lambda: GaussianPool(3), {"parts"})],
+    [(lambda: PReLU(), {"came", "sums"}), (lambda: BatchNorm(), {"came", "slopes", "sums"}),
+     (lambda: Conv(2, 3), {"parts", "wt"}), (lambda: GaussianPool(3), {"parts"}),
+     (lambda: Identity(), set())],
 )  # fmt: skip
 def test_what_only_kernels_need_is_allocated_for_them_only(make, more, gpu_backend):
     assert names(make(), gpu_backend) == names(make(), "cpu") | more

@@ -41,7 +41,7 @@ class Clumsy(Plain):
 
 class OnTheCard(Plain):
     def loss_gpu(self, y, labels, dy=None):
-        assert self.be.name == "emu"
+        assert self.be.name != "cpu"
         self.be.fill(dy, 0.25)
         return 4.0
 

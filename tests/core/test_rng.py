@@ -56,6 +56,13 @@ def test_a_net_shares_one_clock_and_hands_out_keys():
     assert layer.key == layer_key(9, "1/identity")
 
 
+def test_a_clock_notes_who_reads_it():
+    clock = Clock(3)
+    assert clock.now == 3 and not clock.read and repr(clock) == "Clock(3)" and clock != Clock(4)
+    clock.step += 1
+    assert clock.read and clock.step == clock.now == 4
+
+
 @pytest.mark.parametrize(("step", "shape"), [(0, (2, 3)), (5, (7,)), (2**32 + 3, (1, 2, 3, 5)), (1, ())])
 def test_draws_in_numpy_equal_those_in_numba(step, shape):
     from minet.loops.philox import words

@@ -107,3 +107,43 @@ def test_where_windows_begin_and_overlap():
 )
 def test_a_march_is_cut_into_bands(threads, rows, reach, expected):
     assert bands(threads, rows, reach) == expected
+
+
+TAPPED = [
+    Window((2, 3), (1, 2), (1, 0)),
+    Window((3, 1), (2, 1), (2, 0)),
+    Window((2, 2), (3, 1), (0, 1), (2, 3)),
+]
+
+
+@pytest.mark.parametrize("window", TAPPED)
+def test_taps_are_what_each_tap_of_a_window_meets(window):
+    (R, S), stride, pad, dilation = window
+    x = np.arange(1.0, 2 * 7 * 6 * 3 + 1).reshape(2, 7, 6, 3)
+    taps = window.taps(window.padded(x, outside=-1))
+    P, Q = window.out_hw(Toy(), x.shape[:3])
+    assert taps.shape == (R, S, 2, P, Q, 3)
+    for r, s, p, q in np.ndindex(R, S, P, Q):
+        h = p * stride[0] - pad[0] + r * dilation[0]
+        w = q * stride[1] - pad[1] + s * dilation[1]
+        inside = 0 <= h < 7 and 0 <= w < 6
+        np.testing.assert_array_equal(taps[r, s, :, p, q], x[:, h, w] if inside else -np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("window", TAPPED)
+def test_what_is_added_to_each_tap_arrives_at_the_pixels(window):
+    x = np.zeros((2, 7, 6, 3))
+    padded = window.padded(x)
+    taps, count = window.taps(padded), np.zeros((7, 6))
+    for tap in np.ndindex(window.size):
+        taps[tap] += 1
+    for p, q in np.ndindex(taps.shape[3:5]):  # how many windows hold each pixel
+        for r, s in np.ndindex(window.size):
+            h, w = (
+                o * t - m + k * d
+                for o, t, m, k, d in zip((p, q), *window[1:3], (r, s), window.dilation, strict=True)
+            )
+            if 0 <= h < 7 and 0 <= w < 6:
+                count[h, w] += 1
+    np.testing.assert_array_equal(window.inside(padded)[1, :, :, 2], count)
+    assert window.inside(padded).shape == x.shape and not x.any()

@@ -53,7 +53,37 @@ class Logits(Specimen):
         return logits - logits.max(axis=0)
 
 
+class Probabilities(Specimen):
+    """Binary cross-entropy of probabilities, y between 0 and 1."""
+
+    domain = (0.0, 1.0)
+
+    def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
+        if dy is not None:
+            dy[...] = ((1 - labels) / (1 - y) - labels / y) / y.size
+        return float(-(labels * np.log(y) + (1 - labels) * np.log(1 - y)).mean())
+
+
+class Rates(Specimen):
+    """Poisson's likelihood of rates, y above 0."""
+
+    domain = (0.0, np.inf)
+
+    def loss_cpu(self, y: np.ndarray, labels: np.ndarray, dy: np.ndarray | None = None) -> float:
+        if dy is not None:
+            dy[...] = (1 - labels / y) / y.size
+        return float((y - labels * np.log(y)).mean())
+
+
 # -- broken -----------------------------------------------------------------------------------------
+
+
+class AnyProbabilities(Probabilities):
+    """Does not say that y is a probability."""
+
+    domain = (-np.inf, np.inf)
+    breaks = "finite"
+    also = ("gradient",)
 
 
 class Added(SmoothL1):
@@ -168,5 +198,5 @@ class OtherOnGpu(SmoothL1):
         return float((0.5 * away**2).mean())
 
 
-RIGHT = (SmoothL1, Logits)
+RIGHT = (SmoothL1, Logits, Probabilities, Rates)
 BROKEN = [cls for cls in list(globals().values()) if getattr(cls, "breaks", "")]

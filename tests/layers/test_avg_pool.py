@@ -96,6 +96,12 @@ def test_what_is_not_finite_stays_in_its_windows(run):
     assert run(AvgPool((1, 2)), image([[np.inf, -np.inf, -np.inf, -1]])).y.ravel().tolist()[1:] == [-np.inf]
 
 
+def test_a_mean_of_many_pixels_keeps_float32s_digits(run):
+    x = np.full((1, 200, 300, 4), 0.1)  # row by row in float32 the mean would be off by 1e-6
+    out = run(AvgPool(), x)
+    np.testing.assert_allclose(out.y, np.full((1, 1, 1, 4), out.y.dtype.type(0.1)), rtol=2e-7)
+
+
 def test_negative_windows_and_zeros(run):
     out = run(AvgPool(2), image([[-1, -3, 0, -0.0], [-5, -7, -0.0, 0]]), image([[0, -4]]))
     np.testing.assert_array_equal(out.y, image([[-4, 0]]))

@@ -75,6 +75,22 @@ def test_oracle_over_several_blocks(run, dtype, shared):
     assert_close(out.grads.a, expected.reshape(-1))
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_blocks_that_end_in_any_order_add_up_once(shared, gpu_backend):
+    """The last block of a slope adds the shares; its counter is ready for the next call."""
+    made = Net([PReLU(shared=shared)], (3, 53, 55), 4, backend=gpu_backend)
+    x, dy = np.random.default_rng(0).standard_normal((2, 3, 53, 55, 4)).astype(np.float32)
+    made.fprop(x, train=True)
+    grads = []
+    for _ in range(3):
+        made.bprop(dy)
+        grads.append(made.be.get(made.grads["0/prelu.a"]).copy())
+    terms = np.where(x > 0, 0, dy.astype(float) * x)
+    expected = terms.sum(keepdims=True) if shared else terms.sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(grads[0], expected.reshape(-1), atol=1e-3)
+    np.testing.assert_array_equal(grads[1:], grads[:1] * 2)
+
+
 def test_long_sums_keep_float32s_digits(run):
     x = np.full((1, 1000, 100, 3), -0.1, np.float32)  # one running sum in float32 would be off by 1e-3
     out = run(PReLU(), x, np.ones_like(x))
@@ -100,3 +116,13 @@ def test_first_values():
 def test_bad_settings(settings):
     with pytest.raises(LayerError, match=f"{next(iter(settings))} must be"):
         PReLU(**settings)
+
+
+def test_rows_of_several_blocks_are_added_to_once(run):
+    x, y0 = (
+        np.sin(np.arange(20000.0)).reshape(1, 100, 50, 4),
+        np.cos(np.arange(20000.0)).reshape(1, 100, 50, 4),
+    )
+    out = run(PReLU(), x, y0, params={"a": 0.5}, beta_y=0.5, y0=y0, beta_dx=-0.5, dx0=x)
+    np.testing.assert_allclose(out.y, 0.5 * y0 + np.where(x > 0, x, 0.5 * x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(out.dx, np.where(x > 0, y0, 0.5 * y0) - 0.5 * x, rtol=1e-5, atol=1e-6)

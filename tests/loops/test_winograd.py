@@ -25,7 +25,7 @@ def pairs(monkeypatch):
 
     def turn(on):
         monkeypatch.setattr(minet.loops.conv.conv, "pays_in_pairs", lambda w, y, geometry: on)
-        monkeypatch.setattr(minet.loops.conv.conv, "alike", lambda w: True)
+        monkeypatch.setattr(minet.loops.conv.conv, "alike", lambda w: np.ones(len(w), bool))
         return calls
 
     return turn
@@ -84,8 +84,10 @@ def test_a_value_that_is_not_finite_stays_in_its_windows(window, value, pairs):
     x, dy = draw.standard_normal((2, 4, 12, 8)), draw.standard_normal((3, 4, 12, 8))
     x[1, 2, 6, 3] = dy[2, 1, 5, 4] = value
     direct, paired = both(pairs, Conv(3, window, pad=window // 2), x, dy)
-    for got, expected in ((paired.y, direct.y), (paired.dx, direct.dx)):
+    grads = paired.grads.w, direct.grads.w
+    for got, expected in ((paired.y, direct.y), (paired.dx, direct.dx), grads):
         np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected))
+    np.testing.assert_allclose(*grads, rtol=1e-12)
 
 
 def test_the_number_of_threads_changes_no_bit(pairs):
@@ -147,6 +149,22 @@ def test_a_heavy_tap_takes_no_digits_from_the_others(window, ratio):
     w = draw.standard_normal((32, 64, window, window)).astype("float32")
     w[..., 0] *= ratio
     assert error(Conv(32, window), x, w) < 1e-5
+
+
+@pytest.mark.parametrize("window", [3, 5])
+@pytest.mark.parametrize("heavy", ["one map", "one channel", "all"])
+def test_a_heavy_tap_takes_no_digits_from_the_others_in_dw(window, heavy):
+    """Where dy is 0 in odd columns, even and odd columns of x meet different taps."""
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((64, 8, 12, 32)).astype("float32")
+    dy = draw.standard_normal((40, 9 - window, 13 - window, 32)).astype("float32")
+    x[slice(1) if heavy == "one channel" else slice(None), :, ::2] *= 1e4
+    dy[slice(1) if heavy == "one map" else slice(None), :, 1::2] = 0
+    got, exact = (run(Conv(40, window), x.astype(t), dy.astype(t)).grads.w for t in ("float32", "float64"))
+    light = exact[:1, :, :, 1::2] if heavy == "one map" else exact[:, :1, :, 1::2]
+    there = got[:1, :, :, 1::2] if heavy == "one map" else got[:, :1, :, 1::2]
+    assert np.abs(there - light).max() < 1e-5 * np.abs(light).mean()
+    np.testing.assert_allclose(got, exact, rtol=0, atol=1e-5 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5])

@@ -27,6 +27,8 @@ def test_a_correct_loss_passes_everything(cls, backend):
     for report in reports(cls, backend):
         assert report.ok, report.full()
         assert [check.name for check in report.checks] == list(losses.CHECKS) and not report.warnings
+        skipped = {check.name for check in report.checks if check.status == "SKIP"}
+        assert ("magnitude" in skipped) == bool(np.isfinite(cls.domain).all())
 
 
 @pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)

@@ -11,10 +11,10 @@ import zoo
 import zoo_cuda
 from zoo import BROKEN, RIGHT, Centre, Noise, Tallest, Toy
 
-from minet import Concat, Layer, MinetError, Param, Sequential, State, Sum, backends, update
+from minet import Concat, Layer, MeanSquaredError, MinetError, Param, Sequential, State, Sum, backends, update
 from minet.backends.host_fallback import HostWarning
 from minet.layers import BatchNorm, Conv, Identity
-from minet.testing import CHECKS, Check, Report, check_layer, layer_checks, run, run_check
+from minet.testing import CHECKS, Check, Report, check_layer, check_loss, layer_checks, run, run_check
 from minet.testing.harness import CheckFailed, differing, expect, multiple, values
 from minet.testing.layerfile import all_examples, classes
 
@@ -28,6 +28,13 @@ def example(cls):
 
 def numbers(*shape):
     return np.sin(np.arange(1.0, 1 + np.prod(shape))).reshape(shape)
+
+
+def test_a_backend_that_is_handed_in_goes_on_looking_at_first_calls():
+    be = backends.get("cpu")
+    assert check_layer(Identity, (2, 3, 4), backend=be).ok
+    assert check_loss(MeanSquaredError, (2, 1, 1), np.ones((2, 1, 1, 3)), backend=be).ok
+    assert be.tried == set()
 
 
 # -- the zoo ----------------------------------------------------------------------------------------
@@ -396,6 +403,14 @@ def test_ok_is_no_failure():
     checks = [Check("a", "PASS"), Check("b", "SKIP", "why")]
     assert Report("t", checks).ok and str(Report("t", checks)) == "t\n  PASS  a\n  SKIP  b  why"
     assert not Report("t", [*checks, Check("c", "FAIL")]).ok
+
+
+def test_a_report_is_a_table_in_a_notebook():
+    check = Check("beta_y", "FAIL", "y[0] < 1\n  hint: beta", "swish.py:3", ("swish.py:4: overflow",))
+    html = Report("Swish()", [Check("shape", "PASS"), check])._repr_html_()
+    assert html.count("<tr>") == 2
+    assert "y[0] &lt; 1<br>  hint: beta<br>swish.py:3" in html
+    assert "warning: swish.py:4: overflow" in html
 
 
 def test_layer_checks_are_pytest_cases():

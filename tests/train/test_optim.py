@@ -15,8 +15,9 @@ from minet.train.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
 def one_net(values, grads, dtype="float64", **param):
     """As much of a net as a solver sees: one parameter, "w"."""
     w, g = np.array(values, dtype), np.array(grads, dtype)
-    slot = Slot("0/layer.w", Param(w.shape, **param), w, g)
-    return SimpleNamespace(be=backends.get("cpu", dtype), slots=[slot])
+    slot = Slot("0/layer.w", Param(w.shape, **param), w, g, 0)
+    memory = SimpleNamespace(flat_params=w.reshape(-1), flat_grads=g.reshape(-1), verdict=None)
+    return SimpleNamespace(be=backends.get("cpu", dtype), slots=[slot], memory=memory)
 
 
 def test_by_hand():

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from minet import Layer, Net
+from minet import Layer, MinetError, Net
+from minet.backends.host_fallback import HostWarning
 from minet.core.loss import SoftmaxCrossEntropy
 from minet.data import Dataset
-from minet.layers import BatchNorm, Linear
+from minet.layers import BatchNorm, Linear, PReLU, ReLU
 from minet.train import modelfile
 from minet.train.optim import SGD
-from minet.train.precompile import called, compiling, precompile
+from minet.train.precompile import called, compiling, loaded, precompile
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="compiling ahead needs fork")
 
@@ -65,8 +66,8 @@ def kernels(tmp_path):
     return load
 
 
-def net_of(*layers):
-    return Net([Linear(3), *layers], (2, 1, 1), 4, loss=SoftmaxCrossEntropy())
+def net_of(*layers, backend="cpu"):
+    return Net([Linear(3), *layers], (2, 1, 1), 4, loss=SoftmaxCrossEntropy(), backend=backend)
 
 
 def step(net):
@@ -198,7 +199,65 @@ def test_an_interrupt_leaves_no_process_behind(kernels, monkeypatch):
             os.kill(child, 0)
 
 
-def test_other_backends_compile_for_themselves():
+# -- on a GPU and its emulator --------------------------------------------------------------------------
+
+
+DATA = Dataset(np.zeros((4, 2, 1, 1), np.uint8), [0, 1, 2, 0])
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A function that lists the compiled kernels; there are none yet."""
+    monkeypatch.setenv("MINET_CACHE", str(tmp_path / "kernels"))
+    return lambda: sorted(file.name for file in (tmp_path / "kernels").iterdir())
+
+
+def test_what_a_step_loads_on_a_gpu_is_compiled_side_by_side(gpu_backend, cache):
+    nets = [net_of(PReLU(), BatchNorm(), backend=gpu_backend) for _ in range(2)]
+    output = io.StringIO()
+    assert precompile(nets[0], DATA, console=Console(file=output)) == len(loaded(nets[0], DATA)) > 5
+    assert output.getvalue() == "  compiling kernels (once per machine)\n"
+    made = cache()
+    losses = [[step(net) for _ in range(3)] for net in nets]
+    assert losses[0] == losses[1]
+    for path, array in nets[0].persistent.items():
+        assert np.array_equal(nets[0].be.get(array), nets[1].be.get(nets[1].persistent[path]))
+    assert cache() == made  # the steps compiled nothing
+    assert precompile(net_of(PReLU(), BatchNorm(), backend=gpu_backend), DATA) == 0
+
+
+def test_evaluation_on_a_gpu_needs_neither_bprop_nor_an_update(gpu_backend, cache):
+    net = net_of(PReLU(), backend=gpu_backend)
+    stems = set(loaded(net, DATA, train=False).values())
+    assert "prelu" in stems and not {"sgd", "step", "softmax_cross_entropy"} & stems
+
+
+def test_a_layer_on_the_host_is_still_announced_by_the_step(kernels, cache):
+    net = net_of(Triple(kernels()), backend="emu")
+    assert loaded(net, DATA)
+    with pytest.warns(HostWarning, match="Triple|triple"):
+        step(net)
+
+
+def test_a_kernel_that_does_not_compile_is_left_to_the_step(cache, monkeypatch):
+    net = net_of(PReLU(), ReLU(), backend="emu")
+    recipe = net.be.recipe
+
+    def broken(code, constants):
+        compiler, options, text, *suffixes = recipe(code, constants)
+        return compiler, options, text + "\n#error no" * (code.path.stem == "relu"), *suffixes
+
+    monkeypatch.setattr(net.be, "recipe", broken)
+    found = loaded(net, DATA)
+    assert 0 < precompile(net, DATA) < len(found)
+    with pytest.raises(MinetError, match="#error no"):
+        step(net)
+
+
+# -- elsewhere ------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_backend_compiles_for_itself():
     model = modelfile.load("digits")
     net = Net(model.net(), model.input_shape, 4, backend="cpu")
     net.be.name = "other"

@@ -13,6 +13,7 @@ from minet.core import arrays_file
 from minet.core.files import FileError, write_whole
 from minet.core.finite import NotFiniteError
 from minet.core.loss import MeanSquaredError, SoftmaxCrossEntropy
+from minet.core.step import Steps
 from minet.data import Batches, DataError, Dataset, digits
 from minet.layers import Conv, Identity, Linear
 from minet.train import callbacks, checkpoint, modelfile
@@ -26,8 +27,9 @@ from minet.train.callbacks import (
 )
 from minet.train.number_text import loss_text, number_text, percent_text
 from minet.train.optim import SGD
+from minet.train.records import RECORDED
 from minet.train.schedules import Step
-from minet.train.trainer import RECORDED, Trainer, evaluate
+from minet.train.trainer import Result, Trainer, evaluate
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
 
@@ -172,8 +174,8 @@ def test_the_schedule_sees_epochs_and_their_fractions():
 
 def test_the_order_depends_on_the_epoch_and_the_nets_seed(monkeypatch):
     seen = []
-    train_step = Net.train_step
-    monkeypatch.setattr(Net, "train_step", lambda *args: seen.append(args[2].copy()) or train_step(*args))
+    start_step = Net.start_step
+    monkeypatch.setattr(Net, "start_step", lambda *args: seen.append(args[2].copy()) or start_step(*args))
     run = trainer(epochs=3, seed=7)
     run.epoch = 1  # as a resumed run
     run.fit()
@@ -432,11 +434,11 @@ def test_what_does_not_fit_together_is_refused_before_training(make, error, mess
         make()
 
 
-def lines_of(terminal):
+def lines_of(terminal, **settings):
     from rich.console import Console
 
     output = io.StringIO()
-    trainer(Progress(Console(file=output, force_terminal=terminal, width=100)), epochs=2).fit()
+    trainer(Progress(Console(file=output, force_terminal=terminal, width=100)), epochs=2, **settings).fit()
     return output.getvalue()
 
 
@@ -453,6 +455,52 @@ def test_progress_is_plain_lines_without_a_terminal():
     assert [line.split()[0] for line in lines[1:]] == ["1/2", "2/2"]
     assert {len(line) for line in lines} == {len(lines[0])}
     assert "\x1b" not in "".join(lines)
+
+
+def test_progress_says_once_why_a_card_does_not_replay_steps(monkeypatch):
+    monkeypatch.setattr(Steps, "why", "2:Slow reads an array on the host")
+    told = [line for line in lines_of(terminal=False, batch=8).splitlines() if "2:Slow" in line]
+    assert told == ["  each step is launched kernel by kernel: 2:Slow reads an array on the host"]
+
+
+class OnTheCard:
+    """A net's steps as on a card, where each is done when the next one has been started."""
+
+    def __init__(self, net):
+        self.start, self.waiting, self.most = net.start_step, [], 0
+        net.start_step = self.started
+
+    def started(self, x, labels, solver):
+        step, outer = self.start(x, labels, solver), self
+
+        class Late:
+            running = True
+
+            def loss(self):
+                assert outer.waiting[0] is self  # in order
+                del outer.waiting[0]
+                return step.loss()
+
+        self.waiting.append(Late())
+        self.most = max(self.most, len(self.waiting))
+        return self.waiting[-1]
+
+
+def test_losses_that_come_late_make_the_same_epochs():
+    seen, kept = {}, {}
+    for late in (False, True):
+        losses = seen[late] = []
+
+        class Losses(Callback):
+            def on_batch(self, trainer, loss, losses=losses):
+                losses.append((trainer.epoch, loss))
+
+        run = trainer(Losses(), epochs=2)
+        card = OnTheCard(run.net) if late else None
+        history = run.fit().history
+        kept[late] = [{k: v for k, v in r.items() if "second" not in k} for r in history]
+        assert card is None or (card.most == 2 and not card.waiting)
+    assert seen[True] == seen[False] and kept[True] == kept[False]
 
 
 def test_progress_has_a_column_for_each_metric_and_none_without_a_test():
@@ -538,7 +586,7 @@ def test_curves_are_drawn_for_one_epoch_and_for_many(tmp_path):
     record = {"epoch": 1, "loss": 2.0, "test_loss": 1.9, "accuracy": 0.1}
     for n in (1, 60):
         history = [record | {"epoch": e + 1, "loss": 2.0 * 0.9**e} for e in range(n)]
-        plots.curves(tmp_path / f"{n}.png", history, "toy")
+        plots.save(plots.curves(history, "toy"), tmp_path / f"{n}.png")
         assert (tmp_path / f"{n}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -553,13 +601,21 @@ def test_curves_are_drawn_for_one_epoch_and_for_many(tmp_path):
         ({"test_loss": 0.01, "odd": np.inf}, ["loss", "test odd"], "toy: test odd inf after 3 epochs"),
     ],
 )  # fmt: skip
-def test_curves_show_what_was_recorded(tmp_path, monkeypatch, more, titles, heading):
+def test_curves_show_what_was_recorded(more, titles, heading):
     from minet.train import plots
 
-    figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure) or figure.canvas.draw())
-    plots.curves(tmp_path / "c.png", [{"epoch": e, "step": e, "loss": 2.0, **more} for e in (1, 2, 3)], "toy")
-    assert [axes.get_title(loc="left") for axes in figures[0].axes] == titles
-    assert figures[0].get_suptitle() == heading
-    assert len(figures[0].axes[0].lines) == 1 + ("test_loss" in more)
-    assert figures[0].axes[0].get_yscale() == ("log" if more.get("test_loss") == 0.01 else "linear")
+    figure = plots.curves([{"epoch": e, "step": e, "loss": 2.0, **more} for e in (1, 2, 3)], "toy")
+    figure.canvas.draw()
+    assert [axes.get_title(loc="left") for axes in figure.axes] == titles
+    assert figure.get_suptitle() == heading
+    assert len(figure.axes[0].lines) == 1 + ("test_loss" in more)
+    assert figure.axes[0].get_yscale() == ("log" if more.get("test_loss") == 0.01 else "linear")
+
+
+def test_a_result_draws_its_curves_in_a_notebook():
+    result = Result(
+        [{"epoch": e, "step": e, "loss": 2.0 / e, "test_loss": 1.0, "accuracy": 0.5} for e in (1, 2)], 1.0
+    )
+    svg = result._repr_svg_()
+    assert "<svg" in svg and svg == result._repr_svg_()
+    assert "test accuracy 50.00 % after 2 epochs" in svg

@@ -1,1 +1,1 @@
-"""The loops of Conv: matrix products that read windows in place, Winograd's form, and im2col."""
+"""The loops of Conv: matrix products that read windows in place, and Winograd's form."""

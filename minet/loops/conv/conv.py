@@ -43,7 +43,7 @@ def multiply(w, b, x, see, y, geometry, beta):
     out, pitch = image(y)
     # Pairs share products: an infinity would reach its neighbours, and a sum may overflow on the way to a
     # finite result. Then y is computed again, directly; not if it is added to, so that asks first.
-    paired = pays_in_pairs(w, y, geometry) and alike(w) and (beta == 0 or moderate(x))
+    paired = pays_in_pairs(w, y, geometry) and alike(w).all() and (beta == 0 or moderate(x))
     if paired and multiply_pairs(w, b, image(x), see, out, pitch, beta):
         return
     if not paired or beta == 0:
@@ -63,9 +63,9 @@ ALIKE, MODERATE = 8, 1e30
 
 
 def alike(w):
-    """Whether in each map all columns of taps are about as large: pairs lose the digits of small ones."""
+    """For each map, whether all columns of taps are about as large: pairs lose the digits of small ones."""
     size = np.square(w, dtype=np.float64).sum((1, 2))
-    return bool((size.max(1) <= ALIKE**2 * size.min(1)).all())
+    return size.max(1) <= ALIKE**2 * size.min(1)
 
 
 def moderate(x):
@@ -107,8 +107,20 @@ def conv_dx(w, dy, dx, geometry, beta):
 
 def conv_dw(x, dy, dw, geometry, beta):
     see = seen(inputs, x, dy, geometry)
-    if pays_in_pairs(dw, dy, geometry):
-        multiply_pair_dots(image(dy), image(x), see, dw, dw.dtype.type(beta))
-        return
-    (a, row), (out, pitch), (M, C) = image(dy), image(dw), dw.shape[:2]
-    multiply_dots(a, row, image(x), see, out, pitch, M, C, dw.dtype.type(beta))
+
+    def multiply_directly(dy, dw):
+        (a, row), (out, pitch), (M, C) = image(dy), image(dw), dw.shape[:2]
+        multiply_dots(a, row, image(x), see, out, pitch, M, C, dw.dtype.type(beta))
+
+    if not pays_in_pairs(dw, dy, geometry):
+        return multiply_directly(dy, dw)
+    sums = multiply_pair_dots(image(dy), image(x), see, dw)
+    # As in `multiply`, but here the sums themselves tell, map by map.
+    sound = np.isfinite(sums).all((1, 2, 3)) & alike(sums) & alike(sums.swapaxes(0, 1)).all()
+    if sound.all():
+        return update(dw, sums, beta)
+    for k in np.flatnonzero(sound):
+        update(dw[k], sums[k], beta)
+    again = dw[~sound]
+    multiply_directly(dy[~sound], again)
+    dw[~sound] = again

@@ -2,7 +2,7 @@
 
 Two neighbouring elements e of a row of dy, and the T = S + 1 pixels d of x that their windows see:
 
-    m[t] = sum over p, u, n of (A' e)[t] * (B d)[t],    dw <- beta*dw + G' m
+    m[t] = sum over p, u, n of (A' e)[t] * (B d)[t],    dw = G' m
 
 with the A, B and G of F(2, S): 4 multiplications instead of 6 for S = 3, 6 instead of 10 for S = 5.
 A value that is not finite spreads along a row of the window, to all of dw[k, c, r].
@@ -17,7 +17,6 @@ Source:   as ``winograd.py``; the transpose of a bilinear algorithm: Winograd, "
 import numpy as np
 from numba import prange
 
-from minet.core.layer import update
 from minet.loops import kernel, parallel_kernel, workspace
 from minet.loops.conv.gemm import gemm, turn_rows
 from minet.loops.conv.winograd import G, couples_view, see_pairs
@@ -106,8 +105,8 @@ def pair_dots(a, am, x, xc, v, S, partial, work, workers):
         work_pair_dots(counter, work[worker], partial, a, am, x, xc, v, S, M, taps // v.rows.shape[1])
 
 
-def multiply_pair_dots(a, x, see, dw, beta):
-    """dw <- beta*dw + the products of dy, ``a = (memory, elements of a map)``, and what windows see of x."""
+def multiply_pair_dots(a, x, see, dw):
+    """Return the products, like dw, of dy, ``a = (memory, elements of a map)``, and what windows see of x."""
     M, C, R, S = dw.shape
     wide, lanes = VECS * BYTES // dw.itemsize, BYTES // dw.itemsize
     v = couples_view(see, C, dw.itemsize, (TAPS * S, BAND, LENGTH))
@@ -122,4 +121,4 @@ def multiply_pair_dots(a, x, see, dw, beta):
     pair_dots(*a, *x, v, S, partial, work, workers)
     taps = np.empty((S, M * C * R), dw.dtype)
     gemm(G[S].T.astype(dw.dtype), np.add.reduce(partial).reshape(T, -1), taps, 1, 0, "nn")
-    update(dw, taps.T.reshape(dw.shape), beta)
+    return taps.T.reshape(dw.shape)

@@ -7,6 +7,7 @@ float64 first, so that a long sum keeps its digits.
 Source: as ``tile.py``.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
@@ -198,3 +199,14 @@ def sum_products_unless_positive(d, x, n):
         s0 = plus_product(s0, unless_positive(widened(ahead(d, i), part), x0), unless_positive(x0, x0))
         i += LANES
     return across(plus(s0, s1))
+
+
+@kernel
+def add_shares(shares, out):
+    """Add the sums of rows of shares, (rows, blocks): a row has its own number of `out`, or all rows one."""
+    for k in range(out.size):
+        total = np.float64(0)
+        for row in range(k, len(shares), out.size):
+            for share in shares[row]:
+                total += share
+        out[k] += total

@@ -1,6 +1,7 @@
 // Kernels with one planted fault each, on the line marked FAULT; a second line involved has ALSO. Each is
 // launched by tests/backends/test_emulator.py on blocks of 32 threads, with size = 32.
 #include <cassert>
+#include <cuda_pipeline.h>
 
 extern "C" __global__ void past_the_end(const float *x, float *y, int size) {
     int i = threadIdx.x;
@@ -195,4 +196,35 @@ extern "C" __global__ void trapped(const float *x, float *y, int size) {
 
 extern "C" __global__ void asserted(const float *x, float *y, int size) {
     assert(threadIdx.x < 2); // FAULT asserted
+}
+
+extern "C" __global__ void not_waited(const float *x, float *y, int size) {
+    __shared__ float room[64];
+    __pipeline_memcpy_async(room + threadIdx.x, x + threadIdx.x, 4);
+    __pipeline_commit();
+    __pipeline_wait_prior(1); // of one
+    __syncthreads();
+    y[threadIdx.x] = room[threadIdx.x]; // FAULT not_waited
+}
+
+extern "C" __global__ void waited_for_its_own(const float *x, float *y, int size) {
+    __shared__ float room[64];
+    __pipeline_memcpy_async(room + threadIdx.x, x + threadIdx.x, 4);
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+    y[threadIdx.x] = room[31 - threadIdx.x]; // FAULT waited_for_its_own
+}
+
+extern "C" __global__ void copied_too_far(const float *x, float *y, int size) {
+    __shared__ __align__(16) float room[128];
+    __pipeline_memcpy_async(room + 4 * threadIdx.x, x + 4 * (threadIdx.x % 8) + 4, 16); // FAULT copied_too_far
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+}
+
+extern "C" __global__ void copied_askew(const float *x, float *y, int size) {
+    __shared__ __align__(16) float room[128];
+    __pipeline_memcpy_async(room + 4 * threadIdx.x, x + 1, 16); // FAULT copied_askew
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
 }

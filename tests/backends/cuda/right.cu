@@ -1,6 +1,7 @@
 // Right kernels, which must pass on the emulator in every thread order. tests/backends/test_emulator.py shows
 // what each computes.
 #include <cassert>
+#include <cuda_pipeline.h>
 #include <cuda_runtime.h>
 
 extern "C" __global__ void tree_sum(const float *x, float *y, int size) {
@@ -200,3 +201,32 @@ extern "C" __global__ void around(const int *x, int *y, int n) {
         __syncthreads();
     }
 }
+
+// Copies a row while the one before is added up. What follows the last row is zeros.
+extern "C" __global__ void ahead(const float *x, float *y, int rows) {
+    __shared__ __align__(16) float room[2][32][4];
+    int t = threadIdx.x;
+    float sum = 0;
+    for (int row = -1; row <= rows; row++) {
+        int next = row + 1;
+        if (next <= rows) __pipeline_memcpy_async(room[next % 2][t], x + (next % rows * 32 + t) * 4, 16, next < rows ? 0 : 8);
+        __pipeline_commit();
+        if (row < 0) continue;
+        __pipeline_wait_prior(1);
+        __syncthreads();
+        for (int i = 0; i < 4; i++) sum += room[row % 2][31 - t][i];
+        __syncthreads();
+    }
+    y[t] = sum;
+}
+
+#ifdef __CUDACC__
+__device__ int laneid() {
+    int lane;
+    asm("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+#else
+__device__ int laneid() { return threadIdx.x % 32; }
+#endif
+extern "C" __global__ void assembled(int *y) { y[threadIdx.x] = laneid(); }

@@ -6,17 +6,26 @@
 // and fresh memory is filled with 0xff. Calls that are not modelled return CUDA_ERROR_NOT_SUPPORTED (see
 // double.py).
 //
+// What is given to a stream runs as late as possible: when something waits for it. So a host that reads too
+// early, or writes to page-locked memory too soon, gets wrong numbers. A stream of the blocking kind is
+// finished before anything in the default stream. While it is captured, the default stream is refused (906),
+// and so is waiting (900); after that the capture has failed (901).
+//
 // Environment: DOUBLE_MEMORY in bytes, DOUBLE_DEVICES, DOUBLE_VERSION (13000), DOUBLE_INIT (returned by
 //              cuInit),
 //              DOUBLE_THREADS that fit in a block, DOUBLE_LOG, a file to which each call's name is appended.
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <dlfcn.h>
 #include <elf.h>
+#include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -28,7 +37,8 @@ typedef unsigned long long Pointer;
 enum {
     OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101,
     INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
-    OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801,
+    OUT_OF_RESOURCES = 701, LAUNCH_FAILED = 719, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901, CAPTURE_IMPLICIT = 906,
 };
 static const std::map<int, const char *> MESSAGES = {
     {0, "no error"}, {1, "invalid argument"}, {2, "out of memory"}, {3, "initialization error"},
@@ -38,6 +48,9 @@ static const std::map<int, const char *> MESSAGES = {
     {701, "too many resources requested for launch"}, {719, "unspecified launch failure"},
     {801, "operation not supported"},
     {803, "system has unsupported display driver / cuda driver combination"},
+    {900, "operation not permitted when stream is capturing"},
+    {901, "operation failed due to a previous error during capture"},
+    {906, "operation would make the legacy stream depend on a capturing blocking stream"},
 };
 
 static long setting(const char *name, long otherwise) {
@@ -88,12 +101,103 @@ struct Open {
     }
     ~Open() { double_close(); }
 };
+
+// -- streams and graphs, on which the calls below rest ---------------------------------------------------------
+
+typedef std::function<void()> Task;
+struct Kernel {
+    void *function;
+    unsigned sizes[6], shared;
+    std::string args;
+};
+struct Node {
+    Task task; // empty for a kernel
+    Kernel kernel;
+};
+struct Graph { std::deque<Node> nodes; };
+struct Executable {
+    Graph *graph;
+    std::deque<Node> nodes;
+};
+struct Stream {
+    bool blocking;
+    std::deque<Task> queue;
+    std::size_t given, done;
+    Graph *capture;
+    bool broken;
+    Node *last;
+};
+struct Event {
+    double time;
+    Stream *stream; // null if nothing was recorded, or in the default stream
+    std::size_t place;
+};
+static std::vector<Stream *> streams; // in the order in which they were created, and are run
+static std::set<void *> locked; // page-locked memory
+
+static void run(Stream *stream, std::size_t to) {
+    while (stream->done < to && stream->queue.size()) {
+        Task task = stream->queue.front();
+        stream->queue.pop_front(), stream->done++;
+        if (!dead) task();
+    }
+}
+static void run_all(bool blocking_only) {
+    for (Stream *stream : streams)
+        if (stream->blocking || !blocking_only) run(stream, stream->given);
+}
+static void run_kernel(const Kernel &kernel);
+static int give(Stream *stream, Task task, Kernel kernel = {}) {
+    if (!stream->capture) return stream->queue.push_back(task), stream->given++, OK;
+    if (stream->broken) return CAPTURE_INVALIDATED;
+    stream->capture->nodes.push_back({kernel.function ? Task() : task, kernel});
+    return stream->last = &stream->capture->nodes.back(), OK;
+}
+// A capture that may not go on: the code, and the stream is broken.
+static int refused(int code, bool blocking_only) {
+    int answer = OK;
+    for (Stream *stream : streams)
+        if (stream->capture && (stream->blocking || !blocking_only)) stream->broken = true, answer = code;
+    return answer;
+}
+static Stream *known(void *stream) {
+    auto found = std::find(streams.begin(), streams.end(), stream);
+    return found == streams.end() ? nullptr : *found;
+}
+
+// cublasSgemm on a stream, for the double of cuBLAS.
+extern "C" int double_give(void *stream, void *task) {
+    Stream *to = known(stream);
+    if (!to) return run_all(true), (*(Task *)task)(), OK;
+    return give(to, *(Task *)task);
+}
+
 // The start of most calls.
 #define IN_CONTEXT                                                                                         \
     Open open(__func__);                                                                                   \
     if (!ready) return NOT_INITIALIZED;                                                                    \
     if (contexts.empty()) return INVALID_CONTEXT;                                                          \
     if (dead) return dead
+// The start of a call in the default stream.
+#define IN_DEFAULT_STREAM                                                                                  \
+    IN_CONTEXT;                                                                                            \
+    if (int code = refused(CAPTURE_IMPLICIT, true)) return code;                                           \
+    run_all(true);                                                                                         \
+    if (dead) return dead
+// The start of a call on a stream; the default one runs at once.
+#define IN_STREAM                                                                                          \
+    IN_CONTEXT;                                                                                            \
+    Stream *to = known(stream);                                                                            \
+    if (stream && !to) return INVALID_HANDLE;                                                              \
+    if (!to) {                                                                                             \
+        if (int code = refused(CAPTURE_IMPLICIT, true)) return code;                                       \
+        run_all(true);                                                                                     \
+        if (dead) return dead;                                                                             \
+    }
+#define RUN_OR_GIVE(task)                                                                                  \
+    Task work = task;                                                                                      \
+    if (to) return give(to, work);                                                                         \
+    return work(), OK
 
 extern "C" {
 
@@ -135,7 +239,8 @@ int cuCtxPopCurrent_v2(void **context) {
 int cuCtxGetDevice(int *device) { return *device = 0, contexts.empty() ? INVALID_CONTEXT : OK; }
 int cuCtxSynchronize() {
     IN_CONTEXT;
-    return OK;
+    if (int code = refused(CAPTURE_UNSUPPORTED, false)) return code;
+    return run_all(false), dead;
 }
 
 // -- memory -------------------------------------------------------------------------------------------------
@@ -161,6 +266,7 @@ int cuMemAlloc_v2(Pointer *out, std::size_t bytes) {
 }
 int cuMemFree_v2(Pointer at) {
     IN_CONTEXT;
+    run_all(false);
     auto found = taken.find((std::size_t)((char *)at - arena));
     if (found == taken.end()) return INVALID_VALUE;
     memset((char *)at, 0xff, found->second);
@@ -171,16 +277,51 @@ int cuMemGetInfo_v2(std::size_t *free, std::size_t *total) {
     return *total = memory(), *free = unused(), OK;
 }
 int cuMemcpyHtoD_v2(Pointer to, const void *from, std::size_t bytes) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return holds(to, bytes) ? memcpy((void *)to, from, bytes), OK : INVALID_VALUE;
 }
 int cuMemcpyDtoH_v2(void *to, Pointer from, std::size_t bytes) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return holds(from, bytes) ? memcpy(to, (void *)from, bytes), OK : INVALID_VALUE;
 }
 int cuMemcpyDtoD_v2(Pointer to, Pointer from, std::size_t bytes) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return holds(to, bytes) && holds(from, bytes) ? memmove((void *)to, (void *)from, bytes), OK : INVALID_VALUE;
+}
+
+int cuMemHostAlloc(void **out, std::size_t bytes, unsigned) {
+    IN_CONTEXT;
+    *out = malloc(bytes), memset(*out, 0xff, bytes);
+    return locked.insert(*out), OK;
+}
+int cuMemFreeHost(void *at) {
+    IN_CONTEXT;
+    run_all(false);
+    return locked.erase(at) ? free(at), OK : INVALID_VALUE;
+}
+int cuMemcpyHtoDAsync_v2(Pointer to_, const void *from, std::size_t bytes, void *stream) {
+    IN_STREAM;
+    if (!holds(to_, bytes)) return INVALID_VALUE;
+    if (locked.count((void *)from)) {
+        RUN_OR_GIVE(([=] { memcpy((void *)to_, from, bytes); }));
+    }
+    std::string copy((const char *)from, bytes); // of memory that is not page-locked
+    RUN_OR_GIVE(([=] { memcpy((void *)to_, copy.data(), bytes); }));
+}
+int cuMemcpyDtoHAsync_v2(void *to_, Pointer from, std::size_t bytes, void *stream) {
+    IN_STREAM;
+    if (!holds(from, bytes)) return INVALID_VALUE;
+    Task task = [=] { memcpy(to_, (void *)from, bytes); };
+    if (to && !locked.count(to_)) { // the driver waits
+        if (to->capture) return refused(CAPTURE_UNSUPPORTED, false);
+        return give(to, task), run(to, to->given), dead;
+    }
+    RUN_OR_GIVE(task);
+}
+int cuMemcpyDtoDAsync_v2(Pointer to_, Pointer from, std::size_t bytes, void *stream) {
+    IN_STREAM;
+    if (!holds(to_, bytes) || !holds(from, bytes)) return INVALID_VALUE;
+    RUN_OR_GIVE(([=] { memmove((void *)to_, (void *)from, bytes); }));
 }
 
 struct Box { // one side of a 2-D or 3-D copy, without arrays and offsets
@@ -239,15 +380,34 @@ static int copy(const Copy *c, std::size_t from_height, std::size_t to_height, s
 }
 }
 int cuMemcpy2D_v2(const Copy2D *c) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return copy(c, 0, 0, 1);
 }
 int cuMemcpy2DUnaligned_v2(const Copy2D *c) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return copy(c, 0, 0, 1);
 }
+extern "C++" {
+template <class Copy> static int copy_later(const Copy *c, std::size_t a, std::size_t b, std::size_t depth, Stream *to) {
+    constexpr int HOST = 1;
+    Copy kept = *c;
+    if (to && c->from_type != HOST && c->to_type != HOST)
+        return give(to, [=] { copy(&kept, a, b, depth); });
+    if (to && to->capture) return refused(CAPTURE_UNSUPPORTED, false);
+    if (to) run(to, to->given);
+    return copy(c, a, b, depth);
+}
+}
+int cuMemcpy2DAsync_v2(const Copy2D *c, void *stream) {
+    IN_STREAM;
+    return copy_later(c, 0, 0, 1, to);
+}
+int cuMemcpy3DAsync_v2(const Copy3D *c, void *stream) {
+    IN_STREAM;
+    return copy_later(c, c->from_height, c->to_height, c->depth, to);
+}
 int cuMemcpy3D_v2(const Copy3D *c) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return copy(c, c->from_height, c->to_height, c->depth);
 }
 
@@ -263,20 +423,40 @@ template <class T> static int set(Pointer at, std::size_t pitch, T value, std::s
 }
 }
 int cuMemsetD8_v2(Pointer at, unsigned char value, std::size_t count) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return set(at, 0, value, count, 1);
 }
 int cuMemsetD16_v2(Pointer at, unsigned short value, std::size_t count) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return set(at, 0, value, count, 1);
 }
 int cuMemsetD32_v2(Pointer at, unsigned value, std::size_t count) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return set(at, 0, value, count, 1);
 }
 int cuMemsetD2D32_v2(Pointer at, std::size_t pitch, unsigned value, std::size_t width, std::size_t rows) {
-    IN_CONTEXT;
+    IN_DEFAULT_STREAM;
     return set(at, pitch, value, width, rows);
+}
+
+int cuMemsetD8Async(Pointer at, unsigned char value, std::size_t count, void *stream) {
+    IN_STREAM;
+    if (!holds(at, count)) return INVALID_VALUE;
+    RUN_OR_GIVE(([=] { set(at, 0, value, count, 1); }));
+}
+int cuMemsetD16Async(Pointer at, unsigned short value, std::size_t count, void *stream) {
+    IN_STREAM;
+    if (!holds(at, 2 * count)) return INVALID_VALUE;
+    RUN_OR_GIVE(([=] { set(at, 0, value, count, 1); }));
+}
+int cuMemsetD32Async(Pointer at, unsigned value, std::size_t count, void *stream) {
+    IN_STREAM;
+    if (!holds(at, 4 * count)) return INVALID_VALUE;
+    RUN_OR_GIVE(([=] { set(at, 0, value, count, 1); }));
+}
+int cuMemsetD2D32Async(Pointer at, std::size_t pitch, unsigned value, std::size_t width, std::size_t rows, void *stream) {
+    IN_STREAM;
+    RUN_OR_GIVE(([=] { set(at, pitch, value, width, rows); }));
 }
 
 // -- modules and kernels --------------------------------------------------------------------------------------
@@ -313,43 +493,153 @@ static int never() { return 0; }
 
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void *stream, void **params, void **extra) {
-    IN_CONTEXT;
+    IN_STREAM;
     bool fits = gx && gy && gz && gx < 1u << 31 && gy < 1u << 16 && gz < 1u << 16;
     if (!fits || !bx || !by || !bz || bz > 64 || (uint64_t)bx * by * bz > 1024) return INVALID_VALUE;
-    if (params || !extra || stream) return NOT_SUPPORTED;
+    if (params || !extra) return NOT_SUPPORTED;
     if (bx * by * bz > setting("DOUBLE_THREADS", 1024)) return OUT_OF_RESOURCES;
-    std::string args;
+    Kernel kernel = {function, {gx, gy, gz, bx, by, bz}, shared, {}};
     const char *buffer = nullptr;
     for (void **e = extra; *e; e += 2) {
         if ((std::size_t)e[0] == 1) buffer = (const char *)e[1];
-        if ((std::size_t)e[0] == 2) args.assign(buffer, *(std::size_t *)e[1]);
+        if ((std::size_t)e[0] == 2) kernel.args.assign(buffer, *(std::size_t *)e[1]);
     }
+    if (to) return give(to, [=] { run_kernel(kernel); }, kernel);
+    return run_kernel(kernel), OK;
+}
+extern "C++" {
+static void run_kernel(const Kernel &kernel) {
     std::vector<Array> arrays;
     for (auto [start, length] : taken) arrays.push_back({(decltype(Array::start))(arena + start), length, 1});
     Launch launch = {};
-    unsigned sizes[] = {gx, gy, gz, bx, by, bz};
-    memcpy(launch.grid, sizes, sizeof launch.grid), memcpy(launch.block, sizes + 3, sizeof launch.block);
-    launch.dynamic_shared = shared;
-    launch.args = (decltype(Launch::args))args.data(), launch.args_size = (uint32_t)args.size();
+    memcpy(launch.grid, kernel.sizes, sizeof launch.grid), memcpy(launch.block, kernel.sizes + 3, sizeof launch.block);
+    launch.dynamic_shared = kernel.shared;
+    launch.args = (decltype(Launch::args))kernel.args.data(), launch.args_size = (uint32_t)kernel.args.size();
     launch.array = arrays.data(), launch.arrays = (uint32_t)arrays.size();
-    launch.interrupted = (decltype(Launch::interrupted))never;
-    int fault = ((int (*)(void *))function)(&launch);
+    launch.interrupted = (decltype(Launch::interrupted))never, launch.most_steps = (uint64_t)-1;
+    int fault = ((int (*)(void *))kernel.function)(&launch);
     if (fault) dead = fault == OUTSIDE ? ILLEGAL_ADDRESS : LAUNCH_FAILED;
+}
+}
+
+// -- streams ----------------------------------------------------------------------------------------------
+
+int cuStreamCreate(void **stream, unsigned flags) {
+    IN_CONTEXT;
+    streams.push_back(new Stream{!(flags & 1), {}, 0, 0, nullptr, false, nullptr});
+    return *stream = streams.back(), OK;
+}
+int cuStreamDestroy_v2(void *stream) {
+    Open open(__func__);
+    Stream *old = known(stream);
+    if (!old) return INVALID_HANDLE;
+    run(old, old->given);
+    return streams.erase(std::find(streams.begin(), streams.end(), old)), delete old, OK;
+}
+int cuStreamSynchronize(void *stream) {
+    IN_STREAM;
+    if (!to) return dead;
+    if (to->capture) return refused(CAPTURE_UNSUPPORTED, false);
+    return run(to, to->given), dead;
+}
+int cuStreamWaitEvent(void *stream, void *event, unsigned) {
+    IN_STREAM;
+    Event at = *(Event *)event;
+    if (!to || !at.stream) return OK;
+    if (to->capture) return NOT_SUPPORTED;
+    return give(to, [=] { run(at.stream, at.place); });
+}
+
+// -- graphs -----------------------------------------------------------------------------------------------
+
+int cuStreamBeginCapture_v2(void *stream, int mode) {
+    IN_CONTEXT;
+    Stream *to = known(stream);
+    if (!to) return stream ? INVALID_HANDLE : CAPTURE_UNSUPPORTED; // the default stream
+    if (to->capture || mode < 0 || mode > 2) return INVALID_VALUE;
+    return to->capture = new Graph(), to->broken = false, to->last = nullptr, OK;
+}
+int cuStreamEndCapture(void *stream, void **graph) {
+    IN_CONTEXT;
+    Stream *to = known(stream);
+    if (!to || !to->capture) return INVALID_VALUE;
+    *graph = to->broken ? nullptr : to->capture;
+    to->capture = nullptr;
+    return to->broken ? CAPTURE_INVALIDATED : OK;
+}
+int cuStreamGetCaptureInfo_v2(void *stream, int *status, uint64_t *, void **graph, void ***nodes, std::size_t *count) {
+    IN_CONTEXT;
+    Stream *to = known(stream);
+    if (!to) return INVALID_HANDLE;
+    *status = to->capture ? to->broken ? 2 : 1 : 0, *graph = to->capture;
+    return *nodes = (void **)&to->last, *count = to->last ? 1 : 0, OK;
+}
+struct KernelNodeParams {
+    void *function;
+    unsigned sizes[6], shared;
+    void **arguments, **extra;
+};
+int cuGraphKernelNodeGetParams(void *node, KernelNodeParams *params) {
+    IN_CONTEXT;
+    const Kernel &kernel = ((Node *)node)->kernel;
+    if (!kernel.function) return INVALID_VALUE;
+    *params = {kernel.function, {}, kernel.shared, nullptr, nullptr};
+    return memcpy(params->sizes, kernel.sizes, sizeof params->sizes), OK;
+}
+int cuGraphInstantiateWithFlags(void **executable, Graph *graph, unsigned long long) {
+    IN_CONTEXT;
+    return *executable = new Executable{graph, graph->nodes}, OK;
+}
+// The arguments must lie in one block as for a launch: the double does not know their sizes.
+int cuGraphExecKernelNodeSetParams(Executable *executable, void *node, const KernelNodeParams *params) {
+    IN_CONTEXT;
+    for (std::size_t i = 0; i < executable->nodes.size(); i++)
+        if (&executable->graph->nodes[i] == node) {
+            Kernel &kernel = executable->nodes[i].kernel;
+            if (kernel.function != params->function || !params->arguments || params->extra) return INVALID_VALUE;
+            kernel.args.assign((const char *)params->arguments[0], kernel.args.size());
+            return OK;
+        }
+    return INVALID_VALUE;
+}
+int cuGraphLaunch(Executable *executable, void *stream) {
+    IN_STREAM;
+    if (!to) return NOT_SUPPORTED;
+    for (const Node &node : executable->nodes) {
+        Kernel kernel = node.kernel;
+        give(to, kernel.function ? Task([=] { run_kernel(kernel); }) : node.task, kernel);
+    }
     return OK;
 }
+int cuGraphDestroy(Graph *graph) { return delete graph, OK; }
+int cuGraphExecDestroy(Executable *executable) { return delete executable, OK; }
 
 // -- events -----------------------------------------------------------------------------------------------
 
-int cuEventCreate(void **event, unsigned) { return *event = new double(0), OK; }
-int cuEventDestroy_v2(void *event) { return delete (double *)event, OK; }
-int cuEventRecord(void *event, void *) {
-    IN_CONTEXT;
-    std::chrono::duration<double, std::milli> now = std::chrono::steady_clock::now().time_since_epoch();
-    return *(double *)event = now.count(), OK;
+int cuEventCreate(void **event, unsigned) { return *event = new Event{0, nullptr, 0}, OK; }
+int cuEventDestroy_v2(void *event) { return delete (Event *)event, OK; }
+int cuEventRecord(void *event, void *stream) {
+    IN_STREAM;
+    Event *at = (Event *)event;
+    auto mark = [=] {
+        std::chrono::duration<double, std::milli> now = std::chrono::steady_clock::now().time_since_epoch();
+        at->time = now.count();
+    };
+    if (!to) return at->stream = nullptr, mark(), OK;
+    if (to->capture) return NOT_SUPPORTED;
+    int code = give(to, mark);
+    return at->stream = to, at->place = to->given, code;
 }
-int cuEventSynchronize(void *) { return cuCtxSynchronize(); }
+int cuEventSynchronize(void *event) {
+    IN_CONTEXT;
+    Event *at = (Event *)event;
+    if (int code = refused(CAPTURE_UNSUPPORTED, false)) return code;
+    if (at->stream) run(at->stream, at->place);
+    return dead;
+}
 int cuEventElapsedTime_v2(float *ms, void *from, void *to) {
-    return *ms = (float)(*(double *)to - *(double *)from), OK;
+    run_all(false);
+    return *ms = (float)(((Event *)to)->time - ((Event *)from)->time), OK;
 }
 int cuEventElapsedTime(float *ms, void *from, void *to) { return cuEventElapsedTime_v2(ms, from, to); }
 }

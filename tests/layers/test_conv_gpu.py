@@ -1,0 +1,216 @@
+"""Conv's CUDA kernels: every tile, on sizes around its own; which tile a size takes; dw's shares; TF32."""
+
+import numpy as np
+import pytest
+from test_conv import oracle
+
+from minet import Net, backends
+from minet.backends import launcher
+from minet.core.window import Window
+from minet.layers import Conv, conv
+from minet.testing import run
+
+ROUNDING = 3e-6  # of float32, relative to the largest element
+SIZES = {  # C, K and N smaller than the tiles, larger, and not multiples of anything
+    "one_sample": ((3, 5, 4, 1), 4, {"window": 3, "pad": 1}),
+    "odd_samples": ((18, 4, 3, 3), 20, {"window": 3, "stride": 2, "pad": 1}),
+    "many_samples": ((33, 3, 2, 33), 36, {"window": (2, 3), "pad": (0, 2), "dilation": (1, 2)}),
+    "whole_pixels": ((5, 3, 4, 128), 17, {"window": 3, "stride": (1, 2), "pad": 1}),
+    "no_window": ((20, 3, 3, 4), 9, {"window": 1}),
+}
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The constants of each launch of a kernel, with its grid, in their order."""
+    seen, call = [], launcher.Launcher.call
+
+    def noting(self, path, name, constants, *args, **kwargs):
+        seen.append((name, constants))
+        return call(self, path, name, constants, *args, **kwargs)
+
+    monkeypatch.setattr(launcher.Launcher, "call", noting)
+    return seen
+
+
+def tiles_of(launches, kernel):
+    return {(c["BM"], c["BN"], c["FLAT"]) for name, c in launches if name == kernel}
+
+
+def worst(size, backend):
+    """The largest error of y, dx and the gradients on a backend, at beta 0 and another, against float64's."""
+    shape, maps, window = SIZES[size] if isinstance(size, str) else size
+    layer, draw = Conv(maps, **window), np.random.default_rng(4)
+    x, b = draw.standard_normal(shape), draw.standard_normal(maps)
+    w = draw.standard_normal((maps, shape[0], *layer.window.size))
+    dy, y0 = draw.standard_normal((2, *layer.out_shape(shape[:3]), shape[3]))
+    x, w, dy = (a.astype("float32").astype("float64") for a in (x, w, dy))
+    y, dx, dw = oracle(x, dy, w, layer.window)
+    y += b[:, None, None, None]
+    errors = []
+    for beta, firsts in ((0.0, {}), (-0.5, {"y0": y0, "dx0": x})):  # at 0 the destinations hold NaN
+        where = {"backend": backend, "dtype": "float32", "beta_y": beta, "beta_dx": beta}
+        out = run(layer, x, dy, params={"w": w, "b": b}, **where, **firsts)
+        expected = (y + beta * y0, dx + beta * x, dw, dy.sum((1, 2, 3)))
+        for got, true in zip((out.y, out.dx, out.grads.w, out.grads.b), expected, strict=True):
+            errors.append(np.abs(got - true).max() / np.abs(true).max())
+    assert np.isfinite(errors).all()
+    return max(errors)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("tile", conv.IMAGE_TILES)
+def test_a_tile_of_images(tile, size, gpu_backend, launched, monkeypatch):
+    monkeypatch.setattr(conv, "image_tile", lambda maps, positions: tile)
+    assert worst(size, gpu_backend) < ROUNDING
+    flat = {int(SIZES[size][0][0] < 16), int(SIZES[size][1] < 16)}
+    assert tiles_of(launched, "conv_gather") == {(*conv.IMAGE_TILES[tile][:2], f) for f in flat}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("tile", conv.WEIGHT_TILES)
+def test_a_tile_of_weights(tile, size, gpu_backend, launched, monkeypatch):
+    monkeypatch.setattr(conv, "weight_tile", lambda K, C, taps: tile)
+    assert worst(size, gpu_backend) < ROUNDING
+    assert tiles_of(launched, "conv_dw") == {(*conv.WEIGHT_TILES[tile][:2], conv.WEIGHT_TILES[tile].FLAT)}
+
+
+@pytest.mark.parametrize("tile", ["deep", "large"])
+def test_positions_of_64_bits(tile, gpu_backend, launched, monkeypatch):
+    monkeypatch.setattr(launcher, "WIDE", 1)
+    monkeypatch.setattr(conv, "image_tile", lambda maps, positions: tile)
+    assert worst("odd_samples", gpu_backend) < ROUNDING
+    assert worst("whole_pixels", gpu_backend) < ROUNDING
+    assert {"conv_pack", "conv_gather", "conv_dw", "conv_dw_sum"} <= {name for name, _ in launched}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_geometry_on_a_gpu(seed, gpu_backend):
+    draw = np.random.default_rng(seed)
+    size, stride, dilation = draw.integers(1, 5, 2), draw.integers(1, 4, 2), draw.integers(1, 3, 2)
+    pad, reach = draw.integers(0, size), dilation * (size - 1) + 1
+    C, K, N = (int(draw.choice(sizes)) for sizes in ([1, 3, 17, 40], [1, 8, 33], [1, 3, 4, 33]))
+    H, W = (int(n) for n in np.maximum(draw.integers(1, 7, 2), reach - 2 * pad))
+    names = ("window", "stride", "pad", "dilation")
+    pairs = (tuple(map(int, pair)) for pair in (size, stride, pad, dilation))
+    assert worst(((C, H, W, N), K, dict(zip(names, pairs, strict=True))), gpu_backend) < ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("maps", "positions", "tile"),
+    [
+        (128, 16 * 16 * 128, "large"),
+        (65, 132 * 128, "large"),
+        (65, 131 * 128, "deep"),
+        (64, 132 * 128, "half"),
+        (64, 131 * 128, "deep"),
+        (96, 8 * 8 * 128, "deep"),
+        (17, 1, "deep"),
+        (16, 1 << 20, "thin"),
+        (3, 1, "thin"),
+    ],
+)
+def test_which_tile_images_take(maps, positions, tile):
+    assert conv.image_tile(maps, positions) == tile
+
+
+@pytest.mark.parametrize(
+    ("K", "C", "taps", "tile"),
+    [
+        (64, 3, 25, "flat"),
+        (64, 3, 9, "flat few"),
+        (8, 32, 1, "flat few"),
+        (8, 32, 2, "flat"),
+        (64, 64, 25, "64x64"),
+        (65, 33, 9, "128x64"),
+        (64, 65, 1, "64x128"),
+        (96, 65, 25, "96x96"),
+        (97, 96, 25, "64x128"),
+        (128, 512, 9, "64x128"),
+    ],
+)
+def test_which_tile_weights_take(K, C, taps, tile):
+    assert conv.weight_tile(K, C, taps) == tile
+
+
+def test_all_pixels_are_one_row_to_a_1x1_window(gpu_backend, launched):
+    """So four neighbours are copied at once, though N is 1."""
+    run(Conv(4, 1), np.ones((3, 2, 6, 1)), np.ones((4, 2, 6, 1)), backend=gpu_backend, dtype="float32")
+    assert {c["LANES"] for name, c in launched if name in ("conv_gather", "conv_dw")} == {4}
+
+
+def test_a_first_layer_launches_no_product_for_dx(gpu_backend, launched):
+    net = Net(Conv(2, 3), (3, 4, 5), 2, backend=gpu_backend)
+    x = net.be.zeros((3, 4, 5, 2))
+    net.graph.fprop(x, net.y, 0.0, True)
+    launched.clear()
+    net.graph.bprop(x, net.dy, None)
+    assert [name for name, _ in launched if name.startswith("conv")] == ["conv_dw", "conv_dw_sum"]
+
+
+# -- the shares of dw -------------------------------------------------------------------------------
+
+
+def positions(window, size, outputs, N):
+    """For each tap, how many positions have it in the image, counted one by one."""
+    (R, S), stride, pad, step = window
+    counts = np.zeros((R, S), int)
+    for p, q, r, s in np.ndindex(*outputs, R, S):
+        h, w = p * stride[0] - pad[0] + r * step[0], q * stride[1] - pad[1] + s * step[1]
+        counts[r, s] += 0 <= h < size[0] and 0 <= w < size[1]
+    return counts.ravel() * N
+
+
+@pytest.mark.parametrize("N", [1, 33, 128])
+@pytest.mark.parametrize(
+    "settings", [(3, 1, 1, 1), (5, 1, 2, 1), (3, 2, 1, 1), ((2, 3), (3, 1), (0, 2), (1, 2))]
+)
+def test_shares_are_of_one_size_and_no_more_than_there_is_room_for(settings, N):
+    layer, size = Conv(8, *settings), (11, 9)
+    outputs = layer.out_shape((4, *size))[1:]
+    counts = positions(layer.window, size, outputs, N)
+    for wanted in (1, 7, 264):
+        share, count = conv.shared_out(layer.window, size, outputs, N, False, wanted)
+        assert count == sum(-(-counts // share)) and share % conv.STEP == 0
+        assert conv.LEAST <= share <= conv.MOST
+        assert count <= max(wanted, counts.size) or share == conv.MOST
+        smaller = share - conv.STEP  # would be more shares than wanted
+        assert share == conv.LEAST or sum(-(-counts // smaller)) > wanted
+    flat = conv.shared_out(layer.window, size, outputs, N, True, 1)
+    assert flat[0] * flat[1] >= outputs[0] * outputs[1] * N > flat[0] * (flat[1] - 1)
+
+
+def test_the_largest_layers_shares_fill_the_card_once():
+    share, count = conv.shared_out(Window((3, 3), (1, 1), (1, 1)), (16, 16), (16, 16), 128, False, 264)
+    assert (share, count) == (1040, 264)  # 15*15*128 positions at the corners, 16*16*128 in the middle
+
+
+def test_more_shares_than_there_is_room_for_take_turns(gpu_backend, launched, monkeypatch):
+    monkeypatch.setattr(conv, "MULTIPROCESSORS", 1)
+    monkeypatch.setattr(conv, "MOST", 64)
+    monkeypatch.setattr(conv, "weight_tile", lambda K, C, taps: "64x128")
+    conv.shared_out.cache_clear()
+    assert worst(((5, 5, 6, 33), 7, {"window": 3, "pad": 1}), gpu_backend) < ROUNDING
+    conv.shared_out.cache_clear()
+    turns = [name for name, _ in launched if name.startswith("conv_dw")]
+    assert turns == ["conv_dw", "conv_dw_sum"] * (len(turns) // 2) and len(turns) > 8
+
+
+# -- TF32 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["one_sample", "no_window"])
+@pytest.mark.parametrize("tile", ["deep", "thin"])
+def test_tf32_rounds_factors_to_11_bits(tile, size, gpu_backend, launched, monkeypatch):
+    monkeypatch.setattr(conv, "image_tile", lambda maps, positions: tile)
+    assert ROUNDING < worst(size, backends.get(gpu_backend, tf32=True)) < 1e-3
+    assert {c["TF32"] for name, c in launched if name in ("conv_gather", "conv_dw")} == {1}
+
+
+def test_tf32_multiplies_exactly_what_has_11_bits(gpu_backend):
+    draw, be = np.random.default_rng(5), backends.get(gpu_backend, tf32=True)
+    x, w = draw.integers(-1023, 1024, (20, 3, 4, 4)), draw.integers(-3, 4, (9, 20, 2, 2))
+    layer, where = Conv(9, 2, bias=False), {"backend": be, "dtype": "float32"}
+    out = run(layer, x, params={"w": w}, **where)
+    expected, _, _ = oracle(x.astype(float), np.zeros(out.y.shape), w.astype(float), layer.window)
+    np.testing.assert_array_equal(out.y, expected)
