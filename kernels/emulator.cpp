@@ -67,6 +67,7 @@ enum Status { FRESH, RUNNING, AT_BLOCK, AT_WARP, DONE };
 enum Kind { READ, WRITE, ATOMIC };
 
 constexpr std::size_t STACK_SIZE = 1 << 20, MARGIN = 64 << 10; // a GPU gives a thread up to 512 KiB
+constexpr std::size_t KEPT = 32; // fibers, from launch to launch
 constexpr uint32_t PATIENCE = 1 << 22;                         // steps between checks for a Ctrl-C
 
 struct Fiber {
@@ -548,10 +549,11 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
         poison(fixed.first, fixed.second), poison(dynamic_memory.data(), launch->dynamic_shared);
         run_block();
     }
-    if (launch->fault) { // fibers that were stopped midway are discarded
-        for (Fiber *fiber : all_fibers) munmap(fiber->stack, STACK_SIZE), delete fiber;
-        all_fibers.clear(), idle.clear();
-    }
+    // Fibers that were stopped midway are discarded, and otherwise all but a few: a stack takes two of the mappings
+    // that a process may have, and each kernel's library has fibers of its own.
+    for (std::size_t kept = launch->fault ? 0 : KEPT; all_fibers.size() > kept; all_fibers.pop_back())
+        munmap(all_fibers.back()->stack, STACK_SIZE), delete all_fibers.back();
+    idle = all_fibers;
     for (Memory &m : memories) // large tables are not kept
         if (m.room > 1u << 20) free(m.places), m.places = nullptr, m.room = 0;
     int fault = (int)launch->fault;

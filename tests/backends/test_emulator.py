@@ -17,8 +17,8 @@ from minet import LayerError, MinetError, Net, backends
 from minet.backends import emulator
 from minet.backends.emulator import ORDERS, check_launch
 from minet.backends.launcher import KernelError
-from minet.layers import all_layers
-from minet.testing import check_layer, layerfile, sanitize
+from minet.layers import MaxPool, ReLU, all_layers
+from minet.testing import check_layer, layerfile, run, sanitize
 from minet.testing.sanitize import summarized
 
 pytestmark = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
@@ -567,3 +567,14 @@ def test_all_calls_of_a_report_inside_a_kernel_are_shown():
     report = f"==1==ERROR: AddressSanitizer: stack-buffer-overflow on\nWRITE of size 8 at 0x1\n{frames}\n"
     kind, where = "stack-buffer-overflow, a write of 8 bytes", "in.cuh:2, called at u.cu:3"
     assert summarized(report) == f"user on the emulator: AddressSanitizer: {kind}\n  {where}"
+
+
+def test_a_kernels_threads_keep_few_of_the_mappings_that_a_process_may_have():
+    def mappings():
+        return len(Path("/proc/self/maps").read_text().splitlines())
+
+    x = np.ones((2, 16, 16, 8), np.float32)
+    run(ReLU(), x, x, backend="emu")
+    before = mappings()
+    run(MaxPool(2), x, backend="emu")
+    assert mappings() - before < 150  # a library of its own, and few of the 256 stacks
