@@ -17,7 +17,7 @@ from minet import LayerError, MinetError, Net, backends
 from minet.backends import emulator
 from minet.backends.emulator import ORDERS, check_launch
 from minet.backends.launcher import KernelError
-from minet.layers import MaxPool, ReLU, all_layers
+from minet.layers import PReLU, ReLU, all_layers
 from minet.testing import check_layer, layerfile, run, sanitize
 from minet.testing.sanitize import summarized
 
@@ -573,8 +573,8 @@ def test_a_kernels_threads_keep_few_of_the_mappings_that_a_process_may_have():
     def mappings():
         return len(Path("/proc/self/maps").read_text().splitlines())
 
-    x = np.ones((2, 16, 16, 8), np.float32)
+    x = np.ones((1, 4, 64, 16), np.float32)
     run(ReLU(), x, x, backend="emu")
     before = mappings()
-    run(MaxPool(2), x, backend="emu")
-    assert mappings() - before < 150  # a library of its own, and few of the 256 stacks
+    run(PReLU(), x, x, backend="emu")  # its bprop has barriers, at which each thread needs a stack
+    assert mappings() - before < 200  # a library of its own, and few of the 256 stacks
