@@ -56,7 +56,7 @@ def parts(folder: Path, quick: bool) -> list[Part]:
         Part("doctor", [*MINET, "doctor", "--backend", "cuda"], 15, 10),
         Part("tests", [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *spread], 70, 50),
         Part("bench", [*bench, "--json", str(folder / "bench.json")], 180, 70),
-        Part("averages", [*INSIDE, "averages"], 15, 10),
+        *([Part("averages", [*INSIDE, "averages"], 15, 10)] if find_spec("torch") else []),
         Part("loader", [sys.executable, "-m", "benchmarks.loader", "--backend", "cuda"], 20, 0),
     ]
     if Path(sanitizer).exists():
@@ -73,7 +73,7 @@ def run(chosen: Iterable[Part], folder: Path, quick: bool, total: float) -> list
     facts, rows = report.facts("cuda", None), list[dict[str, Any]]()
     end = time.monotonic() + total
     for part in chosen:
-        if limit := min(part.quick if quick else part.full, end - time.monotonic()):
+        if (limit := min(part.quick if quick else part.full, end - time.monotonic())) > 0:
             rows.append(row := run_part(part, folder, limit))
             print(f"== {part.name}: {row['ended']} after {row['seconds']:.0f} s", flush=True)
             print("\n".join(row["last"]), flush=True)
@@ -91,7 +91,7 @@ def run_part(part: Part, folder: Path, limit: float) -> dict[str, Any]:
             env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
         )  # fmt: skip
         ended = ""
-        for number, patience in ((signal.SIGINT, max(0.0, limit)), (signal.SIGKILL, GRACE)):
+        for number, patience in ((signal.SIGINT, limit), (signal.SIGKILL, GRACE)):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(patience)
                 break

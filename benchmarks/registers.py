@@ -131,7 +131,8 @@ def collected() -> dict[Build, Source]:
         net.train_step(be.zeros((*model.input_shape, 4)), np.zeros(4, int), model.solver())
         step(net)
     images = [tile._replace(FLAT=flat) for tile in conv.IMAGE_TILES.values() for flat in (0, 1)]
-    for file, tiles in (("conv", images), ("conv_dw", conv.WEIGHT_TILES.values())):  # sizes choose of these
+    # All tiles: which of them a layer runs depends on its sizes.
+    for file, tiles in (("conv", images), ("conv_dw", conv.WEIGHT_TILES.values())):
         for tile, be.tf32 in product(tiles, (False, True)):
             be.load(cuda_source.read(cuda_source.own(file)), tile.on(be)._asdict() | {"LANES": 4})
     seen = {build.path for build in be.noted}

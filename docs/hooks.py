@@ -13,7 +13,7 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)((?:#[^)]*)?)\)")
 
 
 def on_files(files: Files, config):
-    """Add the root's pages, their links turned to where the site has the same page."""
+    """Add the root's pages."""
     for page, source in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
     return files

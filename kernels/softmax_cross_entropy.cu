@@ -2,7 +2,7 @@
 // dy[k] = (softmax(y)[k] - (k == label)) / N. A sample with a logit that is not finite has the loss NaN.
 //
 //   loss    terms, which add up to the mean loss, and dy
-//   spread  dy <- NaN everywhere, if a term is NaN
+//   spread  dy <- NaN everywhere, if a term is not finite
 //
 // Order:   y and dy (K, N), contiguous along N; sums in ascending k.
 // Threads: loss: one per sample, a warp along n. spread: one per element; each block reads all terms.

@@ -1,4 +1,4 @@
-"""Every layer on numbers of any size: right to a few units in the last places, or visibly not finite.
+"""Every layer on numbers of any size: right to 2e-5 of the largest result, or visibly not finite.
 
 The reference is the same layer in float64 on the cpu, on numbers that float32 holds exactly.
 """

@@ -11,7 +11,7 @@ import math
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -59,8 +59,9 @@ class CUDAMemory(GPU):
             return self._GPUArray(shape, dtype, gpudata=self._allocated(size))
         # Garbage joins the shelf any time. The lowest address: each step finds an array where the last did.
         kept = min((one for one in self._shelf.copy() if one[0] == size), key=_address, default=None)
-        if kept and kept in self._shelf.copy():
-            self._shelf.remove(kept)
+        if kept:
+            with suppress(ValueError):  # garbage that joined since may have pushed it out
+                self._shelf.remove(kept)
         lent = Lent(self._shelf, size, kept[1] if kept else self._allocated(size))
         if self.log is not None:
             self.log.lent(lent)

@@ -167,10 +167,7 @@ class GPU(Launcher):
     ) -> Callable[..., None]:
         learning = [slot for slot in slots if slot.param.lr]
         places = [(slot.start, slot.value.size) for slot in learning]
-        each = []
-        for slot in learning:
-            low, high = _bounds(slot.param.bounds)
-            each.append((slot.param.lr, slot.param.decay, low, high))
+        each = [(slot.param.lr, slot.param.decay, *_bounds(slot.param.bounds)) for slot in learning]
         fixed = dict(zip("wgv", flat, strict=True)) | {"verdict": verdict, "parameters": len(learning)}
         fixed |= {"places": self.array(places, "int64"), "each": self.array(each, "float64")}
         most = max((size for _, size in places), default=0)

@@ -49,6 +49,7 @@ class Watch:
         elif isinstance(value, (dict, list, set, frozenset, tuple)):
             self._keep(where, value)
         elif hasattr(value, "__dict__"):
+            self._seen.add(id(value))  # objects may refer to each other
             self._keep(where, vars(value))
 
     def changed(self) -> str:

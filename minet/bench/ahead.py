@@ -18,16 +18,16 @@ from minet.bench.contest import MINET
 from minet.bench.process import Contender, Failed, How, threads
 from minet.bench.rivals import COMPILED, Rival
 
-FORMATS = ("channels_last", "nchw")
 LIMIT = 120  # seconds after which no more is started
 
 
 def jobs(chosen: list[Case], others: list[Rival], backend: str) -> list[tuple[Case, How]]:
-    """Return what compiles: PyTorch in either format, the reference, minet's kernels; the longest first."""
+    """Return what compiles: PyTorch in each form, the reference, minet's kernels; the longest first."""
     found = []
     for case in sorted(chosen, key=lambda case: not case.is_model):
         for rival in (rival for rival in others if rival.name == COMPILED and rival.can(case)):
-            found += [(case, How(rival.module, f"compiled+{form}", backend)) for form in FORMATS]
+            forms = [o.variant for o in others if o.package == "torch" and o.name != COMPILED and o.can(case)]
+            found += [(case, How(rival.module, f"compiled+{form}", backend)) for form in forms]
         found += [(case, How(MINET, "", "cpu")), (case, How(MINET, "", backend))]
     return found
 
@@ -37,9 +37,9 @@ def compile_ahead(chosen: list[Case], others: list[Rival], backend: str) -> int:
     todo = jobs(chosen, others, backend)
     left, end = iter(todo), time.monotonic() + LIMIT
 
-    def work(number: int) -> int:
+    def work(contender: Contender) -> int:
         done = 0
-        with contextlib.closing(Contender(f"ahead-{number}", folder, threads=1)) as contender:
+        with contextlib.closing(contender):
             for case, how in left:
                 if time.monotonic() > end:
                     break
@@ -50,7 +50,14 @@ def compile_ahead(chosen: list[Case], others: list[Rival], backend: str) -> int:
 
     processes = min(threads(), len(todo))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processes) as pool:
-        return sum(pool.map(work, range(processes)))
+        contenders = [Contender(f"ahead-{number}", folder, threads=1) for number in range(processes)]
+        try:
+            return sum(pool.map(work, contenders))
+        except BaseException:  # an interrupt does not wait for what is left
+            todo.clear()
+            for contender in contenders:
+                contender.close()
+            raise
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def check(
     strict: Strict = False,
     sync: Sync = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show every check, also if one fails.")
+        bool, typer.Option("--verbose", "-v", help="Show every check, even if one fails.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each example.")] = False,
     bounds: Annotated[

@@ -261,7 +261,7 @@ class Net:
         for start in range(0, len(images), self.batch):
             part = images[start : start + self.batch]
             x[..., : len(part)] = part.transpose(1, 2, 3, 0)
-            y = self.be.get(self._fprop(self.be.array(x), train=False))
+            y = self.be.get(self._fprop(self.be.taken(x, self.memory.x), train=False))
             out[start : start + len(part)] = y[..., : len(part)].transpose(3, 0, 1, 2)
         return out[:, :, 0, 0] if self.output_shape[1:] == (1, 1) else out
 

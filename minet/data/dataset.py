@@ -77,7 +77,7 @@ class Dataset:
             check_labels(self.labels, self.classes, name)
         elif classes is not None:
             raise DataError(
-                f"{name}: classes={classes} is for class numbers, these labels are targets",
+                f"{name}: classes={classes} is for class numbers, but these are targets",
                 "leave it out, or use labels.astype(int)",
             )
         self.mean = self._per_channel("mean", mean)

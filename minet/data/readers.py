@@ -87,7 +87,7 @@ def read_cifar10(path: Path) -> tuple[Bytes, Bytes]:
 
 def may_not(path: Path | str, error: OSError) -> DataError:
     """The error for a file or folder without permission."""
-    return DataError(f"{path}: may not be read: {error.strerror}", f"chmod u+rX {shlex.quote(str(path))}")
+    return DataError(f"{path}: cannot be read: {error.strerror}", f"chmod u+rX {shlex.quote(str(path))}")
 
 
 def _check_magic(path: Path, found: bytes, ndim: int) -> None:

@@ -188,7 +188,8 @@ class Conv(Layer):
         conv(x, self.p.w, self.p.get("b"), y, self.window, beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.loops.conv.conv import conv_dw, conv_dx
+        from minet.loops.conv.conv import conv_dx
+        from minet.loops.conv.conv_dw import conv_dw
 
         if self.bias:
             self.be.sum_rows(dy.reshape(self.maps, -1), self.g.b, beta=1.0)

@@ -21,7 +21,7 @@ def use_temporary() -> None:
     os.environ[VARIABLE] = config.CACHE_DIR = folder  # Numba reads the variable again when others change
     warnings.warn(
         "no folder for Numba's cache can be written to: kernels are compiled for this process alone; "
-        f"to keep them, set {VARIABLE} to a folder that can",
+        f"to keep them, set {VARIABLE} to a writable folder",
         stacklevel=2,
     )
 

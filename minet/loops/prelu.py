@@ -11,7 +11,7 @@ from numba import prange
 
 from minet.loops import parallel_kernel
 from minet.loops.simd.lanes import address
-from minet.loops.simd.sums import sum_products_unless_positive
+from minet.loops.simd.sums import add_shares, sum_products_unless_positive
 
 BLOCK = 1 << 13  # elements; the same on every machine, so that bits repeat
 
@@ -53,9 +53,4 @@ def prelu_bprop(x, dy, dx, a, da, beta):
                 value = delta[m] if into[m] > 0 else slope * delta[m]
                 out[m] = value if beta == 0 else beta * out[m] + value
     # The gradient of a shared slope is summed over channels in float64, like the blocks.
-    for k in range(a.size):
-        total = np.float64(0)
-        for c in range(k, C, a.size):
-            for block in range(blocks):
-                total += sums[c, block]
-        da[k] += total
+    add_shares(sums, da)

@@ -6,6 +6,7 @@ two threads start kernels at once. So kernels are refused after a fork, and with
 
 import importlib
 import os
+import sys
 import threading
 from typing import Any
 
@@ -14,6 +15,11 @@ from numba import config
 from minet.core.errors import MinetError
 
 MODULES = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
+KINDS = {  # as Numba reads them
+    "safe": ["tbb"],
+    "threadsafe": ["tbb", "omp"],
+    "forksafe": ["tbb", "workqueue"] if sys.platform.startswith("linux") else ["tbb", "omp", "workqueue"],
+}
 guarded_kernels: list[Any] = []
 turn = threading.RLock()
 
@@ -21,8 +27,9 @@ turn = threading.RLock()
 def threading_layer() -> str:
     """Return the layer that Numba will use: the one asked for, or else the first of its list that loads."""
     settings: Any = config
-    wanted = settings.THREADING_LAYER
-    for name in [wanted] if wanted in MODULES else settings.THREADING_LAYER_PRIORITY:
+    wanted = str(settings.THREADING_LAYER).lower()
+    usual: list[str] = settings.THREADING_LAYER_PRIORITY
+    for name in [wanted] if wanted in MODULES else KINDS.get(wanted, usual):
         try:
             importlib.import_module(f"numba.np.ufunc.{MODULES[name]}")
         except ImportError:

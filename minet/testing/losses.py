@@ -236,20 +236,20 @@ def check_loss(
         ``(K, P, Q, N)`` targets.
     """
     case = LossCase(make, tuple(out_shape), np.array(labels), backend)
-    loss, name = make(), _name(backend)
+    loss = make()
     if isinstance(backend, str) and (why := backends.missing(backend)):
         raise MinetError(why)
     if not case.labels.ndim or case.batch < 2:
         raise loss.error(
             f"cannot be checked on labels of shape {case.labels.shape}", "the last axis is N, 2 or more"
         )
-    be = backends.get(backend) if isinstance(backend, str) else backend
 
-    def place(phase: str) -> str:
-        return code_of(loss, phase, be)
+    def at(name: str) -> Callable[[str], str]:
+        there = name.partition("parity_")[2] or backend
+        return lambda phase: code_of(loss, phase, backends.get(there))
 
-    title = f"{loss!r} on {case.out_shape}, batch {case.batch}, {name}"
-    return Report(title, [outcome(name, check, case, place) for name, check in CHECKS.items()])
+    title = f"{loss!r} on {case.out_shape}, batch {case.batch}, {_name(backend)}"
+    return Report(title, [outcome(name, check, case, at(name)) for name, check in CHECKS.items()])
 
 
 def usual_examples(cls: type[Loss]) -> Iterator[LossExample]:

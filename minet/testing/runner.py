@@ -74,8 +74,7 @@ def outcome(name: str, check: Callable[[Any], None], case: Any, place: Callable[
 
 
 def _place(layer: Layer, phase: str, backend: str | Backend) -> str:
-    be = backends.get(backend) if isinstance(backend, str) else backend
-    return "" if layer.children else code_of(layer, phase, be)
+    return "" if layer.children else code_of(layer, phase, backends.get(backend))
 
 
 def check_layer(
@@ -128,6 +127,7 @@ def layer_checks(cls: type[Layer], *, backend: str = "cpu") -> Callable[..., Non
         if check.status == "SKIP":
             pytest.skip(check.detail)
         if check.status == "FAIL":
-            pytest.fail(f"{make()!r} on {in_shape}: {name}: {check.detail}\nat {check.place}", pytrace=False)
+            where = f"\nat {check.place}" if check.place else ""
+            pytest.fail(f"{make()!r} on {in_shape}: {name}: {check.detail}{where}", pytrace=False)
 
     return conformance

@@ -51,6 +51,7 @@ def save(path: str | Path, net: Net, solver: Any = None, **facts: Any) -> None:
         More facts to save, as JSON can hold them; `settings` may hold any Python literals. The step, the seed
         and minet's version are added.
     """
+    net.steps.settle()
     arrays = {**net.params, **net.persistent}
     if solver is not None:
         arrays |= {VELOCITY + name: value for name, value in solver.velocity.items()}
@@ -63,6 +64,7 @@ def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
 
     Names and shapes must match in both directions; otherwise nothing is changed.
     """
+    net.steps.settle()
     arrays, facts = read(path)
     velocity = {
         name.removeprefix(VELOCITY): arrays.pop(name) for name in list(arrays) if name.startswith(VELOCITY)

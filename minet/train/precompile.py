@@ -156,9 +156,11 @@ def _rehearse_update(net: Net, labels: Any) -> None:
     be: Any = net.be
     memory = net.memory
     if be.judges and labels is not None:
-        be.judge(be.started(net.loss, "loss", net.y, labels, net.dy), net.flat_grads, memory.verdict)
-        memory.keep_state()
-        memory.restore_state(memory.verdict)
+        loss = be.started(net.loss, "loss", net.y, labels, net.dy)
+        if getattr(loss, "shape", ()):  # else the host judges
+            be.judge(loss, net.flat_grads, memory.verdict)
+            memory.keep_state()
+            memory.restore_state(memory.verdict)
     zeros = be.zeros(memory.flat_params.shape)
     be.solver_step(net.slots, (zeros, zeros, zeros), memory.verdict)(0.0, 0.0, 0.0, False)
 

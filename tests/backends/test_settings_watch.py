@@ -71,3 +71,12 @@ def test_steps_change_no_setting():
         net.bprop(net.dy)
         net.clock.step += 1
     assert watch.changed() == ""
+
+
+def test_objects_that_refer_to_each_other_are_looked_into_once(layer):
+    one, two = SimpleNamespace(), SimpleNamespace(value=1.0)
+    one.other, two.other, layer.kept = two, one, one
+    watch = Watch([layer])
+    assert watch.changed() == ""
+    two.value = 2.0
+    assert watch.changed().endswith("value")

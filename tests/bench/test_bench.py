@@ -516,12 +516,13 @@ def test_what_a_card_needs_is_compiled_ahead(tmp_path, monkeypatch):
     assert ahead.compile_ahead(chosen, [], "emu") == 0
 
 
-def test_the_longest_is_compiled_first_and_pytorch_in_either_format():
+def test_the_longest_is_compiled_first_and_pytorch_in_each_form():
     found = ahead.jobs([LAYERS[0], MODELS[0]], TORCH, "cuda")
-    assert [case for case, _ in found] == [MODELS[0]] * 4 + [LAYERS[0]] * 4
-    assert [how for _, how in found[:4]] == [
-        ("contender_torch", "compiled+channels_last", "cuda"),
+    assert [case for case, _ in found] == [MODELS[0]] * 5 + [LAYERS[0]] * 5
+    assert [how for _, how in found[:5]] == [
         ("contender_torch", "compiled+nchw", "cuda"),
+        ("contender_torch", "compiled+channels_last", "cuda"),
+        ("contender_torch", "compiled+separable+channels_last", "cuda"),
         ("contender_minet", "", "cpu"),
         ("contender_minet", "", "cuda"),
     ]

@@ -211,3 +211,9 @@ def test_sympy_is_imported_by_expressions_alone():
     code = "import sys; from minet.layers import all_layers; all_layers(); print('sympy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("text", ["x * sigmoid(x)  # swish\n + 1", 'x # """'])
+def test_comments_are_refused_as_they_would_hide_the_rest(text):
+    with pytest.raises(MinetError, match="an expression has no comments, found #"):
+        formula(text, {})

@@ -236,13 +236,11 @@ def test_files_and_folders_without_permission_are_named_as_such(root, monkeypatc
     write_mnist(root, IMAGES, LABELS)
     name, real = "train-labels-idx1-ubyte", Path.open
     monkeypatch.setattr(Path, "open", denied)  # not chmod, which does not stop root
-    with pytest.raises(
-        DataError, match=rf"{name}: may not be read: Permission denied\n  hint: chmod u\+rX /"
-    ):
+    with pytest.raises(DataError, match=rf"{name}: cannot be read: Permission denied\n  hint: chmod u\+rX /"):
         mnist()
     name, real = "cifar-10-binary.tar.gz", Path.is_file
     monkeypatch.setattr(Path, "is_file", denied)
-    with pytest.raises(DataError, match=f"{root}: may not be read: Permission denied"):
+    with pytest.raises(DataError, match=f"{root}: cannot be read: Permission denied"):
         cifar10()
 
 
@@ -252,7 +250,7 @@ def test_an_archive_that_may_not_be_read_is_not_called_damaged(root, monkeypatch
 
     write_archive(root / "cifar-10-binary.tar.gz", {})
     monkeypatch.setattr(tarfile, "open", denied)
-    with pytest.raises(DataError, match=r"cifar-10-binary.tar.gz: may not be read: Permission denied"):
+    with pytest.raises(DataError, match=r"cifar-10-binary.tar.gz: cannot be read: Permission denied"):
         cifar10()
 
 
@@ -512,7 +510,7 @@ GREY = np.zeros((3, 4, 5), np.uint8)
         (GREY, 3, {}, "3 images but 0 labels"),
         (GREY, [0.0, np.nan, 2.0], {}, "NaN in the targets: image 1, channel 0, row 0, column 0"),
         (GREY, [[0, 1], [2, 1e39], [0, 0]], {}, "infinity in the targets: image 1, channel 1"),
-        (GREY, [0.0, 1.0, 2.0], {"classes": 3}, r"classes=3 is for class numbers, these labels are targets"),
+        (GREY, [0.0, 1.0, 2.0], {"classes": 3}, "classes=3 is for class numbers, but these are targets"),
         (GREY, GREY / 2, {"flip": True}, r"flip and crop move the images, but not their targets \(1, 4, 5\)"),
         (GREY, GREY[:, None], {"crop": 1}, "flip and crop move the images, but not their targets"),
         (GREY, [0, 7, 9], {"classes": 7}, "label 7 of image 1 is out of range for 7 classes"),

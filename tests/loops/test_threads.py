@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from minet.loops import threads
-
 ROOT = Path(__file__).parents[2]
 FORK = """
 import multiprocessing as mp, numpy as np
@@ -50,9 +48,8 @@ def output(code, **env):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_process_forked_after_a_kernel_gets_an_error():
-    if threads.LAYER == "tbb":
-        pytest.skip("tbb survives a fork")
-    assert output(FORK.format(first=True)).startswith(
+    # Of the layer that is always there: Intel's TBB would survive a fork.
+    assert output(FORK.format(first=True), NUMBA_THREADING_LAYER="workqueue").startswith(
         "MinetError this process was forked after kernels had run"
     )
 
@@ -65,3 +62,11 @@ def test_a_process_forked_before_the_first_kernel_works():
 def test_with_workqueue_threads_take_turns():
     assert output(THREADS, NUMBA_THREADING_LAYER="workqueue") == "4 1\n"
     assert output(THREADS) == "4 1\n"
+
+
+@pytest.mark.parametrize("wanted", ["forksafe", "WORKQUEUE"])
+def test_the_layer_is_the_one_that_numba_takes(wanted):
+    code = "from minet.loops import threads; from minet.layers import PReLU; from minet.testing import run\n"
+    code += "import numba, numpy as np; run(PReLU(), np.ones((1, 2, 2, 3)))\n"
+    code += "print(threads.LAYER == numba.threading_layer())"
+    assert output(code, NUMBA_THREADING_LAYER=wanted) == "True\n"

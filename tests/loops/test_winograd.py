@@ -4,10 +4,11 @@ import numba
 import numpy as np
 import pytest
 
-import minet.loops.conv.conv
 from minet.layers import Conv
+from minet.loops.conv import winograd, winograd_dw
 from minet.testing import run
 
+PRODUCTS = {"multiply_pairs": winograd, "multiply_pair_dots": winograd_dw}
 LANES = {"float32": 16, "float64": 8}
 
 
@@ -16,16 +17,16 @@ def pairs(monkeypatch):
     """A switch that turns the algorithm on or off for every shape it can compute, and counts its calls."""
     calls = []
 
-    def counted(name):
-        multiply = getattr(minet.loops.conv.conv, name)
-        monkeypatch.setattr(minet.loops.conv.conv, name, lambda *args: calls.append(name) or multiply(*args))
+    def counted(name, module):
+        multiply = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args: calls.append(name) or multiply(*args))
 
-    counted("multiply_pairs")
-    counted("multiply_pair_dots")
+    for name, module in PRODUCTS.items():
+        counted(name, module)
 
     def turn(on):
-        monkeypatch.setattr(minet.loops.conv.conv, "pays_in_pairs", lambda w, y, geometry: on)
-        monkeypatch.setattr(minet.loops.conv.conv, "alike", lambda w: np.ones(len(w), bool))
+        monkeypatch.setattr(winograd, "pays_in_pairs", lambda w, y, geometry: on)
+        monkeypatch.setattr(winograd, "alike", lambda w: np.ones(len(w), bool))
         return calls
 
     return turn
@@ -124,10 +125,10 @@ def test_the_number_of_threads_changes_no_bit(pairs):
 )
 def test_when_it_is_chosen(layer, shape, chosen, monkeypatch):
     calls = []
-    for name in ("multiply_pairs", "multiply_pair_dots"):
-        original = getattr(minet.loops.conv.conv, name)
+    for name, module in PRODUCTS.items():
+        original = getattr(module, name)
         recorded = lambda *args, name=name, original=original: calls.append(name) or original(*args)  # noqa: E731
-        monkeypatch.setattr(minet.loops.conv.conv, name, recorded)
+        monkeypatch.setattr(module, name, recorded)
     run(layer, np.zeros(shape), np.zeros((*layer.out_shape(shape[:3]), shape[3])), dtype="float32")
     assert set(calls) == set(chosen * ["multiply_pairs", "multiply_pair_dots"])
 

@@ -38,6 +38,8 @@ def test_a_broken_loss_is_caught_by_name(cls):
     report = reports(cls)[0]
     assert {check.name for check in report.failed} == {cls.breaks, *cls.also}, report.full()
     assert report.failed[0].name == cls.breaks
+    if cls.breaks == "parity_emu":  # the code at fault, not that of the backend that the report is for
+        assert report.failed[0].place.endswith("loss_gpu")
     assert re.search(r"zoo_losses\.py:\d+, loss_(cpu|gpu)$", report.failed[0].place)
 
 

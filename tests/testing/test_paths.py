@@ -16,6 +16,8 @@ import pytest
 import minet.layers.conv
 import minet.loops.conv.conv
 import minet.loops.conv.gemm
+import minet.loops.conv.winograd
+import minet.loops.conv.winograd_dw
 import minet.loops.gaussian_pool
 from minet import Layer, Net
 from minet.backends import launcher
@@ -78,7 +80,9 @@ ON_CPU = [
          lambda ran: ran["gaussian_pool_bprop"]["blocks"] > 1),
 ]  # fmt: skip
 CALLED = {
-    minet.loops.conv.conv: ("conv_flat", "multiply_pairs", "multiply_pair_dots"),
+    minet.loops.conv.conv: ("conv_flat",),
+    minet.loops.conv.winograd: ("multiply_pairs",),
+    minet.loops.conv.winograd_dw: ("multiply_pair_dots",),
     minet.loops.conv.gemm: ("panels", "dots", "rows_dot"),
     minet.loops.gaussian_pool: ("gaussian_pool_bprop",),
     Emulator: ("load",),

@@ -49,6 +49,8 @@ def formula(text: str, values: Mapping[str, Sequence[float]]) -> Formula:
     """
     if not isinstance(text, str) or not text.strip():
         raise MinetError(f"the expression must be text, got {text!r}", 'such as "x * sigmoid(b * x)"')
+    if "#" in text:  # it would hide the rest of the text
+        raise MinetError("an expression has no comments, found #", "leave out # and what follows it")
     text = " ".join(text.split())
     try:
         return _formula(text, tuple((name, tuple(numbers)) for name, numbers in values.items()))

@@ -1,8 +1,7 @@
-"""Convolution and its two derivatives, as products of ``gemm.py`` with tables of what each tap sees.
+"""Convolution and its derivative by x, as products of ``gemm.py`` with tables of what each tap sees.
 
     conv      y[k, p, q, n]   <- beta*y + b[k] + sum over c, r, s of w[k, c, r, s] * x[c, h, w, n]
     conv_dx   dx[c, h, w, n]  <- beta*dx + sum over k, r, s of w[k, c, r, s] * dy[k, p, q, n]
-    conv_dw   dw[k, c, r, s]  <- beta*dw + sum over p, q, n of dy[k, p, q, n] * x[c, h, w, n]
     where h = p*stride - pad + r*dilation, and w likewise from q and s; nothing where h or w is in the padding
 
 Order: x (C, H, W, N), y (K, P, Q, N), w (K, C, R, S). Parallel, bytes, source: see ``gemm.py``. With a
@@ -11,11 +10,10 @@ stride, conv_dx multiplies the zeros between the windows too.
 
 import numpy as np
 
+import minet.loops.conv.winograd as winograd
 from minet.core.layer import update
-from minet.loops.conv.gemm import multiply_dots, multiply_panels
+from minet.loops.conv.gemm import multiply_panels
 from minet.loops.conv.pack import inputs, outputs
-from minet.loops.conv.winograd import multiply_pairs
-from minet.loops.conv.winograd_dw import multiply_pair_dots
 from minet.loops.simd.tile import BYTES, VECS
 
 
@@ -43,34 +41,13 @@ def multiply(w, b, x, see, y, geometry, beta):
     out, pitch = image(y)
     # Pairs share products: an infinity would reach its neighbours, and a sum may overflow on the way to a
     # finite result. Then y is computed again, directly; not if it is added to, so that asks first.
-    paired = pays_in_pairs(w, y, geometry) and alike(w).all() and (beta == 0 or moderate(x))
-    if paired and multiply_pairs(w, b, image(x), see, out, pitch, beta):
+    pays = winograd.pays_in_pairs(w, y, geometry) and winograd.alike(w).all()
+    paired = pays and (beta == 0 or winograd.moderate(x))
+    if paired and winograd.multiply_pairs(w, b, image(x), see, out, pitch, beta):
         return
     if not paired or beta == 0:
         M, C = w.shape[:2]
         multiply_panels(w.reshape(-1), w[0].size, 1, b, image(x), see, out, pitch, M, C, beta)
-
-
-def pays_in_pairs(w, y, geometry):
-    """Whether Winograd's algorithm applies, with enough sums and maps to pay for its transforms."""
-    (M, C, R, S), (_, _, Q, N) = w.shape, y.shape
-    _, stride, _, dilation = geometry
-    fits = S in (3, 5) and stride[1] == dilation[1] == 1 and N % (BYTES // y.itemsize) == 0
-    return fits and C * R >= 128 and M >= 32 and Q >= 4
-
-
-ALIKE, MODERATE = 8, 1e30
-
-
-def alike(w):
-    """For each map, whether all columns of taps are about as large: pairs lose the digits of small ones."""
-    size = np.square(w, dtype=np.float64).sum((1, 2))
-    return size.max(1) <= ALIKE**2 * size.min(1)
-
-
-def moderate(x):
-    """Whether no number is so large that pairs could overflow, and none is NaN."""
-    return bool(max(x.max(), -x.min()) < MODERATE)
 
 
 def fills_more_lanes_flat(x, y, geometry):
@@ -103,24 +80,3 @@ def conv_dx(w, dy, dx, geometry, beta):
     w = np.ascontiguousarray(w.swapaxes(0, 1))  # each map of dx sums over all maps of dy
     see = seen(outputs, dx, dy, geometry)
     multiply(w, np.zeros(len(w), w.dtype), dy, see, dx, geometry, beta)
-
-
-def conv_dw(x, dy, dw, geometry, beta):
-    see = seen(inputs, x, dy, geometry)
-
-    def multiply_directly(dy, dw):
-        (a, row), (out, pitch), (M, C) = image(dy), image(dw), dw.shape[:2]
-        multiply_dots(a, row, image(x), see, out, pitch, M, C, dw.dtype.type(beta))
-
-    if not pays_in_pairs(dw, dy, geometry):
-        return multiply_directly(dy, dw)
-    sums = multiply_pair_dots(image(dy), image(x), see, dw)
-    # As in `multiply`, but here the sums themselves tell, map by map.
-    sound = np.isfinite(sums).all((1, 2, 3)) & alike(sums) & alike(sums.swapaxes(0, 1)).all()
-    if sound.all():
-        return update(dw, sums, beta)
-    for k in np.flatnonzero(sound):
-        update(dw[k], sums[k], beta)
-    again = dw[~sound]
-    multiply_directly(dy[~sound], again)
-    dw[~sound] = again

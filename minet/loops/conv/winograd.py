@@ -222,3 +222,25 @@ def multiply_pairs(w, bias, x, see, out, om, beta):
     finite = np.empty(workers, np.bool_)
     pairs(a.reshape(-1), bias, *x, v, S, out, om, M, C, beta, work, workers, finite)
     return bool(finite.all())
+
+
+def pays_in_pairs(w, y, geometry):
+    """Whether Winograd's algorithm applies, with enough sums and maps to pay for its transforms."""
+    (M, C, R, S), (_, _, Q, N) = w.shape, y.shape
+    _, stride, _, dilation = geometry
+    fits = S in (3, 5) and stride[1] == dilation[1] == 1 and N % (BYTES // y.itemsize) == 0
+    return fits and C * R >= 128 and M >= 32 and Q >= 4
+
+
+ALIKE, MODERATE = 8, 1e30
+
+
+def alike(w):
+    """For each map, whether all columns of taps are about as large: pairs lose the digits of small ones."""
+    size = np.einsum("mcrs,mcrs->ms", w, w, dtype=np.float64)
+    return size.max(1) <= ALIKE**2 * size.min(1)
+
+
+def moderate(x):
+    """Whether no number is so large that pairs could overflow, and none is NaN."""
+    return bool(max(x.max(), -x.min()) < MODERATE)

@@ -1,9 +1,9 @@
 """Exponentials and their relatives in float32, of which LLVM makes SIMD code, with the loops around them.
 
 A call of the C library keeps a loop scalar. These have no branches, no tables and no conversion to integers
-that a NaN could not take: a power of two is shifted into its bits. They are right to about two units in the
-last place, over all of float32, infinities and NaN included. float64 is for reference: there, and for what is
-not here, the C library computes.
+that a NaN could not take: a power of two is shifted into its bits. They are right to three units in the last
+place, infinities and NaN included; a result below the smallest normal number may be 0. float64
+is for reference: there, and for what is not here, the C library computes.
 Source: Moshier, "Methods and Programs for Mathematical Functions", 1989 (Cephes: expf, logf, tanhf);
           erf's two polynomials are Norbert Juffa's.
 """
