@@ -1,6 +1,7 @@
 # minet: everything a developer types. Needs python3 (3.11 or newer, with venv); choose another by PYTHON=...
 PYTHON ?= python3
 BIN := .venv/bin
+SPREAD := -n auto --dist worksteal # tests on all cores
 
 .PHONY: help demo test test-all test-gpu cuda bench docs lint types clean
 
@@ -11,10 +12,10 @@ demo: .venv/ready ## train a small net on handwritten digits, in seconds
 	$(BIN)/minet train digits
 
 test: .venv/ready ## run the tests, but those marked slow
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
 
 test-all: .venv/ready ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 test-gpu: cuda ## run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu

@@ -1,11 +1,11 @@
 """Registers and memory of every CUDA kernel: `python -m benchmarks.registers [WORD ...]`.
 
-There is no list of kernels and the constants they are compiled with. Instead, the layers' examples,
-GaussianPool's standard windows, the layers that `minet bench` times, and a training step of every model run
-on a backend that computes nothing and records what it is asked for. nvcc then compiles each geometry for one
-architecture, a file's largest for all of them, and its smallest with 64-bit indices too: everything for all
-would take several times as long. A WORD selects rows that contain it. It needs no GPU. The exit status is 1
-if any kernel spills registers, keeps arrays in local memory, or causes a warning.
+There is no list of kernels and the constants they are compiled with. Instead, the layers' and the losses'
+examples, GaussianPool's standard windows, the layers that `minet bench` times, and a training step of every
+model run on a backend that computes nothing and records what it is asked for. nvcc then compiles each
+geometry for one architecture, a file's largest for all of them, and its smallest with 64-bit indices too:
+everything for all would take several times as long. A WORD selects rows that contain it. It needs no GPU. The
+exit status is 1 if any kernel spills registers, keeps arrays in local memory, or causes a warning.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from minet import Net, layers
+from minet import Adam, Net, layers
 from minet.backends import cuda_source, cuda_toolkit, kernel_cache
 from minet.backends.cpu import HostMemory
 from minet.backends.cuda_source import Source
@@ -33,13 +33,20 @@ from minet.backends.gpu import GPU
 from minet.backends.kernel_cache import Recipe
 from minet.backends.nvidia import nvcc
 from minet.bench.cases import DEFAULT
+from minet.core import loss as losses
 from minet.core.files import shipped
-from minet.layers import GaussianPool, all_layers, conv
+from minet.core.loss import Loss
+from minet.layers import GaussianPool, all_layers, conv_tiles
 from minet.train import modelfile
 
 ARCHITECTURES = (75, 80, 90, 100)
 ONE = 90  # every geometry is compiled for it
 WINDOWS, STRIDES, KERNELS = (3, 5, 7, 11, 15), (1, 2), (1, 3)  # of GaussianPool
+FAR = [  # windows of GaussianPool, strides and kernels at its limits, or far from square
+    ((1, 401), (1, 160), 1), ((401, 1), (160, 1), 3), ((512, 512), 1, 1), ((1, 512), 1, 4), ((512, 1), 1, 9),
+    ((15, 15), 1, 4), ((16, 3), 1, 3), ((3, 16), 2, 3), ((1, 15), 1, 7), ((4, 15), 1, 7), ((5, 15), 1, 7),
+    ((8, 15), 1, 5), (3, 1, 8),
+]  # fmt: skip
 VERBOSE = ("--resource-usage", "-Xptxas", "-warn-spills,-warn-lmem-usage")
 
 
@@ -121,6 +128,10 @@ def collected() -> dict[Build, Source]:
             for kernels in KERNELS:
                 layer = GaussianPool(window, stride, window // 2, kernels)
                 step(Net(layer, (2, 2 * window, 2 * window), 4, backend=be))
+    for window, stride, kernels in FAR:
+        layer = GaussianPool(window, stride, kernels=kernels)
+        height, width = layer.window.size
+        step(Net(layer, (1, 2 * height, 2 * width), 4, backend=be))
     for case in DEFAULT:
         if not case.is_model:
             layer = getattr(layers, case.layer)(**case.settings)
@@ -129,10 +140,16 @@ def collected() -> dict[Build, Source]:
         model = modelfile.load(name)
         net = Net(model.net(), model.input_shape, 4, model.loss, backend=be)
         net.train_step(be.zeros((*model.input_shape, 4)), np.zeros(4, int), model.solver())
+        Adam(clip_norm=1.0).update(net)
         step(net)
-    images = [tile._replace(FLAT=flat) for tile in conv.IMAGE_TILES.values() for flat in (0, 1)]
+    for loss in vars(losses).values():
+        own = isinstance(loss, type) and issubclass(loss, Loss) and loss is not Loss
+        for make, shape, labels in loss.examples() if own else ():
+            y = be.zeros((*shape, labels.shape[-1]))
+            be.started(make().on(be), "loss", y, labels, y)
+    images = [tile._replace(FLAT=flat) for tile in conv_tiles.IMAGE_TILES.values() for flat in (0, 1)]
     # All tiles: which of them a layer runs depends on its sizes.
-    for file, tiles in (("conv", images), ("conv_dw", conv.WEIGHT_TILES.values())):
+    for file, tiles in (("conv", images), ("conv_dw", conv_tiles.WEIGHT_TILES.values())):
         for tile, be.tf32 in product(tiles, (False, True)):
             be.load(cuda_source.read(cuda_source.own(file)), tile.on(be)._asdict() | {"LANES": 4})
     seen = {build.path for build in be.noted}

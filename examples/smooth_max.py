@@ -100,7 +100,7 @@ class SmoothMax(Layer):
     def in_torch(self, x, a):
         import torch
 
-        (R, S), (SY, SX), (PY, PX), _ = self.window
+        (R, S), (SY, SX), (PY, PX) = self.window[:3]
         x = torch.nn.functional.pad(x, (PX, PX, PY, PY), value=OUTSIDE)
         taps, a = x.unfold(2, R, SY).unfold(3, S, SX), a[:, None, None]
         pixels = (taps != OUTSIDE).sum((-2, -1)).to(x.dtype)

@@ -8,7 +8,7 @@
 // Bytes:   3x3 stride 2, per x: 4 read and 1 written in fprop, the reverse in bprop; what columns share comes
 //          from cache.
 // Limits:  any window; up to 16 rows of windows at one place stay in registers.
-// Source:  textbook; padding is left out of the mean (count_include_pad=False elsewhere).
+// Source:  textbook; padding is left out of the mean, unless COUNT_PAD.
 #include "minet.cuh"
 #include "window.cuh"
 
@@ -19,6 +19,14 @@ typedef double sum_t;
 typedef float sum_t;
 #endif
 typedef Lanes<sum_t> Sums;
+
+// What the mean of window p divides by along an axis: pixels, and of the padding what counts.
+__device__ __forceinline__ int counted(int p, int taps, int stride, int pad, int after, int size) {
+    Range inside = span(p, taps, stride, pad, size);
+    if (!COUNT_PAD) return inside.end - inside.first;
+    int start = p * stride - pad;
+    return min(start + taps, size + after) - start;
+}
 
 extern "C" __global__ void avg_pool_fprop(const float *x, float *y, int bands, int C, int H, int W, int P, int Q, int N,
                                           float beta) {
@@ -56,8 +64,7 @@ extern "C" __global__ void avg_pool_fprop(const float *x, float *y, int bands, i
                     }
                     int done = p - (DEEP - 1);
                     if (done >= begin) {
-                        Range h = span(done, R, SY, PY, H);
-                        sum_t cells = (sum_t)((h.end - h.first) * (w.end - w.first));
+                        sum_t cells = (sum_t)(counted(done, R, SY, PY, AY, H) * counted(q, S, SX, PX, AX, W));
                         Samples mean;
                         EACH_LANE(l) mean.of[l] = (float)(sums[DEEP - 1].of[l] / cells);
                         put(y + (((count_t)c * P + done) * Q + q) * N + n, mean, beta);
@@ -81,21 +88,19 @@ extern "C" __global__ void avg_pool_bprop(const float *dy, float *dx, int bands,
             float share[BROAD]; // of window q = last - j, per column
 #pragma unroll
             for (int j = 0; j < BROAD; j++) {
-                Range columns = span(last - j, S, SX, PX, W);
                 bool holds = lowest + j * SX < S && j <= last && last - j < Q;
-                share[j] = holds ? 1.0f / (columns.end - columns.first) : 0.0f;
+                share[j] = holds ? 1.0f / counted(last - j, S, SX, PX, AX, W) : 0.0f;
             }
             Samples rows[DEEP] = {}; // what window p - k gives to each of its rows
             for (int p = begin - (DEEP - 1); p < end; p++) {
                 Samples across = {};
-                Range h = span(p, R, SY, PY, H);
 #pragma unroll
                 for (int j = BROAD - 1; j >= 0; j--) {
                     bool there = share[j] > 0 && p >= 0 && p < P;
                     Samples delta = lanes(dy + (((count_t)c * P + p) * Q + last - j) * N + n, there, 0.0f);
                     EACH_LANE(l) across.of[l] += delta.of[l] * share[j];
                 }
-                float down = 1.0f / (h.end - h.first);
+                float down = 1.0f / counted(p, R, SY, PY, AY, H);
                 EACH_LANE(l) across.of[l] *= down;
                 push(rows, across);
                 if (p < begin) continue;

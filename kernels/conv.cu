@@ -4,12 +4,14 @@
 //                 h = (a*stride_y + start_y + r*step_y) / spread_y, where that is whole and in the image; w likewise
 //     fprop:      h = p*SY - PY + r*DY, m = k;   dx: h = (h' + PY - r*DY) / SY, m = c, and x is dy
 //   conv_pack     wt[c, r, s, m] <- w[m, c, r, s] for fprop, w[c, m, r, s] for dx, zeros up to a multiple of 4 maps
+//   GROUPED: C and M count the maps of one of the groups, which lie one after another, in w and wt too
 //
 // Order:   images (C, H, W, N); wt (C, R, S, M). A sum goes tap by tap, c within a tap; with FLAT, as wt lies.
 // Threads: a block computes BM maps of BN positions (a, b, n), a tile as in conv_tile.cuh. Where N is a multiple
 //          of BN these are of one pixel. Taps that no pixel of the block has are left out: those in the padding,
 //          and for dx those between strides. Blocks begin with the middle pixels, which have the most taps.
 //          FLAT, for few maps C: a stage takes BK of (c, r, s) rather than of c, and no tap is left out.
+//          GROUPED: a row of blocks for each group.
 // Bytes:   x from cache, once for each tap and BM maps; wt once for each BN positions; 4 written per y.
 // Limits:  any window, stride, pad, dilation and N.
 // Source:  the implicit product of Chetlur et al., "cuDNN", arXiv 1410.0759, with N as the innermost axis.
@@ -44,11 +46,13 @@ struct Divisor {
 };
 
 extern "C" __global__ void conv_pack(const float *w, float *wt, int C, int M, int taps, index_t step_c,
-                                     index_t step_m) {
+                                     index_t step_m, int groups) {
     int lines = (M + 3) / 4 * 4;
-    FOR_ROWS(c, C) FOR_EACH(i, (count_t)taps * lines) {
+    FOR_ROWS(row, GROUPED ? (count_t)C * groups : C) FOR_EACH(i, (count_t)taps * lines) {
         int tap = i / lines, m = i % lines;
-        wt[c * taps * lines + i] = m < M ? w[c * (count_t)step_c + m * (count_t)step_m + tap] : 0.0f;
+        count_t c = GROUPED ? row % C : row;
+        const float *from = GROUPED ? w + (row - c) * M * taps : w; // of the group
+        wt[row * taps * lines + i] = m < M ? from[c * (count_t)step_c + m * (count_t)step_m + tap] : 0.0f;
     }
 }
 
@@ -105,6 +109,10 @@ conv_gather(const float *__restrict__ x, const float *__restrict__ wt, const flo
     int thread = threadIdx.x, taps = R * S, lines = (M + 3) / 4 * 4, mtiles = (M + BM - 1) / BM;
     int m0 = blockIdx.x % mtiles * BM, tile = blockIdx.x / mtiles;
     count_t total = (count_t)P * Q * N, plane = (count_t)H * W * N, j0 = (count_t)tile * BN;
+#if GROUPED
+    x += blockIdx.y * C * plane, wt += blockIdx.y * (count_t)C * taps * lines, y += blockIdx.y * M * total;
+    if (bias) bias += blockIdx.y * M;
+#endif
     if (N % BN == 0) {
         int parts = N / BN, pixel = tile / parts;
         j0 = ((count_t)from_middle(pixel / Q, P) * Q + from_middle(pixel % Q, Q)) * N + tile % parts * BN;

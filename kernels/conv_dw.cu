@@ -8,6 +8,7 @@
 //          the image, row by row, in shares of `share` positions. So all blocks have as much to do, whatever taps
 //          lie in the padding. The shares, and so the bits, depend on the sizes alone.
 //          FLAT, for few maps C: part[z, k, (c, r, s)]; all taps at once, over all positions.
+//          GROUPED: C counts the maps of one group, K in conv_dw too, in conv_dw_sum all.
 // Threads: a block computes BM maps k by BN maps c of a share, a tile as in conv_tile.cuh. A sum of shares: one
 //          thread, or for many shares 8, each every eighth share, and then one adds up the eight.
 // Bytes:   dy and x from cache, once for each tap and BN or BM maps; 8 per part.
@@ -71,6 +72,13 @@ conv_dw(const float *__restrict__ x, const float *__restrict__ dy, float *__rest
     __shared__ __align__(16) float room[STAGES * LINE * (BM + BN)];
     float *ys = room, *xs = room + STAGES * LINE * BM;
     int thread = threadIdx.x, j0 = blockIdx.x * BN, k0 = blockIdx.y * BM, taps = R * S, tap = 0, z = z0 + blockIdx.z;
+    int maps = K;
+#if GROUPED
+    int ktiles = (K + BM - 1) / BM, group = blockIdx.y / ktiles;
+    k0 = blockIdx.y % ktiles * BM, maps = gridDim.y / ktiles * K;
+    x += group * C * ((count_t)H * W * N), dy += group * K * ((count_t)P * Q * N);
+    part += group * K * (count_t)(FLAT ? C * taps : C);
+#endif
 #if !FLAT // the tap to which share z belongs: the lanes of a warp count the shares of 32 taps
     for (int lane = thread % 32;; tap += 32) {
         int count = tap + lane < taps ? OUTPUTS(tap + lane).shares(N, share) : 0, end = count;
@@ -175,7 +183,7 @@ conv_dw(const float *__restrict__ x, const float *__restrict__ dy, float *__rest
 #else
         int k = me.m + me.lane / 8 + f / TN * 4, j = me.n + me.lane % 8 + f % TN * 8;
 #endif
-        if (k0 + k < K && j < columns) part[((count_t)blockIdx.z * K + k0 + k) * row_size + j0 + j] = sum[f];
+        if (k0 + k < K && j < columns) part[((count_t)blockIdx.z * maps + k0 + k) * row_size + j0 + j] = sum[f];
     }
 }
 

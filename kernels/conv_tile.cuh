@@ -8,6 +8,9 @@
 #include <cuda_pipeline.h>
 #include "minet.cuh"
 
+#ifndef GROUPED // whether maps are divided into groups; without, no kernel has registers for them
+#define GROUPED 0
+#endif
 #define WM (4 * TM)
 #define WN (8 * TN)
 #define DEPTH (BK / GROUPS) // of a group

@@ -5,7 +5,7 @@
 typedef TAP_T tap_t; // holds a position r*S + s of the window, or R*S for none
 
 // dx <- beta*dx + the dy of the windows that picked this position: a thread per SX neighbours along W, in
-// which the same windows begin; `across` threads cover a row.
+// which the same windows begin, or per pixel if windows are spread; `across` threads cover a row.
 __device__ __forceinline__ void gather_picked(const float *dy, float *dx, const tap_t *picked, int across, int C,
                                               int H, int W, int P, int Q, int N, float beta) {
     int groups = N / LANES;
@@ -13,6 +13,19 @@ __device__ __forceinline__ void gather_picked(const float *dy, float *dx, const 
         int h = row % H, last = (h + PY) / SY, lowest = (h + PY) % SY; // row `lowest` of window `last` is here
         FOR_EACH(i, (count_t)across * groups) {
             int b = i / groups, n = i % groups * LANES;
+#if DY > 1 || DX > 1
+            Samples sum = {};
+            for (int r = R - 1; r >= 0; r--)
+                for (int s = S - 1; s >= 0; s--) {
+                    int top = h + PY - r * DY, left = b + PX - s * DX; // of the window whose tap (r, s) is here
+                    if (top < 0 || top % SY || top / SY >= P || left < 0 || left % SX || left / SX >= Q) continue;
+                    count_t at = ((row / H * P + top / SY) * Q + left / SX) * N + n;
+                    Lanes<tap_t> taps = *(const Lanes<tap_t> *)(picked + at);
+                    Samples deltas = *(const Samples *)(dy + at);
+                    EACH_LANE(l) sum.of[l] += taps.of[l] == r * S + s ? deltas.of[l] : 0.0f;
+                }
+            put(dx + (row * W + b) * N + n, sum, beta);
+#else
             float delta[SX][LANES] = {};
 #pragma unroll DEEP_AT_ONCE
             for (int k = DEEP - 1; k >= 0; k--)
@@ -36,6 +49,7 @@ __device__ __forceinline__ void gather_picked(const float *dy, float *dx, const 
                 EACH_LANE(l) sum.of[l] = delta[d][l];
                 if (w >= 0 && w < W) put(past(dx + row * W * N, 4u * (w * N + n)), sum, beta);
             }
+#endif
         }
     }
 }

@@ -211,11 +211,6 @@ gaussian_pool_bprop(const float *x, const float *dy, float *dx, const float *mea
     }
 }
 
-// A block per slope, four per kernel: the sum over `blocks` parts, added to dmean or dlog_sigma unless null.
 extern "C" __global__ void gaussian_pool_slopes(const float *parts, float *dmean, float *dlog_sigma, int blocks) {
-    float *to = blockIdx.x % 4 < 2 ? dmean : dlog_sigma, total = 0;
-    if (!to) return;
-    for (int i = threadIdx.x; i < blocks; i += blockDim.x) total += parts[(count_t)blockIdx.x * blocks + i];
-    total = block_sum(total);
-    if (threadIdx.x == 0) to[blockIdx.x / 4 * 2 + blockIdx.x % 2] += total;
+    add_shares(parts, dmean, dlog_sigma, blocks);
 }

@@ -1,4 +1,4 @@
-// Max pooling: y[c,p,q,n] = max of x[c,h,w,n] over the window of (p, q), h = p*SY - PY + r, w alike.
+// Max pooling: y[c,p,q,n] = max of x[c,h,w,n] over the window of (p, q), h = p*SY - PY + r*DY.
 //
 // Order:   taps (r, s) row by row; argmax holds r*S + s. The first of equals wins, NaN wins over any number,
 //          padding never wins.
@@ -22,9 +22,9 @@ extern "C" __global__ void max_pool_fprop(const float *x, float *y, tap_t *argma
             int left = i / groups * SX - PX, n = i % groups * LANES;
             Samples best;
             Lanes<tap_t> where;
-            EACH_LANE(l) best.of[l] = -INFINITY, where.of[l] = max(-top, 0) * S + max(-left, 0);
+            EACH_LANE(l) best.of[l] = -INFINITY, where.of[l] = first_inside(top, DY) * S + first_inside(left, DX);
             FOR_TAPS(r, s) {
-                Samples value = tap(plane, top + r, left + s, n, H, W, N, -INFINITY);
+                Samples value = tap(plane, top + r * DY, left + s * DX, n, H, W, N, -INFINITY);
                 EACH_LANE(l) {
                     bool wins = value.of[l] > best.of[l] || value.of[l] != value.of[l];
                     best.of[l] = wins ? value.of[l] : best.of[l];

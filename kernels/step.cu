@@ -4,7 +4,7 @@
 //   take_back  state   <- kept, if refused
 //
 // A verdict of "refused" stays until the host has read it, and so does the loss: the steps that were queued
-// behind a refused one change nothing either. sgd.cu reads it too.
+// behind a refused one change nothing either. sgd.cu and adam.cu read it too.
 //
 // Order:   terms strided over a block's threads, then a fixed tree, in double.
 // Threads: judge: one block. take_back: one per word.

@@ -35,12 +35,12 @@ extern "C" __global__ void stochastic_pool_fprop(const float *x, float *y, tap_t
             Lanes<unsigned> word = drawn(key0, key1, step, at);
             Lanes<tap_t> where;
             FOR_TAPS(r, s) {
-                Samples a = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
+                Samples a = tap(plane, top + r * DY, left + s * DX, n, H, W, N, 0.0f);
                 EACH_LANE(l) total.of[l] = __fadd_rn(total.of[l], positive(a.of[l]));
             }
             EACH_LANE(l) where.of[l] = R * S, t.of[l] = __fmul_rn(uniform(word.of[l]), total.of[l]);
             FOR_TAPS(r, s) {
-                Samples x_ = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
+                Samples x_ = tap(plane, top + r * DY, left + s * DX, n, H, W, N, 0.0f);
                 EACH_LANE(l) {
                     float a = positive(x_.of[l]);
                     bool picks = a > 0 && running.of[l] <= t.of[l];
@@ -69,10 +69,10 @@ struct Sums {
 // underflow. It is NaN if the total is not finite, or 0, where it is not used.
 __device__ __forceinline__ Sums sums(const float *plane, Range h, Range w, int W, int N, int n) {
     Sums of = {0, 0};
-    for (int hh = h.first; hh < h.end; hh++)
-        for (int ww = w.first; ww < w.end; ww++) of.total += positive(plane[((count_t)hh * W + ww) * N + n]);
-    for (int hh = h.first; hh < h.end; hh++)
-        for (int ww = w.first; ww < w.end; ww++) {
+    for (int hh = h.first; hh < h.end; hh += DY)
+        for (int ww = w.first; ww < w.end; ww += DX) of.total += positive(plane[((count_t)hh * W + ww) * N + n]);
+    for (int hh = h.first; hh < h.end; hh += DY)
+        for (int ww = w.first; ww < w.end; ww += DX) {
             float a = positive(plane[((count_t)hh * W + ww) * N + n]);
             of.mean += a * (a / of.total);
         }
@@ -90,11 +90,11 @@ extern "C" __global__ void stochastic_pool_mean_fprop(const float *x, float *y, 
             int left = i / groups * SX - PX, n = i % groups * LANES;
             Samples total = {}, mean = {};
             FOR_TAPS(r, s) {
-                Samples a = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
+                Samples a = tap(plane, top + r * DY, left + s * DX, n, H, W, N, 0.0f);
                 EACH_LANE(l) total.of[l] += positive(a.of[l]);
             }
             FOR_TAPS(r, s) {
-                Samples x_ = tap(plane, top + r, left + s, n, H, W, N, 0.0f);
+                Samples x_ = tap(plane, top + r * DY, left + s * DX, n, H, W, N, 0.0f);
                 EACH_LANE(l) {
                     float a = positive(x_.of[l]);
                     mean.of[l] += a * (a / total.of[l]);
@@ -106,19 +106,27 @@ extern "C" __global__ void stochastic_pool_mean_fprop(const float *x, float *y, 
     }
 }
 
+// The positions that window p meets, up to `end`, `step` apart.
+__device__ __forceinline__ Range met(int p, int taps, int stride, int pad, int step, int size) {
+    int start = p * stride - pad;
+    return {start + first_inside(start, step) * step, min(start + (taps - 1) * step + 1, size)};
+}
+
 // dx <- beta*dx + sum over windows of dy * (2a - mean) / total where a > 0.
 extern "C" __global__ void stochastic_pool_mean_bprop(const float *x, const float *dy, float *dx, int C, int H, int W,
                                                       int P, int Q, int N, float beta) {
     FOR_ROWS(row, (count_t)C * H) {
-        Range p = covering(row % H, R, SY, PY, P);
+        int h = row % H;
+        Range p = covering(h, (R - 1) * DY + 1, SY, PY, P);
         const float *plane = x + (row / H) * H * W * N, *deltas = dy + (row / H) * P * Q * N;
         FOR_EACH(i, (count_t)W * N) {
             int w = i / N, n = i % N;
             float a = x[row * W * N + i], delta = 0;
-            Range q = covering(w, S, SX, PX, Q);
+            Range q = covering(w, (S - 1) * DX + 1, SX, PX, Q);
             for (int pp = p.first; a > 0 && pp < p.end; pp++)
                 for (int qq = q.first; qq < q.end; qq++) {
-                    Sums of = sums(plane, span(pp, R, SY, PY, H), span(qq, S, SX, PX, W), W, N, n);
+                    if ((h + PY - pp * SY) % DY || (w + PX - qq * SX) % DX) continue; // no tap is here
+                    Sums of = sums(plane, met(pp, R, SY, PY, DY, H), met(qq, S, SX, PX, DX, W), W, N, n);
                     delta += deltas[((count_t)pp * Q + qq) * N + n] * ((a + a - of.mean) / of.total);
                 }
             put(dx + row * W * N + i, delta, beta);

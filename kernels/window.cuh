@@ -18,6 +18,11 @@ __device__ __forceinline__ Range covering(int h, int window, int stride, int pad
     return {beyond > 0 ? beyond / stride : 0, min((h + pad) / stride + 1, count)};
 }
 
+// The first tap of a window that begins at `start` to lie inside the image.
+__device__ __forceinline__ int first_inside(int start, int step) {
+    return step == 1 ? max(-start, 0) : start < 0 ? (step - 1 - start) / step : 0;
+}
+
 // The window's taps, row by row, unrolled as far as registers hold what they read.
 #define FOR_TAPS(r, s)                                                                                     \
     _Pragma("unroll AT_ONCE_R") for (int r = 0; r < R; r++)                                                \

@@ -8,23 +8,27 @@ from minet.core.containers import Concat, Sequential, Sum
 from minet.core.errors import MinetError
 from minet.core.init import Gaussian, Glorot, He
 from minet.core.layer import Layer, LayerError, Param, State, update
-from minet.core.loss import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from minet.core.loss import BinaryCrossEntropy, Huber, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from minet.core.net import Net
 from minet.core.window import Window
 from minet.train.modelfile import load as load_model
-from minet.train.optim import SGD
+from minet.train.optim import SGD, Adam, AdamW
 from minet.train.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
 from minet.train.trainer import Trainer
 from minet.version import __version__
 
 __all__ = [
     "SGD",
+    "Adam",
+    "AdamW",
+    "BinaryCrossEntropy",
     "Concat",
     "Cosine",
     "Exponential",
     "Gaussian",
     "Glorot",
     "He",
+    "Huber",
     "Layer",
     "LayerError",
     "Loss",

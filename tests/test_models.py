@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def step(model, batch=2):
     loss = net.train_step(x, np.array([3, 7])[:batch], model.solver())
     assert math.isfinite(loss)
     assert np.isfinite(net.fprop(x)).all()
-    assert all((value != before[name]).any() for name, value in net.params.items())
+    learned = [slot.path for slot in net.slots if slot.param.lr]
+    assert all((net.params[name] != before[name]).any() for name in learned)
     return net
 
 
@@ -38,6 +40,15 @@ def test_each_model_names_its_source(name):
     text = modelfile.find(name).read_text()
     assert text.startswith('"""')
     assert any(mark in text.split('"""')[1] for mark in ("arXiv", "doi.org", "(1998)"))
+
+
+def test_the_readme_lists_each_model():
+    lines = (Path(__file__).parents[1] / "README.md").read_text().splitlines()
+    listed = [
+        line.split("`")[1]
+        for line in lines[lines.index("| model | what it is |") + 2 :][: len(modelfile.names())]
+    ]
+    assert sorted(listed) == modelfile.names()
 
 
 def test_gaussian_inception_is_the_reference_model():
@@ -101,7 +112,7 @@ def test_digits_learns_and_draws_its_pictures(tmp_path):
     result, folder = runs.train("digits", out=tmp_path / "run", seed=1)
     assert result.accuracy >= 0.97
     assert {path.name for path in folder.iterdir()} == {
-        "curves.png", "kernels.png", "log.jsonl", "weights.safetensors",
+        "curves.png", "kernels.jsonl", "kernels.png", "log.jsonl", "weights.safetensors",
     }  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -111,38 +112,37 @@ class Backend(ABC):
         """``y[i] += b[i]`` for every row of a matrix."""
 
     @abstractmethod
-    def sgd_step(
-        self, w: Array, g: Array, v: Array, *, lr: float, momentum: float, decay: float, nesterov: bool,
-        bounds: tuple[float | None, float | None] | None,
-    ) -> None:  # fmt: skip
-        """Take one step of SGD on a parameter.
-
-        ``g' = g + decay*w``; ``v <- momentum*v + g'``; ``w <- w - lr * v``, or with `nesterov`
-        ``w <- w - lr * (g' + momentum*v)``. Then w is clipped to `bounds`. The gradient is not changed.
-        """
-
     def solver_step(
-        self, slots: Iterable[Slot], flat: tuple[Array, Array, Array], verdict: Array | None
+        self, stem: str, slots: Iterable[Slot], flat: Mapping[str, Array], verdict: Array | None, **fixed: Any
     ) -> Callable[..., None]:
-        """A function of ``(lr, momentum, decay, nesterov)`` that takes one step of SGD on all parameters.
+        """A function of a solver's settings, by name, that takes one step on all parameters.
+
+        It calls ``<stem>_steps``, which lies in ``minet/loops/<stem>.py`` and, for a GPU, in
+        ``kernels/<stem>.cu``: `minet.train.sgd` and `minet.train.adam` say what these compute. Settings that
+        all of them have are ``scale``, a factor of the gradients from `clip_scale` or None, and ``clip``, the
+        size at which elements of them are cut off.
 
         Parameters
         ----------
         slots : iterable of Slot
-            The parameters; those with ``lr=0`` are frozen.
-        flat : three arrays
-            Buffers of all parameters, gradients and velocities, a slot's at the same place in each.
+            The parameters; those with ``lr=0`` are frozen. After a step each is within its bounds.
+        flat : dict of str to array
+            By the kernel's names for them, buffers of all parameters, of all gradients, and of what the
+            solver keeps for each, such as velocities: a slot's at the same place in each. Gradients are not
+            changed.
         verdict : array, optional
             What `judge` writes: nothing changes while that says "refused".
+        **fixed
+            More arguments of ``<stem>_steps`` that are the same at each step.
         """
-        parts = [(slot.param, *(slot.place(buffer) for buffer in flat)) for slot in slots if slot.param.lr]
 
-        def update(lr: float, momentum: float, decay: float, nesterov: bool) -> None:
-            for param, w, g, v in parts:
-                own = {"lr": lr * param.lr, "decay": decay if param.decay else 0.0, "bounds": param.bounds}
-                self.sgd_step(w, g, v, momentum=momentum, nesterov=nesterov, **own)
+    @abstractmethod
+    def clip_scale(self, slots: Iterable[Slot], grads: Array) -> Callable[[float], Any]:
+        """A function of c that returns ``min(1, c / (norm + 1e-6))``, for `solver_step`.
 
-        return update
+        The norm is that of all gradients together, but those of frozen parameters, summed in float64 in an
+        order that their sizes fix. On a card the factor stays there, as an array of one number.
+        """
 
     def repeated(self, work: Callable[..., Any], nodes: Iterable[Node], clock: Any) -> Callable[..., Any]:
         """`work(labels)`, to be called again and again: where launches cost time, they are replayed.
@@ -176,3 +176,9 @@ class Backend(ABC):
     def started(self, node: Node, phase: str, *args: Any) -> Any:
         """As `run`, but a loss may be left in an array of terms on the device, for `judge` to add up."""
         return self.run(node, phase, *args)
+
+
+def limits(bounds: tuple[float | None, float | None] | None) -> tuple[float, float]:
+    """A parameter's bounds as numbers, infinite where there is none."""
+    low, high = bounds or (None, None)
+    return -math.inf if low is None else low, math.inf if high is None else high

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from minet.backends import first_call
-from minet.backends.base import Backend
+from minet.backends.base import Backend, limits
 from minet.core.layer import Array, Shape, update
-from minet.core.memory import aligned
+from minet.core.memory import Slot, aligned
 from minet.core.node import Node
 
 LARGE = 1 << 20  # elements from which on a copy is worth starting several cores for
@@ -98,15 +100,29 @@ class CPU(HostMemory):
     def add_bias(self, y: Array, b: Array) -> None:
         y += b[:, None]
 
-    def sgd_step(
-        self, w: Array, g: Array, v: Array, *, lr: float, momentum: float, decay: float, nesterov: bool,
-        bounds: tuple[float | None, float | None] | None,
-    ) -> None:  # fmt: skip
-        from minet.loops.sgd import sgd_step
+    def solver_step(
+        self, stem: str, slots: Iterable[Slot], flat: Mapping[str, Array], verdict: Array | None, **fixed: Any
+    ) -> Callable[..., None]:
+        steps = getattr(importlib.import_module(f"minet.loops.{stem}"), f"{stem}_steps")
+        parts = []
+        for slot in (slot for slot in slots if slot.param.lr):
+            arrays = (slot.place(buffer).reshape(-1) for buffer in flat.values())
+            parts.append((*arrays, slot.param.lr, slot.param.decay, *limits(slot.param.bounds)))
 
-        low, high = bounds or (None, None)
-        low, high = -math.inf if low is None else low, math.inf if high is None else high
-        sgd_step(w.reshape(-1), g.reshape(-1), v.reshape(-1), lr, momentum, decay, nesterov, low, high)
+        def update(scale: float | None = None, clip: float = math.inf, **settings: Any) -> None:
+            steps(parts, scale=1.0 if scale is None else scale, clip=clip, **fixed, **settings)
+
+        return update
+
+    def clip_scale(self, slots: Iterable[Slot], grads: Array) -> Callable[[float], Any]:
+        gradients = [slot.place(grads).reshape(-1) for slot in slots if slot.param.lr]
+
+        def scale(most: float) -> float:
+            from minet.loops.clip import clip_scale
+
+            return float(clip_scale(gradients, most))
+
+        return scale
 
     def run(self, node: Node, phase: str, *args: Any) -> Any:
         # A string rebuilt at each call would miss CPython's attribute cache, and fill it up.

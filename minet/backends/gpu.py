@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from minet.backends import cuda_source, host_fallback
+from minet.backends.base import limits
 from minet.backends.launcher import MOST_ROWS, THREADS, Launcher
 from minet.core.errors import MinetError
 from minet.core.layer import Array, Layer, Shape
@@ -163,42 +164,50 @@ class GPU(Launcher):
         )
 
     def solver_step(
-        self, slots: Iterable[Slot], flat: tuple[Array, Array, Array], verdict: Array | None
+        self, stem: str, slots: Iterable[Slot], flat: Mapping[str, Array], verdict: Array | None, **fixed: Any
     ) -> Callable[..., None]:
         learning = [slot for slot in slots if slot.param.lr]
-        places = [(slot.start, slot.value.size) for slot in learning]
-        each = [(slot.param.lr, slot.param.decay, *_bounds(slot.param.bounds)) for slot in learning]
-        fixed = dict(zip("wgv", flat, strict=True)) | {"verdict": verdict, "parameters": len(learning)}
-        fixed |= {"places": self.array(places, "int64"), "each": self.array(each, "float64")}
-        most = max((size for _, size in places), default=0)
+        each = [(slot.param.lr, slot.param.decay, *limits(slot.param.bounds)) for slot in learning]
+        fixed |= {"places": self._places(learning), "each": self.array(each, "float64")}
+        fixed |= {"verdict": verdict, "parameters": len(learning)}
+        most = max((slot.value.size for slot in learning), default=0)
+        grid = (min(-(-most // (4 * THREADS)), SHARES), min(len(learning), MOST_ROWS), 1)
 
-        def update(lr: float, momentum: float, decay: float, nesterov: bool) -> None:
+        def update(scale: Array | None = None, clip: float = math.inf, **settings: Any) -> None:
             if learning:
-                values = fixed | {"lr": lr, "momentum": momentum, "decay": decay, "nesterov": nesterov}
-                across = min(-(-most // (4 * THREADS)), SHARES)
-                grid, block = (across, min(len(learning), MOST_ROWS), 1), (THREADS, 1, 1)
-                self.call_own("sgd", "sgd_steps", values, grid=grid, block=block, constants=FOUR)
+                values = {**flat, **fixed, **settings, "scale": scale, "clip": clip}
+                self.call_own(stem, f"{stem}_steps", values, grid=grid, block=(THREADS, 1, 1), constants=FOUR)
 
         return update
 
-    def sgd_step(
-        self, w: Array, g: Array, v: Array, *, lr: float, momentum: float, decay: float, nesterov: bool,
-        bounds: tuple[float | None, float | None] | None,
-    ) -> None:  # fmt: skip
-        low, high = _bounds(bounds)
-        values = {
-            "w": w, "g": g, "v": v, "size": w.size, "lr": lr, "momentum": momentum, "decay": decay,
-            "nesterov": nesterov, "low": low, "high": high,
-        }  # fmt: skip
-        self.call_own("sgd", "sgd_step", values, w.size)
+    def clip_scale(self, slots: Iterable[Slot], grads: Array) -> Callable[[float], Any]:
+        learning = [slot for slot in slots if slot.param.lr]
+        blocks = max(1, min(-(-sum(slot.value.size for slot in learning) // CHUNK), SHARES))
+        partial, scale = self.zeros((blocks,), "float64"), self.zeros((1,), "float64")
+        shares = {
+            "g": grads,
+            "places": self._places(learning),
+            "parameters": len(learning),
+            "partial": partial,
+        }
+
+        def scaled(most: float) -> Array:
+            block, total = (
+                (THREADS, 1, 1),
+                {"partial": partial, "count": blocks, "most": most, "scale": scale},
+            )
+            self.call_own("clip", "squares", shares, grid=(blocks, 1, 1), block=block, constants=FOUR)
+            self.call_own("clip", "clip_scale", total, grid=(1, 1, 1), block=block, constants=FOUR)
+            return scale
+
+        return scaled
+
+    def _places(self, slots: list[Slot]) -> Array:
+        """Start and size of each slot in the net's buffers."""
+        return self.array([(slot.start, slot.value.size) for slot in slots], "int64")
 
 
 def _threads(image: Array) -> tuple[int, int]:
     """The size of a launch with a thread per element of an image: elements in a row, and rows."""
     C, H, W, N = image.shape
     return W * N, C * H
-
-
-def _bounds(bounds: tuple[float | None, float | None] | None) -> tuple[float, float]:
-    low, high = bounds or (None, None)
-    return -math.inf if low is None else low, math.inf if high is None else high

@@ -3,7 +3,8 @@
 A step is captured only when two steps in a row have launched the same kernels with the same arguments, and
 nothing that the host would have to do again. A log of the backend's calls tells. What is known to change is
 given anew before each replay: the labels are copied to where they were, and a kernel that takes the step's
-number gets it by an update of its node. If a layer's setting changes, the graph is dropped.
+number gets it by an update of its node. If a layer's setting changes, the graph is dropped. A step whose
+labels have another form is launched.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from minet.backends.cuda_graph import Graph, GraphError, Stepped, last_node
 from minet.backends.cuda_source import Kernel
@@ -36,6 +39,7 @@ class Log:
 
     def __init__(self, labels: Any, stream: int | None = None) -> None:
         self.labels, self.stream, self.why = labels, stream, ""
+        self.form = form_of(labels)
         self.entries: list[tuple[Any, ...]] = []
         self.uploads: list[Any] = []  # arrays that hold the labels
         self.stepped: list[Stepped] = []  # launches that take the step's number
@@ -76,6 +80,12 @@ class Log:
             raise GraphError(self.why)
 
 
+def form_of(labels: Any) -> tuple[Any, ...]:
+    """What labels are, apart from their values: probabilities in place of class numbers are another step."""
+    kind = np.asarray(labels).dtype.kind
+    return np.shape(labels), kind in "iu"
+
+
 class Repeated:
     """Work that is done again and again: launched at first, then captured and replayed.
 
@@ -99,7 +109,7 @@ class Repeated:
 
     def __call__(self, labels: Any) -> Any:
         if self.graph is not None and not self._stale():
-            return self._replayed(labels)
+            return self._replayed(labels) if form_of(labels) == self.log.form else self.work(labels)
         ready = self._alike >= self._wanted and not self._never and not self._stale()
         if ready and self._captured(labels):
             return self._replayed(labels)

@@ -49,6 +49,12 @@ class Case:
     def is_model(self) -> bool:
         return self.layer[0].islower() and not self.is_own
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has a square window, padded alike on all sides, and nothing that few libraries know."""
+        numbers = (self.settings.get("window"), self.settings.get("pad", 0))
+        return all(isinstance(number, int) for number in numbers) and not self.settings.keys() & RARE
+
     def own_class(self) -> type[Layer]:
         """Run the file of a layer outside minet, and return its class."""
         file, _, name = self.layer.rpartition(":")
@@ -66,22 +72,47 @@ class Case:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Case:
-        return cls(**{**values, "shape": tuple(values["shape"])})
+        """Return what was `as_dict`, also by way of JSON, which makes lists of tuples."""
+        settings = {name: _tuple(value) for name, value in values["settings"].items()}
+        return cls(**{**values, "shape": tuple(values["shape"]), "settings": settings})
 
 
-def layer(name: str, shape: Sizes, **settings: Any) -> Case:
-    """Return a layer's case; odd windows are padded so that they are centred."""
-    words = []
-    if "window" in settings:
-        window = settings["window"]
-        words.append(f"{window}x{window}")
-        if window % 2:
-            settings["pad"] = window // 2
-    words += [f"s{settings['stride']}"] if "stride" in settings else []
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, (tuple, list)) else value
+
+
+def _sizes(value: Any) -> str:
+    return "x".join(map(str, value if isinstance(value, tuple) else (value, value)))
+
+
+def layer(name: str, shape: Sizes, /, **settings: Any) -> Case:
+    """Return a layer's case; odd windows are padded so that they are centred, unless a pad is given."""
+    words = [_sizes(settings["window"])] if settings.get("window") else []
+    words += ["readout"] if "window" in settings and not words else []
+    if "pad" in settings:
+        padded = [f"pad {settings['pad']}"]
+    else:
+        padded, pad = [], _centring(settings.get("window"), settings.get("dilation", 1))
+        settings |= {"pad": pad} if pad else {}
+    stride = settings.get("stride")
+    words += [f"s{_sizes(stride) if isinstance(stride, tuple) else stride}"] if stride else []
+    words += padded
+    words += [f"dilated {settings['dilation']}"] if "dilation" in settings else []
+    words += ["ceil"] if settings.get("ceil") else []
+    words += [f"adaptive to {_sizes(settings['out'])}"] if "out" in settings else []
     words += [f"k{settings['kernels']}"] if "kernels" in settings else []
+    words += [settings["shape"]] if "shape" in settings else []
     words += [f"to {settings['maps']}"] if "maps" in settings else []
+    words += [f"g{settings['groups']}"] if "groups" in settings else []
     words += ["zero edge"] if settings.get("edge") == "zero" else []
     return Case(" ".join([name, *words, "x".join(map(str, shape))]), name, shape, settings)
+
+
+def _centring(window: Any, dilation: int) -> Any:
+    """Return the pad that centres a window; 0 if its sides are even, or if there is none."""
+    if isinstance(window, tuple):
+        return tuple(_centring(size, dilation) for size in window)
+    return dilation * (window // 2) if window and window % 2 else 0
 
 
 def model(name: str, batch: int, infer: bool = False) -> Case:
@@ -90,8 +121,10 @@ def model(name: str, batch: int, infer: bool = False) -> Case:
     return Case(f"{name} {phase} 3x32x32x{batch}", name, (3, 32, 32, batch), infer=infer)
 
 
+RARE = {"dilation", "ceil", "out", "shape"}  # settings of pooling layers
 LARGE, MIDDLE, SMALL = (64, 32, 32, 128), (128, 16, 16, 128), (96, 8, 8, 128)
 WIDE, WIDER, ONE = (32, 64, 64, 32), (16, 128, 128, 16), (64, 32, 32, 1)
+SOUND = (40, 1, 16000, 32)  # LEAF's filters of one second at 16 kHz
 SHAPES = (LARGE, MIDDLE, SMALL, WIDE, WIDER, ONE)
 WINDOWS, STRIDES, KERNELS = (2, 3, 5, 7, 11), (1, 2), (1, 3)
 
@@ -106,15 +139,23 @@ DEFAULT = [
     layer("GaussianPool", LARGE, window=3, stride=2, kernels=1),
     layer("GaussianPool", LARGE, window=5, stride=1, kernels=3),
     layer("GaussianPool", LARGE, window=5, stride=2, kernels=1, edge="zero"),
+    layer("GaussianPool", LARGE, window=7, stride=2, kernels=1),
+    layer("GaussianPool", LARGE, window=7, stride=2, kernels=1, shape="full"),
     layer("GaussianPool", LARGE, window=11, stride=2, kernels=1),
     layer("GaussianPool", LARGE, window=11, stride=2, kernels=3),
+    layer("GaussianPool", LARGE, window=None, kernels=4),
     layer("GaussianPool", MIDDLE, window=5, stride=1, kernels=3),
+    layer("GaussianPool", MIDDLE, window=5, stride=1, kernels=1, dilation=2),
     layer("GaussianPool", WIDER, window=7, stride=2, kernels=1),
+    layer("GaussianPool", SOUND, window=(1, 401), stride=(1, 160), kernels=1),
     layer("GaussianPool", ONE, window=5, stride=1, kernels=3),
     layer("MaxPool", LARGE, window=3, stride=2),
+    layer("MaxPool", LARGE, window=3, stride=2, pad=0, ceil=True),
+    layer("MaxPool", LARGE, window=3, stride=1, pad=1, dilation=2),  # PyTorch pads by half a window at most
     layer("MaxPool", MIDDLE, window=2, stride=2),
     layer("AvgPool", LARGE, window=3, stride=2),
     layer("AvgPool", LARGE, window=11, stride=2),
+    layer("AvgPool", LARGE, out=8),
     layer("StochasticPool", LARGE, window=3, stride=2),
     layer("PReLU", LARGE),
     layer("ReLU", LARGE),
@@ -123,6 +164,10 @@ DEFAULT = [
     layer("Conv", MIDDLE, window=1, maps=64),
     layer("Conv", MIDDLE, window=3, maps=128),
     layer("Conv", SMALL, window=5, maps=96),
+    layer("Conv", LARGE, window=3, maps=64, groups=64),
+    layer("Conv", LARGE, window=3, maps=64, groups=64, stride=2),
+    layer("Conv", MIDDLE, window=5, maps=128, groups=128),
+    layer("Conv", MIDDLE, window=3, maps=128, groups=32),
     *MODELS,
 ]
 
@@ -141,6 +186,9 @@ def product() -> Iterator[Case]:
             yield layer(name, shape)
         for window in (1, 3, 5):
             yield layer("Conv", shape, window=window, maps=shape[0])
+        for window in (3, 5):
+            for stride in STRIDES:
+                yield layer("Conv", shape, window=window, maps=shape[0], groups=shape[0], stride=stride)
 
 
 def chosen(words: list[str], everything: bool = False) -> list[Case]:

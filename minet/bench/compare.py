@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minet import layers
 from minet.bench.cases import Case, inputs
 
 # Relative to an array's largest value. Parameter gradients are float32 sums over all positions, in any order.
@@ -64,14 +65,10 @@ def _largest(arrays: Any) -> dict[str, float]:
 def outside(case: Case, drawn: np.ndarray) -> str:
     """Report draws that are not a positive value of their window, nor 0 where it has none; empty if none."""
     x, _ = inputs(case, drawn.shape[:3])
-    settings = case.settings
-    size, step, pad = settings["window"], settings.get("stride") or settings["window"], settings.get("pad", 0)
-    a = np.pad(np.maximum(x, 0), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    _, P, Q, _ = drawn.shape
-    found, most = np.zeros(drawn.shape, bool), np.zeros(drawn.shape, a.dtype)
-    for r in range(size):
-        for s in range(size):
-            tap = a[:, r : r + (P - 1) * step + 1 : step, s : s + (Q - 1) * step + 1 : step]
+    window = getattr(layers, case.layer)(**case.settings).window.on(x.shape)
+    found, most = np.zeros(drawn.shape, bool), np.zeros(drawn.shape, x.dtype)
+    for row in window.taps(window.padded(np.maximum(x, 0))):
+        for tap in row:
             found |= (tap == drawn) & (drawn > 0)
             np.maximum(most, tap, out=most)
     found |= (most == 0) & (drawn == 0)

@@ -12,7 +12,8 @@ import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 from minet.bench.cases import Case, inputs
 from minet.bench.contender_minet import DRAWS, net_of
 from minet.bench.timers import Built, HostWatch, torch_watch
-from minet.bench.torch_twins import StochasticPool, Translation
+from minet.bench.torch_modules import StochasticPool
+from minet.bench.torch_twins import Translation
 
 
 def build(case: Case, variant: str, backend: str) -> Built:

@@ -31,18 +31,21 @@ def _in_numpy(case: Case) -> bool:
     return case.is_own and hasattr(case.own_class(), "fprop_numpy")
 
 
-def _gaussian(case: Case) -> bool:
-    return case.layer in ("GaussianPool", "gaussian_inception")
+def _separable(case: Case) -> bool:
+    """Whether it is a Gaussian that is two in one dimension."""
+    window, shape = case.settings.get("window"), case.settings.get("shape")
+    flat = shape == "full" or (isinstance(window, tuple) and 1 in window)
+    return (case.layer == "GaussianPool" and not flat) or case.layer == "gaussian_inception"
 
 
 def _dcls(case: Case) -> bool:
-    return case.layer == "GaussianPool" and case.settings.get("edge") == "zero"
+    return case.layer == "GaussianPool" and case.settings.get("edge") == "zero" and case.is_plain
 
 
 def _scipy(case: Case) -> bool:
     if case.layer == "GaussianPool":
-        return case.settings.get("kernels", 1) == 1
-    return case.layer in ("MaxPool", "AvgPool")
+        return case.settings.get("kernels", 1) == 1 and case.is_plain
+    return case.layer in ("MaxPool", "AvgPool") and case.is_plain
 
 
 COMPILED = "torch-compiled"  # in the fastest memory format of those above it
@@ -50,7 +53,7 @@ RIVALS = [
     Rival("numpy", "contender_minet", "numpy", "numpy", _in_numpy),
     Rival("torch-nchw", "contender_torch", "nchw", "torch", _in_torch, on_card=True),
     Rival("torch-channels_last", "contender_torch", "channels_last", "torch", _in_torch, on_card=True),
-    Rival("torch-separable", "contender_torch", "separable+channels_last", "torch", _gaussian, on_card=True),
+    Rival("torch-separable", "contender_torch", "separable+channels_last", "torch", _separable, on_card=True),
     Rival("dcls", "contender_dcls", "channels_last", "DCLS", _dcls),
     Rival("scipy", "contender_scipy", "", "scipy", _scipy),
     Rival(COMPILED, "contender_torch", "compiled", "torch", _in_torch, on_card=True),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from minet.bench.cases import Case
+from minet.bench.cases import Case, layer
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,16 @@ class Beside:
 
 
 def _window(case: Case) -> int:
-    return int(case.settings["window"])
+    """Return the side of a plain window, 0 of any other."""
+    return int(case.settings["window"]) if case.is_plain else 0
 
 
-def _gaussian(window: int, kernels: int) -> Callable[[Case], bool]:
-    settings = {"window": window, "stride": 2, "kernels": kernels}
-    return lambda case: case.layer == "GaussianPool" and settings.items() <= case.settings.items()
+def _readout(case: Case) -> bool:
+    return case.settings.get("window", 0) is None
 
 
-def _average(window: int) -> Callable[[Case], bool]:
-    settings = {"window": window, "stride": 2}
-    return lambda case: case.layer == "AvgPool" and settings.items() <= case.settings.items()
+def _is(name: str, **settings: Any) -> Callable[[Case], bool]:
+    return lambda case: case == layer(name, case.shape, **settings)
 
 
 ALONE, BOTH, GAUSSIAN = ("fprop", "bprop"), ("fprop+bprop",), ("GaussianPool",)
@@ -63,12 +62,15 @@ POOLS = ("GaussianPool", "MaxPool", "AvgPool", "StochasticPool")
 
 CPU = [
     Target(GAUSSIAN, BOTH, "ratio", 3.0, where=lambda c: _window(c) >= 5 and c.settings["kernels"] == 3),
+    Target(GAUSSIAN, BOTH, "ratio", 2.0, where=lambda c: not c.is_plain),
     Target(GAUSSIAN, BOTH, "ratio", 1.5, where=lambda c: c.shape[3] >= 16),
     Target(GAUSSIAN, BOTH, "share", 0.5, where=lambda c: _window(c) == 3),
+    Target(GAUSSIAN, ("fprop", *BOTH), "share", 0.5, where=_readout),
     Target(SIMPLE, BOTH, "ratio", 2.0),
     Target(SIMPLE, BOTH, "share", 0.5),
     Target(("Conv",), BOTH, "ratio", 1.5, where=lambda c: _window(c) == 1),
     Target(("Conv",), BOTH, "ratio", 1.0, where=lambda c: _window(c) > 1),
+    Target(("Conv",), BOTH, "ratio", 1.5, where=lambda c: c.settings.get("groups") == c.shape[0]),
     Target(("gaussian_inception",), ("step",), "ratio", 3.0),
     Target(("gaussian_inception",), ("step",), "memory", most=0.6),
     Target(("cifar10_zeiler",), ("step",), "ratio", 1.0),
@@ -81,9 +83,18 @@ CUDA = [
     Target(("gaussian_inception", "cifar10_zeiler"), ("step",), "ratio", 1.0),
     Target(("gaussian_inception",), ("step",), "ms", most=1.3),
 ]
+
+ONE, THREE, FULL, DIAGONAL = (
+    _is("GaussianPool", window=11, stride=2, kernels=1),
+    _is("GaussianPool", window=11, stride=2, kernels=3),
+    _is("GaussianPool", window=7, stride=2, kernels=1, shape="full"),
+    _is("GaussianPool", window=7, stride=2, kernels=1),
+)
+AVERAGE = _is("AvgPool", window=11, stride=2)
+CPU_BESIDE = [Beside("full against diagonal, 7x7 s2", FULL, DIAGONAL, False, 6.0)]
 CUDA_BESIDE = [
-    Beside("GaussianPool against the rival's AvgPool, 11x11 s2", _gaussian(11, 1), _average(11), True, 1.0),
-    Beside("three kernels against one, 11x11 s2", _gaussian(11, 3), _gaussian(11, 1), False, 1.5),
+    Beside("GaussianPool against the rival's AvgPool, 11x11 s2", ONE, AVERAGE, True, 1.0),
+    Beside("three kernels against one, 11x11 s2", THREE, ONE, False, 1.5),
 ]
 
 
@@ -106,7 +117,7 @@ def ratio_wanted(backend: str, case: Case, phase: str) -> float:
 def beside(backend: str, rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
     """Return, for each pair of rows that were both timed: its name, the ratio of times, and the limit."""
     found = []
-    for pair in CUDA_BESIDE if backend == "cuda" else []:
+    for pair in CUDA_BESIDE if backend == "cuda" else CPU_BESIDE:
         for row in rows:
             case = Case.from_dict(row["case"])
             if not row["minet"] or not pair.row(case):
@@ -115,7 +126,7 @@ def beside(backend: str, rows: list[dict[str, Any]]) -> list[tuple[str, float, f
                 like = Case.from_dict(other["case"])
                 time = other["best"] if pair.rival else other["minet"]
                 same = (like.shape, other["phase"]) == (case.shape, row["phase"])
-                if pair.other(like) and same and time and "edge" not in {**case.settings, **like.settings}:
+                if pair.other(like) and same and time:
                     name = f"{pair.name} {'x'.join(map(str, case.shape))}, {row['phase']}"
                     found.append((name, row["minet"] / time, pair.most))
     return found

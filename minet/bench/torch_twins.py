@@ -1,10 +1,4 @@
-"""PyTorch modules with the same mathematics as minet's layers, made from a bound net.
-
-GaussianPool is a depthwise conv2d with weights made from mean and log_sigma. It is divided by the sum of the
-weights inside the image, which renormalises the edges exactly as minet does; `separable` makes it two
-one-dimensional ones. StochasticPool compares running sums over the window's taps with a uniform number, and
-gathers what it picks.
-"""
+"""The twin of a bound net in PyTorch: modules with the same mathematics and the same parameters."""
 
 from __future__ import annotations
 
@@ -13,99 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
-import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 
+from minet.bench.torch_modules import Branches, GaussianPool, Own, StochasticPool, own_pad, padded
 from minet.core.layer import Layer
-from minet.core.window import Window
-
-
-class GaussianPool(torch.nn.Module):
-    """Gaussian pooling whose kernels of one channel are neighbours, as conv2d's groups need."""
-
-    def __init__(self, layer: Any, mean: np.ndarray, log_sigma: np.ndarray, separable: bool) -> None:
-        super().__init__()
-        self.window, self.separable, self.exact = layer.window, separable, layer.edge == "exact"
-        self.mean = torch.nn.Parameter(torch.from_numpy(mean))
-        self.log_sigma = torch.nn.Parameter(torch.from_numpy(log_sigma))
-        for axis, length in enumerate(layer.bound_shapes[0][1:]):
-            taps = np.arange(self.window.size[axis])
-            starts = np.arange(self.window.outputs(axis, length)) * self.window.stride[axis]
-            at = starts[:, None] + taps - self.window.pad[axis]
-            inside = ((at >= 0) & (at < length)).astype(np.float32)
-            self.register_buffer(f"offset{axis}", torch.from_numpy(taps - (len(taps) - 1) / 2).float())
-            self.register_buffer(f"inside{axis}", torch.from_numpy(inside))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        (SY, SX), (PY, PX) = self.window.stride, self.window.pad
-        rows = []
-        for axis in (0, 1):
-            at = getattr(self, f"offset{axis}") - self.mean[..., axis, None]
-            rows.append(torch.softmax(-0.5 * (at / self.log_sigma[..., axis, None].exp()) ** 2, -1))
-        down, right = (row.reshape(-1, 1, row.shape[-1]) for row in rows)
-        if self.separable:
-            y = F.conv2d(x, down[..., None], stride=(SY, 1), padding=(PY, 0), groups=x.shape[1])
-            y = F.conv2d(y, right[:, :, None], stride=(1, SX), padding=(0, PX), groups=y.shape[1])
-        else:
-            w = down[..., :, None] * right[..., None, :]
-            y = F.conv2d(x, w, stride=(SY, SX), padding=(PY, PX), groups=x.shape[1])
-        if not self.exact:
-            return y
-        sides: Any = ((down, self.inside0), (right, self.inside1))
-        inner = [1 / (row[:, 0] @ inside.T) for row, inside in sides]
-        return y * (inner[0][:, :, None] * inner[1][:, None, :])
-
-
-class StochasticPool(torch.nn.Module):
-    def __init__(self, window: Window) -> None:
-        super().__init__()
-        self.window = window
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a, (R, S), stride, pad = x.relu(), *self.window[:3]
-        a = F.pad(a, (pad[1], pad[1], pad[0], pad[0]))  # avg_pool2d's own has a fault: docs/gpu.md, Measuring
-        if not self.training:
-            total, squares = (F.avg_pool2d(v, (R, S), stride, divisor_override=1) for v in (a, a * a))
-            return squares / total.clamp_min(1e-20)
-        P, Q = ((n - size) // step + 1 for n, size, step in zip(a.shape[2:], (R, S), stride, strict=True))
-        with torch.no_grad():
-            taps = [
-                a[..., r :: stride[0], s :: stride[1]][..., :P, :Q] for r in range(R) for s in range(S)
-            ]  # fmt: skip
-            total = taps[0]
-            for tap in taps[1:]:
-                total = total + tap
-            mark, running = torch.rand_like(total) * total, torch.zeros_like(total)
-            picked = torch.zeros_like(total, dtype=torch.int64)
-            for tap in taps:
-                running = running + tap
-                picked += running <= mark
-            picked = picked.clamp_max(R * S - 1)  # a window without a positive value: every tap is 0
-            down = torch.arange(P, device=x.device)[:, None] * stride[0] + picked // S
-            right = torch.arange(Q, device=x.device) * stride[1] + picked % S
-            at = down * a.shape[3] + right
-        return a.flatten(2).gather(2, at.flatten(2)).unflatten(2, (P, Q))
-
-
-class Own(torch.nn.Module):
-    """A layer outside minet: its in_torch(x, **parameters) on images (N, C, H, W)."""
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self.compute = layer.in_torch
-        for name, value in layer.p.items():
-            setattr(self, name, torch.nn.Parameter(torch.from_numpy(np.array(layer.be.get(value)))))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.compute(x, **dict(self.named_parameters()))
-
-
-class Branches(torch.nn.Module):
-    def __init__(self, parts: list[torch.nn.Module]) -> None:
-        super().__init__()
-        self.parts = torch.nn.ModuleList(parts)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([part(x) for part in self.parts], 1)
 
 
 class Translation:
@@ -181,14 +85,22 @@ class Translation:
         return Branches(parts), np.concatenate(orders)
 
     def _conv(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
-        w, win = self._take(layer, "w", 1, order), layer.window
+        groups, win, pad = layer.groups, layer.window, own_pad(layer.window)
+        if groups > 1:
+            if not np.array_equal(order, np.arange(len(order))):
+                raise NotImplementedError(
+                    "the PyTorch twin of Conv in groups needs channels in minet's order"
+                )
+            order = np.arange(len(order) // groups)
+        w = self._take(layer, "w", 1, order)
         conv = torch.nn.Conv2d(
-            w.shape[1], len(w), win.size, win.stride, win.pad, win.dilation, bias="b" in layer.p
-        )
+            w.shape[1] * groups, len(w), win.size, win.stride, pad or 0, win.dilation, groups,
+            bias="b" in layer.p,
+        )  # fmt: skip
         self._give(layer, "w", conv.weight, w, 1, order)
         if "b" in layer.p:
             self._give(layer, "b", conv.bias, self._take(layer, "b"))
-        return conv, np.arange(len(w))
+        return conv if pad else padded(win, conv), np.arange(len(w))
 
     def _linear(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         flat = self._take(layer, "w")
@@ -205,12 +117,12 @@ class Translation:
             raise NotImplementedError(
                 "the PyTorch twin of GaussianPool needs normalize='sum', per_channel=True"
             )
-        values = {name: self._take(layer, name, 0, order) for name in ("mean", "log_sigma")}
-        pool = GaussianPool(layer, values["mean"], values["log_sigma"], self.separable)
+        values = {name: self._take(layer, name, 0, order) for name in layer.parts.values()}
+        pool = GaussianPool(layer, values, self.separable)
         for name, value in values.items():
             self._give(layer, name, getattr(pool, name), value, 0, order)
         by_kernel = np.stack([order + j * len(order) for j in range(layer.kernels)])
-        return pool, by_kernel.T.reshape(-1)
+        return pool if own_pad(pool.window) else padded(pool.window, pool), by_kernel.T.reshape(-1)
 
     def _prelu(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         a = self._take(layer, "a", 0, None if layer.shared else order)
@@ -233,12 +145,22 @@ class Translation:
         return torch.nn.ReLU(), order
 
     def _maxpool(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
-        return torch.nn.MaxPool2d(*layer.window[:3]), order
+        win = layer.window
+        if not own_pad(win, half=True):  # then the padding does what PyTorch's ceil_mode would
+            win = win.on(layer.bound_shapes[0])
+        pad = own_pad(win, half=True)
+        pool = torch.nn.MaxPool2d(win.size, win.stride, pad or 0, win.dilation, ceil_mode=win.ceil)
+        return pool if pad else padded(win, pool, -np.inf), order
 
     def _avgpool(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
-        window = layer.window_on(layer.bound_shapes[0])
-        size, stride, pad = window[:3]
-        return torch.nn.AvgPool2d(size, stride, pad, count_include_pad=False), order
+        if layer.out:
+            return torch.nn.AdaptiveAvgPool2d(layer.out), order
+        win = layer.window or layer.window_on(layer.bound_shapes[0])
+        if not own_pad(win, half=True) or win.dilation != (1, 1):
+            raise NotImplementedError("PyTorch's AvgPool2d has no dilation, and not all pads")
+        return torch.nn.AvgPool2d(win.size, win.stride, win.pad, win.ceil, layer.count_pad), order
 
     def _stochasticpool(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
-        return StochasticPool(layer.window), order
+        if layer.window.dilation != (1, 1):
+            raise NotImplementedError("the PyTorch twin of StochasticPool has no dilation")
+        return StochasticPool(layer.window.on(layer.bound_shapes[0])), order

@@ -19,6 +19,7 @@ from minet.cli.new_layer import new_layer
 from minet.cli.new_model import new_model
 from minet.cli.summary import summary
 from minet.cli.train import train
+from minet.cli.view import view
 from minet.version import __version__
 
 app = typer.Typer(
@@ -82,6 +83,6 @@ def about(
     """Train neural networks, and check layers of your own."""
 
 
-for command in (train, summary, check, doctor, bench, new_layer, new_model):
+for command in (train, summary, view, check, doctor, bench, new_layer, new_model):
     app.command()(command)
 app.command("eval")(evaluate)

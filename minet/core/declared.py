@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from minet.core.settings import is_whole
 
 
 def declared_params(layer: Layer, in_shape: Shape) -> dict[str, Param]:
-    """The result of ``params()``, checked."""
+    """The result of ``params()``, checked; in a frozen layer none of them learns."""
     params = layer.params(in_shape)
     _check_named(layer, "params", params, Param)
     for name, param in params.items():
         low, high = param.bounds or (None, None)
         if low is not None and high is not None and low > high:
             raise layer.error(f"params() gives {name!r} the bounds {param.bounds}, lower above upper")
+    if layer.frozen:
+        return {name: replace(param, lr=0.0) for name, param in params.items()}
     return params
 
 

@@ -56,7 +56,13 @@ def net(graph: Layer, shapes: Shapes) -> str:
     return _page(width, part.height + LINE + STEP + GAP, body)
 
 
-def gaussians(means: np.ndarray, sigmas: np.ndarray, window: tuple[int, int], most: int = 12) -> str:
+def gaussians(
+    means: np.ndarray,
+    sigmas: np.ndarray,
+    window: tuple[int, int],
+    most: int = 12,
+    correlations: np.ndarray | None = None,
+) -> str:
     """Kernels as one-sigma ellipses in their windows, one window for each of at most `most` channels.
 
     Parameters
@@ -65,8 +71,11 @@ def gaussians(means: np.ndarray, sigmas: np.ndarray, window: tuple[int, int], mo
         In pixels, in the order (y, x).
     window : (int, int)
         Height and width.
+    correlations : ndarray (C or 1, kernels), optional
+        Of y and x, which tilt the ellipses.
     """
     height, width = (CELL * size for size in window)
+    tilts = np.zeros(means.shape[:2]) if correlations is None else correlations
     body = []
     for c in range(min(len(means), most)):
         lines = "".join(
@@ -74,17 +83,29 @@ def gaussians(means: np.ndarray, sigmas: np.ndarray, window: tuple[int, int], mo
             + [f'<path d="M0 {CELL * i}H{width}"/>' for i in range(window[0] + 1)]
         )
         parts = [f'<g stroke="#dddddd" stroke-width="1">{lines}</g>']
-        for (y, x), (sy, sx), hue in zip(means[c], sigmas[c], itertools.cycle(HUES), strict=False):
-            cy, cx = height / 2 + CELL * y, width / 2 + CELL * x
+        hues = itertools.cycle(HUES)
+        for (y, x), (sy, sx), tilt, hue in zip(means[c], sigmas[c], tilts[c], hues, strict=False):
+            cy, cx, turn = height / 2 + CELL * y, width / 2 + CELL * x, ""
+            if tilt:  # along the covariance's axes
+                (sy, sx), degrees = tilted(sy, sx, tilt)
+                turn = f' transform="rotate({degrees:.2f} {cx:.2f} {cy:.2f})"'
             parts.append(
                 f'<ellipse cx="{cx:.2f}" cy="{cy:.2f}" rx="{CELL * sx:.2f}" ry="{CELL * sy:.2f}" '
-                f'fill="{hue}" fill-opacity="0.13" stroke="{hue}"/>'
+                f'fill="{hue}" fill-opacity="0.13" stroke="{hue}"{turn}/>'
                 f'<circle cx="{cx:.2f}" cy="{cy:.2f}" r="1.6" fill="{hue}"/>'
             )
         clipped = f'<svg width="{width}" height="{height}">{"".join(parts)}</svg>'
         label = _text(width / 2, height + LINE, str(c), FAINT, "middle")
         body.append(f'<g transform="translate({GAP + c * (width + GAP)} {GAP})">{clipped}{label}</g>')
     return _page(GAP + len(body) * (width + GAP), height + LINE + 2 * GAP, body)
+
+
+def tilted(sy: float, sx: float, correlation: float) -> tuple[tuple[float, float], float]:
+    """The short and the long radius of a one-sigma ellipse, and the angle of the long one in degrees."""
+    both = correlation * sy * sx
+    squares, axes = np.linalg.eigh([[sx * sx, both], [both, sy * sy]])
+    short, long = np.sqrt(squares)
+    return (float(short), float(long)), float(np.degrees(np.arctan2(axes[1, 1], axes[0, 1])))
 
 
 def _part(layer: Layer, shapes: Shapes) -> Part:

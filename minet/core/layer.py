@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -143,6 +143,7 @@ class Layer(Node):
     bound: bool = False
     placed: bool = False
     tied: Layer | None = None
+    frozen: bool = False
 
     # -- declared by the subclass ---------------------------------------------------------------
 
@@ -216,6 +217,22 @@ class Layer(Node):
                 error.in_shape = tuple(in_shape)
             raise
         return tuple(map(plain, out))
+
+    def freeze(self) -> Self:
+        """Let solvers change no parameter of this layer nor of the layers inside it; return the layer.
+
+        It comes before the net is made: ``Net([Conv(64, 3).freeze(), ...])``. The parameters' gradients are
+        still computed, and running statistics still follow the batches of training.
+        """
+        layers = list(self.walk())
+        for layer in layers:
+            if layer.bound:
+                raise layer.error("is bound already: freeze() comes too late", "call it before Net(...)")
+            if layer.tied and layer.tied not in layers:
+                raise layer.error(f"has the parameters of {layer.tied.where}", "freeze that layer")
+        for layer in layers:
+            layer.frozen = True
+        return self
 
     def clone(self) -> Layer:
         """An unbound layer with the same settings."""

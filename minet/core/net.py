@@ -272,7 +272,7 @@ class Net:
         return drawing.net(self.graph, self.shapes)  # in a notebook
 
     def summary(self) -> str:
-        """A table of the layers: path, settings, output shape, number of parameters; then the totals."""
+        """A table of the layers: path, settings, output, slice of a Concat, parameters; then the totals."""
         where = f"batch {self.batch}, {self.be.dtype}, {mib(self.nbytes)} on {self.be.name}"
         if self.loss:
             where += f", {mib(self.peak_nbytes)} while training"

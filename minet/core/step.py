@@ -100,6 +100,8 @@ class Steps:
         net = self.net
         while len(self.waiting) > 1:
             self.read_to(self.waiting[0])
+        if bind := getattr(solver, "bind", None):
+            bind(net)  # refuses what it must before anything is computed
         # No copy where x may stay in place: between fprop and bprop only this step writes, to y and dy.
         x_here = self.be.taken(x, net.memory.x)
         if self.be.overlap(x_here, net.y) or self.be.overlap(x_here, net.dy):

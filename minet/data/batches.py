@@ -31,7 +31,8 @@ class Batches:
 
     In training, images come in a new order each epoch, augmented as the data set specifies, and an incomplete
     last batch is dropped. Otherwise they come in the data set's order, without augmentation, and the last
-    batch is filled up with images labelled -1, to be ignored. (Targets of fillers are -1 or, if real, NaN.)
+    batch is filled up with images labelled -1, which losses ignore. (Targets of fillers are -1 or, if real,
+    NaN.)
 
     An image's place in the order and its augmentation depend on ``(seed, epoch, image index)`` alone, not on
     the batch size, the timing, or where an epoch was resumed.
@@ -91,6 +92,7 @@ class Batches:
         x : ndarray, (C, H, W, N), C-contiguous
         labels : ndarray, C-contiguous
             The data set's: class numbers (N,), or targets (K, P, Q, N) in int64 or, if real, in x's type.
+            Class numbers of a map's positions are (1, P, Q, N).
 
         Raises
         ------

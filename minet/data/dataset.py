@@ -24,10 +24,13 @@ class Dataset:
         and must be finite. An array that is C-contiguous and of one of these types is not copied.
     labels : array_like
         What a loss compares the net's outputs with. Whole numbers ``(N,)`` are class numbers in
-        ``0 .. classes-1``. Anything else is a target for each image, laid out as an output of a net: real
-        numbers ``(N,)`` or ``(N, K)``, and ``(N, P, Q)`` or ``(N, K, P, Q)`` for maps. They must be finite.
+        ``0 .. classes-1``; -1 is a label that the loss ignores. Anything else is a target for each image,
+        laid out as an output of a net: real numbers ``(N,)`` or ``(N, K)``, and ``(N, P, Q)`` or
+        ``(N, K, P, Q)`` for maps. They must be finite. Whole numbers ``(N, P, Q)`` may be class numbers too,
+        one per position: that is for the loss to say.
     classes : int, optional
-        The number of classes; by default the largest label plus one.
+        The number of classes; by default the largest label plus one. Given with whole numbers ``(N, P, Q)``,
+        it says that they are class numbers, which are then checked.
     mean, std : float or array_like of float
         Input to the net is ``(image - mean) / std``, in units of the stored pixel: one number, or one per
         channel. A test set uses the values of its training set. By default pixels are left unchanged.
@@ -73,8 +76,10 @@ class Dataset:
         self.labels = _checked_labels(labels, len(self.images), name)
         self.classes = classes
         if self.labels.ndim == 1:
-            self.classes = int(self.labels.max()) + 1 if classes is None else classes
-            check_labels(self.labels, self.classes, name)
+            self.classes = max(int(self.labels.max()) + 1, 1) if classes is None else classes
+        numbers = self.labels.ndim == 1 or (self.labels.dtype == np.int64 and self.labels.shape[1] == 1)
+        if numbers and self.classes is not None:
+            check_labels(self.labels, self.classes, name, least=-1)
         elif classes is not None:
             raise DataError(
                 f"{name}: classes={classes} is for class numbers, but these are targets",
@@ -178,12 +183,12 @@ def check_counts(images: int, labels: int, where: str) -> None:
         raise DataError(f"{where}: {images} images but {labels} labels", "each image needs one")
 
 
-def check_labels(labels: NDArray[np.integer], classes: int, where: str) -> None:
-    """Raise DataError for the first label outside ``0 .. classes-1``."""
-    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+def check_labels(labels: NDArray[np.integer], classes: int, where: str, least: int = 0) -> None:
+    """Raise DataError for the first label outside ``least .. classes-1``."""
+    bad = np.argwhere((labels < least) | (labels >= classes))
     if bad.size:
-        i = int(bad[0])
+        at = tuple(int(i) for i in bad[0])
         raise DataError(
-            f"{where}: label {labels[i]} of image {i} is out of range for {classes} classes",
-            f"labels run from 0 to {classes - 1}",
+            f"{where}: label {labels[at]} of image {at[0]} is out of range for {classes} classes",
+            f"labels run from 0 to {classes - 1}" + (", and -1 is ignored" if least < 0 else ""),
         )

@@ -10,12 +10,12 @@ import numpy as np
 
 from minet.core import drawing
 from minet.core.layer import Array, Layer, Param, Shape, State
-from minet.core.window import Window, bands
+from minet.core.settings import is_whole
+from minet.core.window import Window
+from minet.layers import gaussian_pool_gpu as gpu
+from minet.layers.gaussian_pool_first import SMALLEST, STEEPEST, check_sets, first_values, learned, spread
 
-SMALLEST = 0.3  # px; under a narrower Gaussian the gradient of the mean vanishes
-THREADS = 256  # per block on a GPU
-HELD = 40 << 10  # most bytes of tables in a block's shared memory
-LEARNED = {"mean": "mean", "sigma": "log_sigma"}  # parameters, by the names of their settings
+MOST = 1 << 27  # numbers in the weights of a full Gaussian, for all windows that differ
 
 
 class GaussianPool(Layer):
@@ -26,13 +26,16 @@ class GaussianPool(Layer):
     thus equals ``Concat`` of J layers of one, but reads x once. Near the image's border the weights are
     normalised over the part of the window inside, position by position, and the gradients are exact for that.
 
-    Shapes: ``(C, H, W)`` to ``(J*C, P, Q)``. Learned: ``mean`` and ``log_sigma``, each ``(C or 1, J, 2)`` in
-    the order (y, x), without weight decay.
+    Shapes: ``(C, H, W)`` to ``(J*C, P, Q)``; without a window to ``(J*C, 1, 1)``. Learned: ``mean`` and
+    ``log_sigma``, each ``(C or 1, J, 2)`` in the order (y, x), and for the full shape ``correlation``,
+    ``(C or 1, J)``, all without weight decay.
 
     Parameters
     ----------
-    window, stride, pad : int or (vertical, horizontal)
-        Pixels. stride None is the window; pad is smaller than the window.
+    window, stride : int or (vertical, horizontal)
+        Pixels. stride None is the window. window None is the whole image: a readout of each map.
+    pad : int, (int, int), ((top, bottom), (left, right)) or "same"
+        Pixels on each side; less than the window. On one side alone it makes a causal filter.
     kernels : int
         J, the number of Gaussians on each channel.
     mean, sigma : float, (y, x), array (J, 2) or array (C, J, 2), optional
@@ -40,15 +43,24 @@ class GaussianPool(Layer):
         at least 0.3. A pair is one (y, x) for all kernels. By default a single kernel is centred, with sigma
         a quarter of the window; several have sigmas from an eighth to half of it, and means a sixteenth of it
         off centre, in different directions.
-    learn : bool, or some of {"mean", "sigma"}
+    learn : bool, or some of {"mean", "sigma", "correlation"}
         What the solver may change. The rest is still saved in checkpoints, with lr 0 and gradient 0.
+        False, with given means and sigmas and per_channel=False, is a fixed grid.
     per_channel : bool
         Whether each channel has its own kernels, or all channels share them.
-    normalize : {"sum", "l2", "none"}
+    normalize : {"sum", "l2", "none", "peak"}
         "sum": the weights sum to one. "l2": their squares do, each weight being the square root of that of
-        "sum". "none": they are the bare exponentials.
+        "sum". "none" and "peak": they are the bare exponentials, with a peak of one (LEAF's form).
     edge : {"exact", "zero"}
         "zero" normalises over the whole window and counts pixels outside as 0, as a convolution would.
+    dilation : int or (vertical, horizontal)
+        Pixels from one tap of the window to the next. mean and sigma then count taps instead of pixels.
+    ceil : bool
+        Whether a last window may hang over the end, so that P and Q are rounded up (PyTorch's rule).
+    shape : {"diagonal", "full"}
+        "full" learns a correlation of y and x too: the Gaussian may be tilted, and does not factorise.
+    correlation : float, array (J,) or array (C, J), optional
+        Initial value, by default 0; between -0.95 and 0.95.
 
     Raises
     ------
@@ -62,8 +74,12 @@ class GaussianPool(Layer):
     ``dw_i/dm = w_i (d_i - E[d]) / s^2`` and ``dw_i/dlog s = w_i (d_i^2 - E[d^2]) / s^2``, with d_i the
     distance of tap i from the mean and E the average under w.
 
+    The full shape weighs by ``exp(-(u^2 - 2 rho u v + v^2) / (2 (1 - rho^2)))`` with u and v the distances in
+    standard deviations; at a correlation rho of 0 it equals the diagonal one.
+
     "l2" is the form of Zeiler and Fergus, "Differentiable pooling for hierarchical feature learning", 2012
-    (arXiv 1207.0151). They infer means and widths for each image and region; here the layer owns them.
+    (arXiv 1207.0151). They infer means and widths for each image and region; here the layer owns them. LEAF:
+    Zeghidour et al., arXiv 2101.08596.
     """
 
     def __init__(
@@ -78,205 +94,186 @@ class GaussianPool(Layer):
         per_channel: bool = True,
         normalize: str = "sum",
         edge: str = "exact",
+        dilation: Any = 1,
+        ceil: bool = False,
+        shape: str = "diagonal",
+        correlation: Any = None,
     ) -> None:
-        self.window = Window.pool(self, window, stride, pad)
+        if window is None and (stride is not None or (pad, dilation, ceil) != (0, 1, False)):
+            raise self.error(
+                "a window as large as the image has no stride, pad, dilation or ceil",
+                "GaussianPool(None, kernels=4) reads whole maps; GaussianPool(5, stride=2) has windows",
+            )
+        self.window = None if window is None else Window.pool(self, window, stride, pad, dilation, ceil)
         self._kept: tuple[Any, Any] = (None, None)
-        if isinstance(kernels, bool) or not isinstance(kernels, (int, np.integer)) or kernels < 1:
+        if not is_whole(kernels) or kernels < 1:
             raise self.error(f"kernels must be a whole number of at least 1, got {kernels!r}")
-        self.kernels, self.per_channel = int(kernels), per_channel
-        self.normalize, self.edge, self.learn = normalize, edge, self._learned(learn)
+        self.kernels, self.per_channel, self.shape = int(kernels), per_channel, shape
+        self.normalize, self.edge = normalize, edge
         for name, choices in (
             ("per_channel", (True, False)),
-            ("normalize", ("sum", "l2", "none")),
+            ("normalize", ("sum", "l2", "none", "peak")),
             ("edge", ("exact", "zero")),
+            ("shape", ("diagonal", "full")),
         ):
             if getattr(self, name) not in choices:
                 allowed = " or ".join(map(repr, choices))
                 raise self.error(f"{name} must be {allowed}, got {getattr(self, name)!r}")
-        first_mean, first_sigma = spread(self.kernels, self.window.size)
-        self.firsts = {
-            "mean": self._first("mean", first_mean if mean is None else mean),
-            "sigma": self._first("sigma", first_sigma if sigma is None else sigma),
+        self.normalize = "none" if normalize == "peak" else normalize
+        if correlation is not None and not self.full:
+            raise self.error("a correlation needs shape='full'", "or leave it out")
+        self.learn = learned(self, learn)
+        given = {"mean": mean, "sigma": sigma, "correlation": correlation}
+        self.given = {
+            name: first_values(self, name, value) for name, value in given.items() if value is not None
         }
-        if (smallest := self.firsts["sigma"].min()) < SMALLEST:
-            raise self.error(
-                f"sigma must be at least {SMALLEST} px, got {smallest:g}",
-                "a narrower Gaussian picks a single pixel and cannot learn its mean",
-            )
 
-    def _learned(self, learn: Any) -> tuple[str, ...]:
-        if isinstance(learn, bool):
-            return tuple(LEARNED) if learn else ()
-        names = (learn,) if isinstance(learn, str) or not isinstance(learn, Iterable) else tuple(learn)
-        if not all(name in tuple(LEARNED) for name in names):
-            raise self.error(f"learn must be True, False or some of {', '.join(LEARNED)}, got {learn!r}")
-        return tuple(name for name in LEARNED if name in names)
+    @property
+    def full(self) -> bool:
+        return self.shape == "full"
 
-    def _first(self, name: str, value: Any) -> np.ndarray:
-        """Initial values as (J, 2) or (C, J, 2)."""
-        hint = f"use {name}=1.5, (y, x), or an array of shape (kernels, 2) or (C, kernels, 2)"
-        try:
-            values, shape = np.array(value, dtype=float), (self.kernels, 2)
-        except (TypeError, ValueError):
-            raise self.error(f"{name} must be numbers, in pixels, got {value!r}", hint) from None
-        if values.shape in ((), (2,)):
-            values = np.broadcast_to(values, shape)
-        if values.ndim not in (2, 3) or values.shape[-2:] != shape:
-            raise self.error(f"{name} of shape {values.shape} does not fit kernels={self.kernels}", hint)
-        if not np.isfinite(values).all():
-            raise self.error(f"{name} must be finite, got {value!r}")
-        return values
+    @property
+    def parts(self) -> dict[str, str]:
+        """The parameters' names, by those of their settings."""
+        return {"mean": "mean", "sigma": "log_sigma"} | ({"correlation": "correlation"} if self.full else {})
+
+    def window_on(self, in_shape: Shape) -> Window:
+        """The window on an input of this shape, ``(C, H, W)`` or longer."""
+        H, W = in_shape[1:3]
+        return self.window.on(in_shape) if self.window else Window((H, W), (H, W), (0, 0))
+
+    def firsts(self, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Initial values under a window of that size, by setting."""
+        mean, sigma = spread(self.kernels, size)
+        return {"mean": mean, "sigma": sigma, "correlation": np.zeros(self.kernels)} | self.given
 
     def out_shape(self, in_shape: Shape) -> Shape:
         sets = in_shape[0] if self.per_channel else 1
-        for name, values in self.firsts.items():
-            if values.ndim == 3 and len(values) not in (1, sets):
-                whose = f"{sets} channels" if self.per_channel else "the one set that all channels share"
-                raise self.error(f"{name} of shape {values.shape} does not fit {whose}")
-        return (self.kernels * in_shape[0], *self.window.out_hw(self, in_shape))
+        for name, values in self.given.items():
+            check_sets(self, name, values, sets)
+        window = self.window_on(in_shape)
+        P, Q = window.out_hw(self, in_shape)
+        differ = min(P, window.places(0)) * min(Q, window.places(1))
+        if self.full and (size := differ * math.prod(window.size) * sets * self.kernels) > MOST:
+            raise self.error(
+                f"the weights of {differ} windows that differ, at edges, would be {size} numbers",
+                "use less padding, a smaller window, fewer kernels or shape='diagonal'",
+            )
+        return self.kernels * in_shape[0], P, Q
 
     def params(self, in_shape: Shape) -> dict[str, Param]:
-        shape = (in_shape[0] if self.per_channel else 1, self.kernels, 2)
-        low = (math.log(SMALLEST), None)
+        firsts = self.firsts(self.window_on(in_shape).size)
+        inits = firsts | {"sigma": np.log(firsts["sigma"])}
+        bounds = {"sigma": (math.log(SMALLEST), None), "correlation": (-STEEPEST, STEEPEST)}
+        sets = in_shape[0] if self.per_channel else 1
         return {
-            "mean": Param(shape, self.firsts["mean"], decay=False, lr="mean" in self.learn),
-            "log_sigma": Param(
-                shape, np.log(self.firsts["sigma"]), decay=False, lr="sigma" in self.learn, bounds=low
-            ),
+            param: Param(
+                (sets, self.kernels) + (() if name == "correlation" else (2,)),
+                inits[name],
+                decay=False,
+                lr=name in self.learn,
+                bounds=bounds.get(name),
+            )
+            for name, param in self.parts.items()
         }
 
     @property
     def mean(self) -> np.ndarray:
         """The means in pixels as learned so far, ``(C or 1, J, 2)``; in an unbound layer, the first ones."""
-        return np.array(self.be.get(self.p.mean)) if self.bound else self.firsts["mean"]
+        return self._now("mean")
+
+    @mean.setter
+    def mean(self, value: Any) -> None:
+        self._set("mean", value)
 
     @property
     def sigma(self) -> np.ndarray:
-        """The standard deviations in pixels, as `mean`."""
-        return np.exp(self.be.get(self.p.log_sigma)) if self.bound else self.firsts["sigma"]
+        """The standard deviations in pixels, as `mean`. Both can be set from outside, in a bound layer."""
+        return np.exp(self._now("sigma")) if self.bound else self._now("sigma")
 
-    def _repr_svg_(self) -> str:
+    @sigma.setter
+    def sigma(self, value: Any) -> None:
+        self._set("sigma", value)
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """The correlations of y and x, ``(C or 1, J)``."""
+        return self._now("correlation") if self.full else np.zeros(self.kernels)
+
+    def _now(self, name: str) -> np.ndarray:
+        if self.bound:
+            return np.array(self.be.get(self.p[self.parts[name]]))
+        if self.window is None and name not in self.given:
+            raise self.error(f"its {name} depends on the size of the image", "put it into a Net first")
+        return self.firsts(self.window.size if self.window else (1, 1))[name]
+
+    def _set(self, name: str, value: Any) -> None:
+        if not self.bound:
+            raise self.error(f"its {name} can be set once it is in a Net", f"GaussianPool(..., {name}=...)")
+        values = first_values(self, name, value)
+        if name == "sigma":
+            values = np.log(values)
+        param = self.p[self.parts[name]]
+        check_sets(self, name, values, len(param))
+        self.be.copy(np.broadcast_to(values, param.shape).astype(param.dtype), param)
+
+    def _repr_svg_(self) -> str | None:
+        if self.window is None and not self.bound:
+            return None  # as large as what image?
         means, sigmas = (values.reshape(-1, self.kernels, 2) for values in (self.mean, self.sigma))
-        return drawing.gaussians(means, sigmas, self.window.size)  # in a notebook
+        size = self.window_on(self.bound_shapes[0] if self.bound else (1, 1, 1)).size
+        tilts = self.correlation.reshape(-1, self.kernels) if self.full else None
+        return drawing.gaussians(means, sigmas, size, correlations=tilts)  # in a notebook
+
+    # -- on the cpu ------------------------------------------------------------------------------------
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.loops.gaussian_pool import gaussian_pool_fprop
+        from minet.loops import gaussian_pool as loops
+        from minet.loops import gaussian_pool_full as full_loops
 
-        gaussian_pool_fprop(x, y, *self._tables_on(x)[1], beta)
+        if self.full:
+            full_loops.gaussian_pool_full_fprop(x, y, *self._tables_on(x).fprop, beta)
+        else:
+            loops.gaussian_pool_fprop(x, y, *self._tables_on(x).fprop, beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.loops.gaussian_pool import gaussian_pool_bprop
-
         if dx is None and not self.learn:
             return
-        (C, H, W, N), P = x.shape, dy.shape[1]
-        axes, bands, transposed = self._tables_on(x)
-        # One thread per channel, unless channels are few or a channel's delta would not stay in cache.
-        wanted = max(8 // C, self.kernels * P * W * N * x.itemsize >> 20)
-        blocks = max(1, min(wanted, H // (2 * self.window.size[0])))
-        dws = [np.zeros((blocks, *band.w.shape)) for band in bands]
-        into = np.empty((0, H, W, N), x.dtype) if dx is None else dx
-        gaussian_pool_bprop(x, dy, into, *bands, *transposed, *dws, blocks, bool(self.learn), beta)
-        for i, (axis, weights), dw in zip(range(2), axes, dws, strict=True):
-            slopes = weights.slopes(axis.weights(dw.sum(0)))
-            for name in self.learn:
-                slope = slopes[name].reshape(C, self.kernels)
-                self.g[LEARNED[name]][..., i] += slope if self.per_channel else slope.sum(0)
+        slopes = self._tables_on(x).bprop(x, dy, dx, bool(self.learn), beta)
+        for name in self.learn:
+            grad = self.g[self.parts[name]]
+            slope = slopes[name].reshape(len(x), *grad.shape[1:])
+            grad += slope if self.per_channel else slope.sum(0)
 
-    def _tables_on(self, x: Array) -> tuple[list[Any], list[Any], list[Any]]:
-        """Geometry and weights along both axes, bands and transposes; rebuilt when parameters change."""
-        key = x.shape[:3], x.dtype, self.p.mean.tobytes(), self.p.log_sigma.tobytes()
+    def _tables_on(self, x: Array) -> Any:
+        """What the loops need to know of windows and weights; made again when parameters change."""
+        from minet.loops.gaussian_pool_full import FullTables
+        from minet.loops.gaussian_pool_weights import Tables, axis_of
+
+        params = [self.p[param] for param in self.parts.values()]
+        key = x.shape[:3], x.dtype, *(p.tobytes() for p in params)
         if key != self._kept[0]:
-            axes = self._axes(x)
-            bands = [axis.band(weights.w, x.dtype) for axis, weights in axes]
-            transposed = [axis.transposed(weights.w, x.dtype) for axis, weights in axes]
-            self._kept = key, (axes, bands, transposed)
+            window, out = self.window_on(x.shape), self.bound_shapes[1][1:]
+            axes = [axis_of(*sizes) for sizes in zip(x.shape[1:3], out, *window[:4], strict=True)]
+            values = [np.broadcast_to(p, (len(x), *p.shape[1:])).astype(np.float64) for p in params]
+            kind = FullTables if self.full else Tables
+            self._kept = key, kind(axes, values, self.normalize, self.edge, x.dtype)
         return self._kept[1]
 
-    def _axes(self, x: Array) -> list[tuple[Any, Any]]:
-        """Geometry and weights along the vertical and the horizontal axis."""
-        from minet.loops.gaussian_pool import Weights, axis_of
-
-        both, sets = [], (len(x), self.kernels)
-        for i, numbers in enumerate(zip(x.shape[1:3], *self.window[:3], strict=True)):
-            axis, params = axis_of(*numbers), (self.p.mean[..., i], self.p.log_sigma[..., i])
-            mean, log_sigma = (np.broadcast_to(p, sets).astype(np.float64).reshape(-1) for p in params)
-            both.append((axis, Weights(axis, mean, log_sigma, self.normalize, self.edge)))
-        return both
-
-    # -- on a GPU: one pass over the images ------------------------------------------------------------
+    # -- on a GPU --------------------------------------------------------------------------------------
 
     def constants(self) -> dict[str, Any]:
-        rows, across = self.window.size[0], self.window.reach[1]
-        return self.window.constants() | {
-            "KERNELS": self.kernels,
-            "LEARN": int(bool(self.learn)),
-            "NORMALIZE": self.normalize.upper(),
-            "EXACT": int(self.edge == "exact"),
-            "LANES": 2,
-            "APART": int(self.kernels * self._table() * 4 > HELD),
-            # Blocks per multiprocessor: more of them hide memory latency, as far as registers allow.
-            "RESIDENT": 4 if rows <= 3 and self.kernels == 1 else 2 if rows <= 11 and across <= 6 else 1,
-        }
-
-    def _table(self) -> int:
-        """Numbers in one kernel's tables: three for each tap of each distinct window, along both axes."""
-        places = [
-            (2 * -(-pad // stride) + 1 + axis) * -(-taps // 4) * 4
-            for axis, (taps, stride, pad) in enumerate(zip(*self.window[:3], strict=True))
-        ]
-        return 3 * sum(places)
-
-    def _grid(self, C: int, rows: int, width: int, N: int, reach: int, lanes: int = 1) -> tuple[Shape, Shape]:
-        """Blocks and threads for marches down `rows` rows in `width` columns of C channels.
-
-        Neighbours along N are neighbours in a block; bands of rows overlap by less than `reach`.
-        """
-        groups = N // lanes
-        n = min(32, 1 << groups.bit_length() - 1)
-        columns = max(32 // n, min(THREADS // n, 1 << (width - 1).bit_length()))
-        across = -(-groups // n) * -(-width // columns)
-        return (across * C, bands(C * width * groups, rows, reach), 1), (n, columns, 1)
+        return gpu.constants(self)
 
     def state_gpu(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        (C, H, W), state = in_shape, {}
-        if self.constants()["APART"]:
-            sets = (C if self.per_channel else 1) * self.kernels
-            state["tables"] = State((sets * self._table(),), per_sample=False)
-        if self.learn:  # four sums per block; N samples take at most 2N times the blocks of one
-            blocks = math.prod(self._grid(C, H, W, 1, self.window.size[0])[0])
-            state["parts"] = State((2 * 4 * self.kernels * blocks,), scratch=True)
-        return state
+        return gpu.state(self, in_shape, out_shape)
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        (_, P, Q, N), lanes = y.shape, self.be.lanes(self.constants()["LANES"], x, y)
-        grid, block = self._grid(len(x), P, Q, N, self.window.reach[0], lanes)
-        self._launch("fprop", grid, block, x=x, y=y, beta=beta)
+        gpu.plan(self).fprop(x, y, beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        if dx is None and not self.learn:
-            return
-        (C, H, W, N), lanes = x.shape, self.be.lanes(self.constants()["LANES"], x, dy, dx)
-        grid, block = self._grid(C, H, W, N, self.window.size[0], lanes)
-        parts = self.s.parts.reshape(-1) if self.learn else None
-        self._launch("bprop", grid, block, x=x, dy=dy, dx=dx, beta=beta, parts=parts)
-        if parts is not None:
-            sums = 2 * self.p.mean.size
-            wanted = {f"d{n}": self.g[n] if of in self.learn else None for of, n in LEARNED.items()}
-            blocks = 4 * self.kernels * math.prod(grid) // sums
-            self.be.launch(
-                self, "gaussian_pool_slopes", grid=(sums, 1, 1), block=(THREADS, 1, 1), x=x,
-                parts=parts, blocks=blocks, **wanted,
-            )  # fmt: skip
-
-    def _launch(self, phase: str, grid: Shape, block: Shape, **values: Any) -> None:
-        """Launch one pass over the images, after one for the tables if a block cannot hold them."""
-        values |= {"shared_sets": not self.per_channel, "tables": None}
-        if "tables" in self.s:
-            sets, values["tables"] = self.p.mean.size // 2, self.s.tables
-            size = sets * self._table()
-            self.be.launch(self, "gaussian_pool_weights", size, sets=sets, **values)
-        self.be.launch(self, f"gaussian_pool_{phase}", grid=grid, block=block, **values)
+        if dx is not None or self.learn:
+            gpu.plan(self).bprop(x, dy, dx, beta)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
@@ -286,15 +283,17 @@ class GaussianPool(Layer):
         yield lambda: GaussianPool((2, 5), 1, (1, 4), normalize="none", learn={"mean"}), (3, 4, 3)
         yield lambda: GaussianPool(3, pad=2, edge="zero", mean=(0.4, -5.0), sigma=(0.5, 2.0)), (2, 7, 6)
         yield lambda: GaussianPool((3, 1), stride=(4, 2), learn=False), (2, 8, 3)
-
-
-def spread(kernels: int, window: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Default means and sigmas (J, 2), all different: kernels that start alike may stay alike."""
-    size, j = np.array(window, dtype=float), np.arange(kernels)[:, None]
-    if kernels == 1:
-        mean, sigma = np.zeros((1, 2)), size[None] / 4
-    else:
-        angle = 2 * np.pi * (j + 0.5) / kernels
-        mean = size / 16 * np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
-        sigma = size / 8 * 4 ** (j / (kernels - 1))
-    return mean, np.maximum(sigma, SMALLEST)
+        yield lambda: GaussianPool(3, stride=2, pad=((0, 1), (2, 0)), ceil=True, kernels=2), (2, 6, 6)
+        yield lambda: GaussianPool((2, 3), stride=(2, 1), pad=(1, 2), dilation=(3, 2), kernels=2), (2, 7, 6)
+        yield lambda: GaussianPool((1, 41), stride=(1, 16), pad=((0, 0), (40, 0)), kernels=2), (2, 1, 60)
+        yield lambda: GaussianPool((18, 2), stride=(3, 1), pad=(9, 1), normalize="peak"), (1, 20, 3)
+        yield lambda: GaussianPool(None, kernels=4), (2, 5, 6)
+        yield lambda: GaussianPool(3, stride=1, pad=1, kernels=2, shape="full", correlation=0.5), (2, 5, 4)
+        yield (
+            lambda: GaussianPool((3, 2), 2, (2, 1), shape="full", dilation=(1, 2), normalize="l2"),
+            (2, 6, 5),
+        )
+        yield (
+            lambda: GaussianPool(3, 2, 1, shape="full", edge="zero", per_channel=False, ceil=True),
+            (3, 6, 4),
+        )

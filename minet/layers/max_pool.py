@@ -15,8 +15,9 @@ class MaxPool(Layer):
     Of equal values the first, row by row, is the maximum. A NaN in the window is the output, as in PyTorch.
     Padding is never the maximum.
 
-    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q. State
-    ``argmax``, ``(C, P, Q, N)``: the maximum's position r*S + s in its window, uint8 if R*S + 1 fits.
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - dilation*(window - 1) - 1) // stride + 1``, Q
+    likewise. State ``argmax``, ``(C, P, Q, N)``: the maximum's position r*S + s in its window, uint8 if
+    R*S + 1 fits.
 
     Parameters
     ----------
@@ -24,8 +25,13 @@ class MaxPool(Layer):
         Pixels, vertical and horizontal.
     stride : int or (int, int), optional
         Pixels from window to window; None is the window.
-    pad : int or (int, int)
+    pad : int, (int, int), ((top, bottom), (left, right)) or "same"
         Pixels on each side; less than the window.
+    dilation : int or (int, int)
+        Pixels from one tap of the window to the next.
+    ceil : bool
+        Whether a last window may hang over the end, so that P and Q are rounded up (PyTorch's rule: not if it
+        would begin behind the image).
 
     Raises
     ------
@@ -33,8 +39,10 @@ class MaxPool(Layer):
         If a setting is not whole or out of its range, or the window does not fit the input.
     """
 
-    def __init__(self, window: Any, stride: Any = None, pad: Any = 0) -> None:
-        self.window = Window.pool(self, window, stride, pad)
+    def __init__(
+        self, window: Any, stride: Any = None, pad: Any = 0, dilation: Any = 1, ceil: bool = False
+    ) -> None:
+        self.window = Window.pool(self, window, stride, pad, dilation, ceil)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return (in_shape[0], *self.window.out_hw(self, in_shape))
@@ -48,13 +56,13 @@ class MaxPool(Layer):
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.loops.max_pool import max_pool_fprop
 
-        max_pool_fprop(x, y, self.s.argmax, *self.window[:3], beta)
+        max_pool_fprop(x, y, self.s.argmax, *self.window[:4], beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         from minet.loops.max_pool import max_pool_bprop
 
         if dx is not None:
-            max_pool_bprop(dy, dx, self.s.argmax, *self.window[:3], beta)
+            max_pool_bprop(dy, dx, self.s.argmax, *self.window[:4], beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         if dx is not None:
@@ -69,3 +77,9 @@ class MaxPool(Layer):
         yield lambda: MaxPool((4, 2), stride=(1, 3), pad=(2, 1)), (2, 5, 8)
         yield lambda: MaxPool(1, stride=3), (2, 5, 7)
         yield lambda: MaxPool((17, 18), stride=1, pad=(1, 0)), (1, 16, 19)
+        yield (
+            lambda: MaxPool((3, 2), stride=(1, 3), pad=((1, 2), (0, 1)), dilation=(2, 3), ceil=True),
+            (2, 7, 9),
+        )
+        yield lambda: MaxPool(3, stride=2, ceil=True), (2, 6, 8)
+        yield lambda: MaxPool(2, stride=1, pad="same", dilation=3), (1, 5, 6)

@@ -21,9 +21,9 @@ class StochasticPool(Layer):
     A window without positive values gives 0 and passes no delta. If the sum is not finite (a NaN, +infinity,
     an overflow), y is NaN, so that the training loop notices.
 
-    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - window) // stride + 1``, likewise Q. State
-    ``picked``, ``(C, P, Q, N)``: the drawn position r*S + s in its window, or R*S for none; uint8 if
-    R*S + 1 fits.
+    Shapes: ``(C, H, W)`` to ``(C, P, Q)``, ``P = (H + 2*pad - dilation*(window - 1) - 1) // stride + 1``, Q
+    likewise. State ``picked``, ``(C, P, Q, N)``: the drawn position r*S + s in its window, or R*S for none;
+    uint8 if R*S + 1 fits.
 
     Parameters
     ----------
@@ -31,8 +31,13 @@ class StochasticPool(Layer):
         Pixels, vertical and horizontal.
     stride : int or (int, int), optional
         Pixels from window to window; None is the window.
-    pad : int or (int, int)
+    pad : int, (int, int), ((top, bottom), (left, right)) or "same"
         Pixels on each side; less than the window.
+    dilation : int or (int, int)
+        Pixels from one tap of the window to the next.
+    ceil : bool
+        Whether a last window may hang over the end, so that P and Q are rounded up (PyTorch's rule: not if it
+        would begin behind the image).
 
     Raises
     ------
@@ -45,8 +50,10 @@ class StochasticPool(Layer):
     2013, arXiv 1301.3557.
     """
 
-    def __init__(self, window: Any, stride: Any = None, pad: Any = 0) -> None:
-        self.window = Window.pool(self, window, stride, pad)
+    def __init__(
+        self, window: Any, stride: Any = None, pad: Any = 0, dilation: Any = 1, ceil: bool = False
+    ) -> None:
+        self.window = Window.pool(self, window, stride, pad, dilation, ceil)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return (in_shape[0], *self.window.out_hw(self, in_shape))
@@ -62,9 +69,9 @@ class StochasticPool(Layer):
 
         if train:
             draw = self.key, self.clock.step
-            loops.stochastic_pool_fprop(x, y, self.s.picked, *self.window[:3], beta, *draw)
+            loops.stochastic_pool_fprop(x, y, self.s.picked, *self.window[:4], beta, *draw)
         else:
-            loops.stochastic_pool_mean_fprop(x, y, *self.window[:3], beta)
+            loops.stochastic_pool_mean_fprop(x, y, *self.window[:4], beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         from minet.loops import stochastic_pool as loops
@@ -72,9 +79,9 @@ class StochasticPool(Layer):
         if dx is None:
             return
         if self.train:
-            loops.stochastic_pool_bprop(dy, dx, self.s.picked, *self.window[:3], beta)
+            loops.stochastic_pool_bprop(dy, dx, self.s.picked, *self.window[:4], beta)
         else:
-            loops.stochastic_pool_mean_bprop(x, dy, dx, *self.window[:3], beta)
+            loops.stochastic_pool_mean_bprop(x, dy, dx, *self.window[:4], beta)
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         name = "stochastic_pool_fprop" if train else "stochastic_pool_mean_fprop"
@@ -99,3 +106,9 @@ class StochasticPool(Layer):
         yield lambda: StochasticPool(3, stride=2, pad=1), (3, 7, 6)
         yield lambda: StochasticPool((4, 2), stride=(1, 3), pad=(2, 1)), (2, 5, 8)
         yield lambda: StochasticPool((17, 18), stride=1, pad=(1, 0)), (1, 16, 19)
+        yield (
+            lambda: StochasticPool((3, 2), stride=(1, 3), pad=((1, 2), (0, 1)), dilation=(2, 3), ceil=True),
+            (2, 7, 9),
+        )
+        yield lambda: StochasticPool(3, stride=2, ceil=True), (2, 6, 8)
+        yield lambda: StochasticPool(2, stride=1, pad="same", dilation=3), (1, 5, 6)

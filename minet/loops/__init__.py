@@ -81,6 +81,7 @@ SHARED = (
     "conv/gemm.py",
     "conv/pack.py",
     "conv/winograd.py",
+    "gaussian_pool.py",
     "philox.py",
     "simd/functions.py",
     "simd/lanes.py",

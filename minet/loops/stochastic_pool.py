@@ -31,7 +31,7 @@ from minet.loops.simd.lanes import address, ahead, get_some, no_lanes, put_some,
 from minet.loops.simd.rows import add_rows
 from minet.loops.simd.select import draw, marked, positive_lanes, put_marks, threshold
 from minet.loops.simd.tile import BYTES
-from minet.loops.window import span
+from minet.loops.window import met, taps_inside
 
 TINY, TINY64 = 1e8 * np.finfo(np.float32).tiny, 1e8 * np.finfo(np.float64).tiny  # squares below lose digits
 PARTS = 4  # of a map's rows of windows; the mean allocates memory once for each part
@@ -44,17 +44,20 @@ def positive(x):
 
 
 @kernel(fastmath=False, forceinline=True)
-def pick(x, u, y, picked, rows, columns, pitch, N, tap, S, nowhere, beta, part):
-    """Draw from windows whose first tap is `tap`: `part` elements of a row, or a whole vector."""
+def pick(x, u, y, picked, rows, columns, pitch, step, tap, S, nowhere, beta, part):
+    """Draw from windows whose first tap is `tap`: `part` elements of a row, or a whole vector.
+
+    Taps are `pitch` elements of x apart down, and `step` across.
+    """
     total, one = no_lanes(x), type(beta)(1)
     for r in range(rows):
         for s in range(columns):
-            total = scaled(positive_lanes(get_some(ahead(x, r * pitch + s * N), part)), one, total)
+            total = scaled(positive_lanes(get_some(ahead(x, r * pitch + s * step), part)), one, total)
     t, value = threshold(get_some(u, part), total)
     running, where = no_lanes(x), marked(total, nowhere)
     for r in range(rows):
         for s in range(columns):
-            a = positive_lanes(get_some(ahead(x, r * pitch + s * N), part))
+            a = positive_lanes(get_some(ahead(x, r * pitch + s * step), part))
             running, value, where = draw(a, tap + r * S + s, t, running, value, where)
     put_some(value if beta == 0 else scaled(get_some(y, part), beta, value), y, part)
     put_marks(where, picked, part)
@@ -74,53 +77,83 @@ def uniforms(first, count, key, step, like):
 
 
 @parallel_kernel(fastmath=False)
-def stochastic_pool_fprop(x, y, picked, window, stride, pad, beta, key, step):
+def stochastic_pool_fprop(x, y, picked, window, stride, pad, dilation, beta, key, step):
     """y <- beta*y + the drawn value; picked <- its tap."""
     C, H, W, N = x.shape
     _, P, Q, _ = y.shape
     R, S = window
     lanes, beta = BYTES // y.itemsize, y.dtype.type(beta)
+    down, across = dilation[0] * W * N, dilation[1] * N
     x, y, picked = x.reshape(-1), y.reshape(-1), picked.reshape(-1)
     for row in prange(C * P):
         c, p = divmod(np.intp(row), P)
         # One block of words serves four elements of y, wherever the row begins.
         first, skip = divmod((c * P + p) * Q * N, 4)
         u = uniforms(first, (skip + Q * N + 3) // 4, key, step, y)
-        h0, h1 = span(p, R, stride[0], pad[0], H)
+        r0, r1 = taps_inside(p, R, stride[0], pad[0], dilation[0], H)
+        h0 = p * stride[0] - pad[0] + r0 * dilation[0]
         image, out = address(x, (c * H + h0) * W * N), address(y, (c * P + p) * Q * N)
         where = address(picked, (c * P + p) * Q * N)
         for q in range(Q):
-            w0, w1 = span(q, S, stride[1], pad[1], W)
-            tap = (h0 - p * stride[0] + pad[0]) * S + w0 - q * stride[1] + pad[1]
-            rows, columns, drawn = h1 - h0, w1 - w0, address(u, skip + q * N)
+            s0, s1 = taps_inside(q, S, stride[1], pad[1], dilation[1], W)
+            w0 = q * stride[1] - pad[1] + s0 * dilation[1]
+            tap, rows, columns, drawn = r0 * S + s0, r1 - r0, s1 - s0, address(u, skip + q * N)
             for n in range(0, N, lanes):
                 src, to, marks = ahead(image, w0 * N + n), ahead(out, q * N + n), ahead(where, q * N + n)
                 left = N - n
                 if left >= lanes:
-                    pick(src, ahead(drawn, n), to, marks, rows, columns, W * N, N, tap, S, R * S, beta, None)
+                    pick(
+                        src,
+                        ahead(drawn, n),
+                        to,
+                        marks,
+                        rows,
+                        columns,
+                        down,
+                        across,
+                        tap,
+                        S,
+                        R * S,
+                        beta,
+                        None,
+                    )
                 else:
-                    pick(src, ahead(drawn, n), to, marks, rows, columns, W * N, N, tap, S, R * S, beta, left)
+                    pick(
+                        src,
+                        ahead(drawn, n),
+                        to,
+                        marks,
+                        rows,
+                        columns,
+                        down,
+                        across,
+                        tap,
+                        S,
+                        R * S,
+                        beta,
+                        left,
+                    )
 
 
 @kernel(forceinline=True)
-def column_sums(x, at, size, taps, total, square):
-    """Sum, for i < size, the positive values of x[at + k*size + i] over k < taps, and their squares."""
-    at, size, zero = np.uint64(at), np.uint64(size), x.dtype.type(0)
+def column_sums(x, at, size, pitch, taps, total, square):
+    """Sum, for i < size, the positive values of x[at + k*pitch + i] over k < taps, and their squares."""
+    at, size, pitch, zero = np.uint64(at), np.uint64(size), np.uint64(pitch), x.dtype.type(0)
     first = True
     while taps > 0:
         two, three = taps > 1, taps > 2
-        b = at + size if two else at
-        c = b + size if three else b
+        b = at + pitch if two else at
+        c = b + pitch if three else b
         for i in range(size):
             s, t, u = positive(x[at + i]), positive(x[b + i]), positive(x[c + i])
             t, u = t if two else zero, u if three else zero
             total[i] = s + t + u + (zero if first else total[i])
             square[i] = s * s + t * t + u * u + (zero if first else square[i])
-        first, taps, at = False, taps - 3, c + size
+        first, taps, at = False, taps - 3, c + pitch
 
 
 @kernel(fastmath=False)
-def sums(x, c, h0, h1, w0, w1, total, mean):
+def sums(x, c, rows, columns, total, mean):
     """Sum the positive values a of a window, for each n, and a * (a / total): a * a might underflow.
 
     The mean is NaN if the total is not finite, or 0, where it is not used.
@@ -128,12 +161,12 @@ def sums(x, c, h0, h1, w0, w1, total, mean):
     N = x.shape[3]
     for n in range(N):
         total[n] = mean[n] = 0
-    for h in range(h0, h1):
-        for w in range(w0, w1):
+    for h in rows:
+        for w in columns:
             for n in range(N):
                 total[n] += positive(x[c, h, w, n])
-    for h in range(h0, h1):
-        for w in range(w0, w1):
+    for h in rows:
+        for w in columns:
             for n in range(N):
                 a = positive(x[c, h, w, n])
                 mean[n] += a * (a / total[n])
@@ -152,7 +185,7 @@ def any_lost(total, square, at, N):
 
 
 @parallel_kernel()
-def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
+def stochastic_pool_mean_fprop(x, y, window, stride, pad, dilation, beta):
     """y <- beta*y + sum of a^2 / sum of a, both summed down the columns, then along the row."""
     C, H, W, N = x.shape
     _, P, Q, _ = y.shape
@@ -163,23 +196,27 @@ def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
         # Both sums: of the columns, (W, N), then of the windows, (Q, N).
         total, square = np.empty((W + Q) * N, y.dtype), np.empty((W + Q) * N, y.dtype)
         for p in range(P * part // PARTS, P * (part + 1) // PARTS):
-            h0, h1 = span(p, window[0], stride[0], pad[0], H)
-            column_sums(x, (c * H + h0) * W * N, W * N, h1 - h0, total, square)
+            rows = met(p, window[0], stride[0], pad[0], dilation[0], H)
+            first, pitch = (c * H + rows.start) * W * N, dilation[0] * W * N
+            column_sums(x, first, W * N, pitch, len(rows), total, square)
             for q in range(Q):
-                w0, w1 = span(q, window[1], stride[1], pad[1], W)
+                columns = met(q, window[1], stride[1], pad[1], dilation[1], W)
+                w0, taps, apart = columns.start, len(columns), dilation[1] * N
                 into = np.uint64((W + q) * N)
                 if N < 4:  # loops along n would take longer to start than to run
                     for n in range(np.uint64(N)):
                         t = u = zero
-                        for i in range(np.uint64(w0 * N) + n, np.uint64(w1 * N) + n, np.uint64(N)):
-                            t += total[i]
-                            u += square[i]
+                        at = np.uint64(w0 * N) + n
+                        for _ in range(taps):
+                            t += total[at]
+                            u += square[at]
+                            at += np.uint64(apart)
                         total[into + n], square[into + n] = t, u
                 else:
-                    add_rows(address(total, into), address(total, w0 * N), N, N, w1 - w0, one, 0, zero)
-                    add_rows(address(square, into), address(square, w0 * N), N, N, w1 - w0, one, 0, zero)
+                    add_rows(address(total, into), address(total, w0 * N), apart, N, taps, one, 0, zero)
+                    add_rows(address(square, into), address(square, w0 * N), apart, N, taps, one, 0, zero)
                 if any_lost(total, square, into, N):
-                    sums(images, c, h0, h1, w0, w1, total[into : into + N], square[into : into + N])
+                    sums(images, c, rows, columns, total[into : into + N], square[into : into + N])
                     for n in range(np.uint64(N)):
                         total[into + n] = one if total[into + n] > 0 else total[into + n]
             out, windows = np.uint64((c * P + p) * Q * N), np.uint64(W * N)
@@ -190,7 +227,7 @@ def stochastic_pool_mean_fprop(x, y, window, stride, pad, beta):
 
 
 @parallel_kernel()
-def stochastic_pool_mean_bprop(x, dy, dx, window, stride, pad, beta):
+def stochastic_pool_mean_bprop(x, dy, dx, window, stride, pad, dilation, beta):
     """dx <- beta*dx + sum over windows of dy * (2a - mean) / total where a > 0."""
     C, H, W, N = x.shape
     _, P, Q, _ = dy.shape
@@ -203,12 +240,12 @@ def stochastic_pool_mean_bprop(x, dy, dx, window, stride, pad, beta):
                 for n in range(N):
                     dx[c, h, w, n] = zero if beta == 0 else beta * dx[c, h, w, n]
         for p in range(P):
-            h0, h1 = span(p, window[0], stride[0], pad[0], H)
+            rows = met(p, window[0], stride[0], pad[0], dilation[0], H)
             for q in range(Q):
-                w0, w1 = span(q, window[1], stride[1], pad[1], W)
-                sums(x, c, h0, h1, w0, w1, total, mean)
-                for h in range(h0, h1):
-                    for w in range(w0, w1):
+                columns = met(q, window[1], stride[1], pad[1], dilation[1], W)
+                sums(x, c, rows, columns, total, mean)
+                for h in rows:
+                    for w in columns:
                         for n in range(N):
                             a = x[c, h, w, n]
                             slope = (a + a - mean[n]) / total[n]

@@ -81,7 +81,8 @@ def _own(name: str) -> list[type[Node]]:
     from minet import layers
     from minet.core import containers, loss
 
-    own = [*layers.all_layers(), *containers.Container.__subclasses__(), *_nodes(loss)]
+    losses = [cls for cls in vars(loss).values() if isinstance(cls, type) and cls is not Loss]
+    own = [*layers.all_layers(), *containers.Container.__subclasses__(), *losses]
     known: dict[str, type[Node]] = {cls.__name__: cls for cls in own}
     chosen = [cls for cls in known.values() if name in (cls.__name__, cls.stem())]
     if not chosen:

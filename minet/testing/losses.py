@@ -144,15 +144,19 @@ def gradient(case: LossCase) -> None:
 
 @check
 def batch_sizes(case: LossCase) -> None:
-    """The loss is the mean over the samples, for any batch size, and dy its share for each."""
+    """The loss is the mean over the samples, as `count` weighs them, for any batch size; so is dy."""
     y = case.y()
     for size in sorted({1, 2, case.batch}):
         part = case.first(slice(size))
         loss, dy = part.run(y[..., :size].copy())
-        alone = [case.first(slice(n, n + 1)).run(y[..., n : n + 1].copy()) for n in range(size)]
+        ones = [case.first(slice(n, n + 1)) for n in range(size)]
+        alone = [one.run(y[..., n : n + 1].copy()) for n, one in enumerate(ones)]
+        counts = [one.make().count(one.labels, "loss") for one in ones]
+        shares = np.array(counts) / (sum(counts) or 1)
         cause = "the loss must be a mean over the batch, and samples must not be mixed"
-        _same(loss, float(np.mean([one for one, _ in alone])), f"the loss of {size} samples", cause, 1e-5)
-        together = np.concatenate([one for _, one in alone], axis=-1) / size
+        mean = float(shares @ [one for one, _ in alone])
+        _same(loss, mean, f"the loss of {size} samples", cause, 1e-5)
+        together = np.concatenate([n * one for n, (_, one) in zip(shares, alone, strict=True)], axis=-1)
         expect(dy, together.astype(dy.dtype), f"of {size} samples: dy", cause, 1e-5, 0, "loss")
 
 

@@ -11,12 +11,13 @@ from typing import Any
 from minet.core.files import FileError, write_whole
 from minet.core.finite import NotFiniteError
 from minet.core.net import Net
-from minet.train import checkpoint, plots
+from minet.train import checkpoint, kernel_log, plots
 from minet.train.number_text import loss_text, number_text
 from minet.train.precompile import NOTICE
 from minet.train.trainer import Callback, Result, Trainer
 
 WEIGHTS, LOG, CURVES, KERNELS = "weights.safetensors", "log.jsonl", "curves.png", "kernels.png"
+KERNEL_LOG = "kernels.jsonl"
 SETTLED = 8  # steps after which a card has captured one, if it can
 WIDTH = 10  # of a column in the table of epochs
 HEADINGS = {"test_loss": "test loss", "seconds": "time", "images_per_second": "images/s"}
@@ -134,6 +135,32 @@ class JsonLog(Callback):
         write_whole(self.path, lines.encode())
 
 
+class KernelLog(Callback):
+    """Write the Gaussian kernels of each epoch as JSON lines (`minet.train.kernel_log`), if there are any.
+
+    A run that is resumed keeps the lines of the epochs that its checkpoint has, and ends with the same file.
+
+    Parameters
+    ----------
+    path : str or Path
+    net : Net
+        Not yet trained or loaded: its kernels as they are now are those of epoch 0.
+    """
+
+    def __init__(self, path: str | Path, net: Net) -> None:
+        self.path, before = Path(path), kernel_log.kernels(net)
+        self.lines = {0: kernel_log.line(0, before)} if before else {}
+
+    def on_start(self, trainer: Trainer) -> None:
+        if self.lines and trainer.epoch:
+            self.lines |= {epoch: text for epoch, _, text in kernel_log.lines(self.path, trainer.epoch)}
+
+    def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        if self.lines:
+            self.lines[trainer.epoch] = kernel_log.line(trainer.epoch, kernel_log.kernels(trainer.net))
+            write_whole(self.path, "".join(f"{text}\n" for text in self.lines.values()).encode())
+
+
 class Checkpointer(Callback):
     """Save a checkpoint after each epoch, with what a later run needs to resume from it.
 
@@ -190,7 +217,7 @@ class Curves(Callback):
     """
 
     def __init__(self, folder: str | Path, net: Net, name: str) -> None:
-        self.folder, self.name, self.before = Path(folder), name, plots.kernels(net)
+        self.folder, self.name, self.before = Path(folder), name, kernel_log.kernels(net)
 
     @property
     def complete(self) -> bool:
@@ -201,4 +228,5 @@ class Curves(Callback):
     def on_end(self, trainer: Trainer, result: Result) -> None:
         plots.save(plots.curves(result.history, self.name), self.folder / CURVES)
         if self.before:
-            plots.gaussian_kernels(self.folder / KERNELS, self.before, plots.kernels(trainer.net), self.name)
+            after = kernel_log.kernels(trainer.net)
+            plots.gaussian_kernels(self.folder / KERNELS, self.before, after, self.name)

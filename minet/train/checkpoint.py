@@ -1,8 +1,8 @@
 """Checkpoints: one file of arrays with everything a net has learned and everything needed to resume a run.
 
 Its arrays are the parameters and running statistics by path, as in ``net.params`` and ``net.persistent``, and
-the solver's velocities as ``velocity:<path>``. Its facts are about the run. `minet.core.arrays_file` has the
-format.
+what the solver keeps as ``<kind>:<path>``, such as ``velocity:2/conv.w``. Its facts are about the run.
+`minet.core.arrays_file` has the format.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from minet.core.files import FileError
 from minet.core.net import Net
 from minet.version import __version__
 
-VELOCITY = "velocity:"
 KINDS = {
     **arrays_file.KINDS,
     "model": str,
@@ -45,8 +44,8 @@ def save(path: str | Path, net: Net, solver: Any = None, **facts: Any) -> None:
     ----------
     path : str or Path
     net : Net
-    solver : SGD, optional
-        Its velocities are saved too, so that the training run can be resumed.
+    solver : Solver, optional
+        Its state is saved too, so that the training run can be resumed.
     **facts
         More facts to save, as JSON can hold them; `settings` may hold any Python literals. The step, the seed
         and minet's version are added.
@@ -54,26 +53,32 @@ def save(path: str | Path, net: Net, solver: Any = None, **facts: Any) -> None:
     net.steps.settle()
     arrays = {**net.params, **net.persistent}
     if solver is not None:
-        arrays |= {VELOCITY + name: value for name, value in solver.velocity.items()}
+        arrays |= solver.state(net)
     facts = {"minet": __version__, "step": net.clock.step, "seed": net.seed, **facts}
     write(path, {name: net.be.get(value) for name, value in arrays.items()}, facts)
 
 
 def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
-    """Restore a net (and a solver's velocities) from a checkpoint, and return its facts.
+    """Restore a net (and a solver's state) from a checkpoint, and return its facts.
 
-    Names and shapes must match in both directions; otherwise nothing is changed.
+    Names and shapes must match in both directions; otherwise nothing is changed. A file without a solver's
+    state, such as one that `Net.save` wrote, leaves the solver as it is.
     """
     net.steps.settle()
     arrays, facts = read(path)
-    velocity = {
-        name.removeprefix(VELOCITY): arrays.pop(name) for name in list(arrays) if name.startswith(VELOCITY)
-    }
-    arrays, velocity = (as_named_today(these, net.graph) for these in (arrays, velocity))
-    targets = {**net.params, **net.persistent}
+    kept = {name: arrays.pop(name) for name in list(arrays) if ":" in name}
+    arrays, targets = as_named_today(arrays, net.graph), {**net.params, **net.persistent}
     lines = [*differences(arrays, targets).values()]
-    if solver is not None:
-        lines += differences(velocity, net.params if velocity else {}, VELOCITY).values()
+    if solver is not None and kept:
+        kept, state = _kept_as_named_today(kept, net), solver.state(net)
+        if (theirs := _kinds(kept)) != (ours := _kinds(state)):
+            raise FileError(
+                f"{path}: is of another solver, which keeps {', '.join(theirs)}; "
+                f"{type(solver).__name__} keeps {', '.join(ours) or 'nothing'}",
+                "resume with the solver that it was saved with; net.load(file) reads the parameters alone",
+            )
+        lines += differences(kept, state).values()
+        arrays, targets = arrays | kept, targets | state
     if lines:
         settings = "".join(
             f" --set {shlex.quote(f'{name}={value}')}" for name, value in facts.get("settings", {}).items()
@@ -82,10 +87,22 @@ def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
         raise FileError(f"{path}: does not fit this net\n  " + "\n  ".join(lines), hint)
     for name, target in targets.items():
         net.be.copy(arrays[name], target)
-    if solver is not None:
-        solver.load(velocity)
     net.clock.step = facts.get("step", 0)
     return facts
+
+
+def _kinds(state: Mapping[str, Any]) -> list[str]:
+    """The kinds of arrays that a solver keeps."""
+    return sorted({name.partition(":")[0] for name in state})
+
+
+def _kept_as_named_today(kept: dict[str, np.ndarray], net: Net) -> dict[str, np.ndarray]:
+    """A solver's arrays, by the names that their parameters have today."""
+    named: dict[str, np.ndarray] = {}
+    for kind in _kinds(kept):
+        own = {name.partition(":")[2]: kept[name] for name in kept if name.startswith(f"{kind}:")}
+        named |= {f"{kind}:{path}": value for path, value in as_named_today(own, net.graph).items()}
+    return named
 
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:

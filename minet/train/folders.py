@@ -12,10 +12,11 @@ from pathlib import Path
 
 from minet.core.errors import MinetError
 from minet.train import checkpoint, modelfile
-from minet.train.callbacks import CURVES, KERNELS, LOG, WEIGHTS
+from minet.train.callbacks import CURVES, KERNEL_LOG, KERNELS, LOG, WEIGHTS
 
 RUNS = Path("runs")
-OURS = {*(LOG, CURVES, KERNELS), *(f"{name}.part" for name in (LOG, CURVES, KERNELS, WEIGHTS))}
+BESIDE = (LOG, KERNEL_LOG, CURVES, KERNELS)  # the weights
+OURS = {*BESIDE, *(f"{name}.part" for name in (*BESIDE, WEIGHTS))}
 
 
 class Busy(MinetError):
@@ -124,6 +125,27 @@ def old(file_or_name: str | Path, out: Path | None = None) -> Path:
         ended = "its run ended before its first checkpoint" if os.path.isdir(out) else "no such folder"
         raise MinetError(f"{out / WEIGHTS}: no such file: {ended}", "to begin anew, leave out --resume")
     return out
+
+
+def find(run: str | Path) -> Path:
+    """The folder of a run: a folder or its weights, a model for its newest run, or a name in ``runs/``."""
+    path = Path(run)
+    for folder in (path, path.parent) if path.name == WEIGHTS else (path,):
+        if holds_run(folder):
+            return folder
+    if path.suffix == ".py" or str(run) in modelfile.names():
+        return latest(run)
+    if holds_run(RUNS / path):
+        return RUNS / path
+    what = f"holds no {WEIGHTS} or {LOG}" if os.path.isdir(path) else "no such run"
+    known = sorted((folder for folder in RUNS.glob("*") if holds_run(folder)), key=os.path.getmtime)
+    hint = f"there are: {', '.join(map(str, known[-9:]))}" if known else "minet train MODEL"
+    raise MinetError(f"{run!s:.200}: {what}", hint)
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run has left something there."""
+    return any(os.path.isfile(folder / name) for name in (WEIGHTS, LOG, KERNEL_LOG))
 
 
 def latest(file_or_name: str | Path) -> Path:

@@ -26,7 +26,7 @@ from minet.core.loss import Loss
 from minet.core.naming import did_you_mean, relative
 from minet.core.node import LayerError
 from minet.data.dataset import Dataset
-from minet.train.optim import SGD
+from minet.train.solver import Solver, lacking
 
 PARTS = {  # what a model file must define, each with a line to add if it is missing
     "input_shape": "input_shape = (3, 32, 32)",
@@ -164,13 +164,12 @@ class Model:
         made = compile("\n" * (code.co_firstlineno - 1) + "Sequential(*graph)", code.co_filename, "eval")
         return eval(made, {"Sequential": Sequential, "graph": graph})
 
-    def solver(self) -> Any:
-        """Build the SGD, new at each call."""
-        solver = self._call("solver")
-        if not isinstance(solver, SGD):
-            raise self.error(
-                f"solver() returned {_kind(solver)}, not an SGD", _hint(solver, "return SGD(lr=0.05)")
-            )
+    def solver(self) -> Solver:
+        """Build the solver, new at each call."""
+        solver: Solver = self._call("solver")
+        if lacks := lacking(solver):
+            found = f"solver() returned {_kind(solver)}, not a solver: it has no {', '.join(lacks)}"
+            raise self.error(found, _hint(solver, "return SGD(lr=0.05)"))
         return solver
 
     def datasets(self) -> tuple[Dataset, Dataset | None]:
@@ -292,7 +291,7 @@ def _choices(function: Callable[..., Any], name: str) -> tuple[Any, ...]:
 
 
 def _kind(value: Any) -> str:
-    return "nothing (None)" if value is None else f"{value!r:.60} of type {type(value).__name__}"
+    return "nothing (None)" if value is None else f"{value!r:.80} of type {type(value).__name__}"
 
 
 def _hint(value: Any, line: str) -> str:

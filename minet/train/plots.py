@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minet.core.files import write_whole
-from minet.core.net import Net
+from minet.train.kernel_log import CHANNELS, Kernels
 from minet.train.number_text import number_text
 from minet.train.records import RECORDED, TESTED, metrics_in
 
@@ -32,28 +31,6 @@ STYLE: Any = {
     "xtick.color": "#666666",
     "ytick.color": "#666666",
 }
-CHANNELS = 12  # a layer's kernels are drawn for at most this many channels
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """The Gaussians of one layer: means and sigmas (C or 1, kernels, 2), in pixels, order (y, x)."""
-
-    label: str
-    window: tuple[int, int]
-    mean: np.ndarray
-    sigma: np.ndarray
-
-
-def kernels(net: Net) -> list[Kernels]:
-    """The current Gaussian kernels of a net."""
-    from minet.layers.gaussian_pool import GaussianPool
-
-    return [
-        Kernels(f"{layer.path} {layer!r}", layer.window.size, layer.mean, layer.sigma)
-        for layer in net.graph.walk()
-        if isinstance(layer, GaussianPool) and not layer.tied
-    ]
 
 
 def curves(history: list[dict[str, Any]], name: str = "") -> Any:

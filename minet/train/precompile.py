@@ -27,6 +27,8 @@ from minet.backends.launcher import Launcher
 from minet.core.errors import MinetError
 from minet.core.net import Net
 from minet.data.dataset import Dataset
+from minet.train.sgd import SGD
+from minet.train.solver import FirstOrder
 
 Kernel = tuple[Any, tuple[Any, ...]]  # Numba's dispatcher of a function, and the types of its arguments
 MOST = 255  # kernels: their numbers go through pipes as single bytes
@@ -34,7 +36,9 @@ STOPS = {signal.SIGINT, signal.SIGTERM}
 NOTICE = "compiling kernels (once per machine)"
 
 
-def precompile(net: Net, data: Dataset | None = None, train: bool = True, console: Any = None) -> int:
+def precompile(
+    net: Net, data: Dataset | None = None, train: bool = True, console: Any = None, solver: Any = None
+) -> int:
     """Compile the kernels that fprop and, in training, bprop call and that are not in the cache yet.
 
     Parameters
@@ -46,6 +50,8 @@ def precompile(net: Net, data: Dataset | None = None, train: bool = True, consol
     train : bool
     console : rich.console.Console, optional
         Where progress is shown if there is anything to compile: a bar on a terminal, otherwise a line.
+    solver : Solver, optional
+        Its update is compiled too if it is one of minet's; without one, SGD's.
 
     Returns
     -------
@@ -58,11 +64,11 @@ def precompile(net: Net, data: Dataset | None = None, train: bool = True, consol
     if cores < 2:
         return 0
     if isinstance(net.be, Launcher):
-        recipes = loaded(net, data, train)
+        recipes = loaded(net, data, train, solver)
         cold = [(stem, recipe) for recipe, stem in recipes.items() if not kernel_cache.is_built(*recipe)]
         names, compile_all = [stem for stem, _ in cold], building
     elif net.be.name == "cpu" and not config.DISABLE_JIT:
-        cold = [kernel for kernel in called(net, data, train) if not cached(*kernel)][:MOST]
+        cold = [kernel for kernel in called(net, data, train, solver) if not cached(*kernel)][:MOST]
         cold.sort(key=_length, reverse=True)  # so that no process starts a long one last
         names, compile_all = [kernel.py_func.__name__ for kernel, _ in cold], compiling
     else:
@@ -99,15 +105,17 @@ def showing(total: int, console: Any) -> Iterator[Callable[[str], int]]:
         yield show
 
 
-def called(net: Net, data: Dataset | None = None, train: bool = True) -> list[Kernel]:
+def called(net: Net, data: Dataset | None = None, train: bool = True, solver: Any = None) -> list[Kernel]:
     """The kernels a net calls that Numba caches and that this process has not called yet."""
     found: dict[Kernel, None] = {}
     with noting(found):
-        rehearse(net, data, train)
+        rehearse(net, data, train, solver)
     return list(found)
 
 
-def loaded(net: Net, data: Dataset | None = None, train: bool = True) -> dict[Recipe, str]:
+def loaded(
+    net: Net, data: Dataset | None = None, train: bool = True, solver: Any = None
+) -> dict[Recipe, str]:
     """How the kernels are made that a net loads on a GPU or its emulator, and the stems of their files."""
     be: Any = net.be
     found: dict[Recipe, str] = {}
@@ -119,14 +127,14 @@ def loaded(net: Net, data: Dataset | None = None, train: bool = True) -> dict[Re
     before, warned = be._functions, set(be._warned)
     be._functions, be.load, be.start = {}, note, lambda *args: None
     try:
-        rehearse(net, data, train)
+        rehearse(net, data, train, solver)
     finally:
         be._functions, be._warned = before, warned
         del be.load, be.start
     return found
 
 
-def rehearse(net: Net, data: Dataset | None, train: bool) -> None:
+def rehearse(net: Net, data: Dataset | None, train: bool, solver: Any = None) -> None:
     """Do what a step does, with kernels that may compute nothing; parameters and persistent state stay."""
     from minet.data.batches import Batches  # here, as it imports Numba
 
@@ -143,7 +151,7 @@ def rehearse(net: Net, data: Dataset | None, train: bool) -> None:
             if train:
                 net.fprop(x, train=True)
                 net.bprop(net.dy)
-                _rehearse_update(net, labels)
+                _rehearse_update(net, labels, solver)
     except Exception:  # a layer that needs its kernel's result; the first step reports real errors
         pass
     finally:
@@ -152,7 +160,7 @@ def rehearse(net: Net, data: Dataset | None, train: bool) -> None:
             net.be.copy(array, net.persistent[path])
 
 
-def _rehearse_update(net: Net, labels: Any) -> None:
+def _rehearse_update(net: Net, labels: Any, solver: Any) -> None:
     be: Any = net.be
     memory = net.memory
     if be.judges and labels is not None:
@@ -161,8 +169,9 @@ def _rehearse_update(net: Net, labels: Any) -> None:
             be.judge(loss, net.flat_grads, memory.verdict)
             memory.keep_state()
             memory.restore_state(memory.verdict)
-    zeros = be.zeros(memory.flat_params.shape)
-    be.solver_step(net.slots, (zeros, zeros, zeros), memory.verdict)(0.0, 0.0, 0.0, False)
+    solver = solver or SGD(1.0)
+    if isinstance(solver, FirstOrder):
+        solver.rehearse(net)
 
 
 @contextlib.contextmanager

@@ -22,12 +22,14 @@ from minet.data.batches import Batches
 from minet.train import checkpoint, folders, modelfile
 from minet.train.callbacks import (
     CURVES,
+    KERNEL_LOG,
     KERNELS,
     LOG,
     WEIGHTS,
     Checkpointer,
     Curves,
     JsonLog,
+    KernelLog,
     Progress,
 )
 from minet.train.modelfile import Model
@@ -93,11 +95,13 @@ def _train(model: Model, folder: Path, backend: str | Backend, seed: int, resume
     with model.named():
         trainer = Trainer(net, solver, *datasets, model.epochs)
     saving, curves = Checkpointer(folder, **model.facts), Curves(folder, net, model.name)
-    trainer.callbacks = [Progress(), JsonLog(folder / LOG), saving, curves]
+    trainer.callbacks = [
+        Progress(), JsonLog(folder / LOG), KernelLog(folder / KERNEL_LOG, net), saving, curves,
+    ]  # fmt: skip
     if resume:
         _restore(trainer, model, folder, curves.complete)
     print(_opening(model, trainer), flush=True)
-    precompile(net, trainer.batches.dataset)
+    precompile(net, trainer.batches.dataset, solver=solver)
     try:
         result = trainer.fit()
     except KeyboardInterrupt:
@@ -115,7 +119,7 @@ def _restore(trainer: Trainer, model: Model, folder: Path, drawn: bool) -> None:
     if untested := facts.get("untested"):
         trainer.untested = {name: untested[name] for name in RECORDED}
     tested = trainer.epoch - bool(trainer.untested)
-    trainer.history = _history(folder / LOG, tested)
+    trainer.history = history(folder / LOG, tested)
     left = trainer.untested or trainer.epoch < trainer.epochs
     if not left and (drawn or not trainer.history):
         raise MinetError(
@@ -213,17 +217,17 @@ def _changed(folder: Path, now: str, before: str, hint: str) -> MinetError:
     return MinetError(f"{folder}: cannot resume with {now}, it has {before}", hint)
 
 
-def _history(log: Path, epochs: int) -> list[dict[str, Any]]:
+def history(log: Path, epochs: float) -> list[dict[str, Any]]:
     """Read the records of the first epochs from a log, up to the first line that is not valid."""
-    history: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         for line in log.read_text().splitlines():
             record = json.loads(line)
-            before = history[-1]["epoch"] if history else 0
+            before = records[-1]["epoch"] if records else 0
             if not before < record["epoch"] <= epochs or not all(is_real(record[name]) for name in RECORDED):
                 break
-            history.append(record)
-    return history
+            records.append(record)
+    return records
 
 
 def _opening(model: Model, trainer: Trainer) -> str:
@@ -252,6 +256,7 @@ def _ending(result: Result, folder: Path) -> str:
         CURVES: f"{' and '.join(['loss', *measured])} by epoch",
         KERNELS: "the Gaussian kernels before and after training",
         LOG: "one line per epoch",
+        KERNEL_LOG: "the Gaussian kernels of each epoch, for minet view",
         WEIGHTS: "for minet eval and --resume",
     }
     present = {str(folder / name): what for name, what in files.items() if (folder / name).exists()}

@@ -20,6 +20,7 @@ from minet.core.settings import is_whole
 from minet.core.step import Started
 from minet.data.dataset import DataError, Dataset
 from minet.train.records import RECORDED, TESTED
+from minet.train.solver import Solver, lacking
 
 
 @dataclass
@@ -77,13 +78,14 @@ class Trainer:
     """Train a net on one data set and, if there is another, test it on that after each epoch.
 
     The order of the images depends on (net.seed, epoch), and what layers draw on (net.seed, step). With the
-    same parameters, velocities, `epoch` and step, a resumed run is bit for bit like an uninterrupted one.
+    same parameters, solver's state, `epoch` and step, a resumed run is bit for bit like an uninterrupted one.
 
     Parameters
     ----------
     net : Net
         Must have a loss.
-    solver : SGD
+    solver : Solver
+        Such as SGD or Adam.
     train : Dataset
     test : Dataset, optional
     epochs : int
@@ -107,7 +109,7 @@ class Trainer:
     def __init__(
         self,
         net: Net,
-        solver: Any,
+        solver: Solver,
         train: Dataset,
         test: Dataset | None = None,
         epochs: int = 1,
@@ -119,6 +121,8 @@ class Trainer:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
         if not is_whole(epochs) or epochs < 1:
             raise MinetError(f"epochs must be a whole number of at least 1, got {epochs!r}")
+        if lacks := lacking(solver):
+            raise MinetError(f"{solver!r:.60} is not a solver: it has no {', '.join(lacks)}", "SGD(lr=0.05)")
         check_data(train, net)
         if test is not None:
             check_data(test, net)
@@ -199,19 +203,23 @@ def evaluate(net: Net, data: Dataset) -> tuple[float, dict[str, float]]:
     from minet.data.batches import Batches
 
     sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
     left = len(data)
     with np.errstate(all="ignore"):  # an overflow shows in the loss
         for x, labels in Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0):
             count = min(left, net.batch)  # the others fill up the last batch
             y = np.ascontiguousarray(net.be.get(net.fprop(x))[..., :count])
-            means = _measured(net.loss, y, np.ascontiguousarray(labels[..., :count]))
+            labels = np.ascontiguousarray(labels[..., :count])
+            means = _measured(net.loss, y, labels)
             if sums and sums.keys() != means.keys():
                 different = f"{', '.join(sums)}, later {', '.join(means)}"
                 raise net.loss.error(f"metrics returned {different}", "return the same names for any batch")
             for name, mean in means.items():
-                sums[name] = sums.get(name, 0.0) + mean * count
+                over = net.loss.count(labels, name)
+                sums[name] = sums.get(name, 0.0) + mean * over
+                counts[name] = counts.get(name, 0.0) + over
             left -= count
-    means = {name: total / len(data) for name, total in sums.items()}
+    means = {name: total / (counts[name] or 1) for name, total in sums.items()}
     return means.pop("loss"), means
 
 
@@ -238,7 +246,10 @@ def check_data(data: Dataset, net: Net) -> None:
             if channels_last
             else f"input_shape = {data.image_shape}",
         )
+    labels = np.moveaxis(data.labels, 0, -1)
     try:
-        net.loss.check(np.moveaxis(data.labels, 0, -1), net.output_shape, len(data))
+        net.loss.check(labels, net.output_shape, len(data))
     except MinetError as error:
         raise DataError(f"{data.name}: {error.message}", error.hint) from error
+    if not net.loss.count(labels, "loss"):
+        raise DataError(f"{data.name}: the loss ignores every label", "-1 marks those to be ignored")

@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 import pytest
+from of_solvers import net_of
 
 from minet import Layer, LayerError, backends
 from minet.backends import gpu, launcher
@@ -209,11 +210,16 @@ def test_add_bias(be):
 
 @pytest.mark.parametrize("bounds", [None, (None, 0.1), (-0.2, None), (-0.2, 0.1)])
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_sgd_step(be, nesterov, bounds):
+def test_a_step_of_sgd(be, nesterov, bounds):
     w, g, v = numbers((3, 3, 101), be.dtype)
     g[::7] = np.nan
-    held = [own(be, a) for a in (w, g, v)]
-    be.sgd_step(*held, lr=0.1, momentum=0.9, decay=0.01, nesterov=nesterov, bounds=bounds)
+    net = net_of(be, w, grads=[g], bounds=bounds)
+    velocity = be.zeros(net.memory.flat_params.shape)
+    held = [net.slots[0].value, net.slots[0].grad, net.slots[0].place(velocity)]
+    be.copy(v, held[2])
+    flat = {"w": net.memory.flat_params, "g": net.memory.flat_grads, "v": velocity}
+    step = be.solver_step("sgd", net.slots, flat, net.memory.verdict)
+    step(lr=0.1, momentum=0.9, decay=0.01, nesterov=nesterov)
     slope = g + 0.01 * w.astype(float)
     velocity = 0.9 * v + slope
     low, high = bounds or (None, None)

@@ -77,7 +77,16 @@ def test_cuda_agrees_with_the_cpu(case, name):
 
 @on_double
 @pytest.mark.parametrize(
-    "name", ["captured", "not_captured", "changed_settings", "refused_steps", "own_solver", "other_streams"]
+    "name",
+    [
+        "captured",
+        "labels_of_every_form",
+        "not_captured",
+        "changed_settings",
+        "refused_steps",
+        "own_solver",
+        "other_streams",
+    ],
 )
 def test_a_step_is_captured_and_replayed(case, name):
     case(name)

@@ -116,6 +116,7 @@ def test_an_expression_takes_hardly_more_instructions_than_a_kernel_by_hand(by_h
     assert all(written[phase] <= 1.1 * own[phase] for phase in ("fprop", "bprop")), (written, own)
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_no_kernel_spills():
     rows = registers.measured(registers.collected())

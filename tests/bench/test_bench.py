@@ -28,6 +28,7 @@ from minet.bench import (
 from minet.cli.main import app
 
 TINY = (4, 9, 8, 5)
+LARGE, MIDDLE = "64x32x32x128", "128x16x16x128"
 PEAKS = {"copy": [[1 << 10, 1e9], [1 << 20, 4e9]], "product": 1e9, "of": "numpy"}
 SCIPY = [rival for rival in rivals.RIVALS if rival.name == "scipy"]
 TORCH = [rival for rival in rivals.RIVALS if rival.name.startswith("torch")]
@@ -44,6 +45,21 @@ LAYERS = [
     cases.layer("BatchNorm", TINY),
     cases.layer("LRN", TINY),
     cases.layer("Conv", TINY, window=3, maps=6),
+    cases.layer("Conv", TINY, window=3, maps=6, groups=2, stride=2),
+    cases.layer("Conv", TINY, window=2, maps=6, pad="same"),
+    cases.layer("GaussianPool", TINY, window=5, stride=2, kernels=1, dilation=2),
+    cases.layer("GaussianPool", TINY, window=(1, 5), stride=(1, 2), kernels=2),
+    cases.layer("GaussianPool", TINY, window=3, stride=2, pad=((0, 1), (2, 0)), ceil=True, kernels=2),
+    cases.layer("GaussianPool", TINY, window=3, stride=2, kernels=2, shape="full", correlation=0.5),
+    cases.layer("GaussianPool", TINY, window=2, stride=2, kernels=1, shape="full", edge="zero", ceil=True),
+    cases.layer("GaussianPool", TINY, window=None, kernels=2),
+    cases.layer("GaussianPool", TINY, window=None, kernels=2, shape="full"),
+    cases.layer("MaxPool", TINY, window=3, stride=2, pad=0, ceil=True),
+    cases.layer("MaxPool", TINY, window=3, stride=2, pad=((0, 1), (2, 0)), dilation=2, ceil=True),
+    cases.layer("MaxPool", TINY, window=3, stride=1, dilation=2),
+    cases.layer("AvgPool", TINY, window=3, stride=2, pad=1, ceil=True, count_pad=True),
+    cases.layer("AvgPool", TINY, out=(4, 3)),
+    cases.layer("StochasticPool", TINY, window=3, stride=2, pad=((0, 1), (2, 0)), ceil=True),
 ]
 MODELS = [
     cases.model("gaussian_inception", 2),
@@ -88,6 +104,34 @@ def test_the_product_has_every_shape_window_and_stride():
                     assert f"{layer} {window}x{window} s{stride} {shape}" in names
 
 
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("full", [f"GaussianPool 7x7 s2 k1 full {LARGE}"]),
+        ("readout", [f"GaussianPool readout k4 {LARGE}"]),
+        ("401", ["GaussianPool 1x401 s1x160 k1 40x1x16000x32"]),
+        ("ceil", [f"MaxPool 3x3 s2 pad 0 ceil {LARGE}"]),
+        (
+            "dilated",
+            [f"GaussianPool 5x5 s1 dilated 2 k1 {MIDDLE}", f"MaxPool 3x3 s1 pad 1 dilated 2 {LARGE}"],
+        ),
+        ("adaptive", [f"AvgPool adaptive to 8x8 {LARGE}"]),
+    ],
+)
+def test_a_word_chooses_what_few_libraries_have(word, found):
+    assert [case.name for case in cases.chosen([word])] == found
+
+
+def test_odd_windows_are_centred_unless_a_pad_is_given():
+    def pad(**settings):
+        return cases.layer("MaxPool", TINY, **settings).settings.get("pad")
+
+    assert [pad(window=w) for w in (1, 2, 5, (1, 7), (4, 3))] == [None, None, 2, (0, 3), (0, 1)]
+    assert pad(window=5, dilation=3) == 6
+    assert pad(window=3, pad=0) == 0
+    assert pad(out=3) is None
+
+
 def test_words_choose_cases():
     assert [case.name for case in cases.chosen(["LRN"])] == ["LRN 64x32x32x128"]
     assert cases.chosen([]) == cases.DEFAULT
@@ -96,7 +140,7 @@ def test_words_choose_cases():
 
 
 def test_a_case_survives_json():
-    for case in (LAYERS[2], MODELS[2]):
+    for case in (*LAYERS, MODELS[2]):
         assert cases.Case.from_dict(json.loads(json.dumps(case.as_dict()))) == case
 
 
@@ -169,6 +213,21 @@ def test_the_hardest_target_counts():
     assert targets.ratio_wanted("cpu", pool, "fprop+bprop") == 3
 
 
+def test_windows_that_few_libraries_have_need_twice_the_speed():
+    def wanted(layer, **settings):
+        case = cases.layer(layer, (4, 9, 8, 16), **settings)
+        return targets.ratio_wanted("cpu", case, "fprop+bprop")
+
+    assert wanted("GaussianPool", window=3, stride=2, kernels=1) == 1.5
+    assert wanted("GaussianPool", window=3, stride=2, kernels=1, shape="full") == 2
+    assert wanted("GaussianPool", window=(1, 5), kernels=3) == wanted("GaussianPool", window=None) == 2
+    assert wanted("MaxPool", window=3, ceil=True) == wanted("AvgPool", out=3) == 2
+    readout, slow = cases.layer("GaussianPool", TINY, window=None, kernels=4), {"share": 0.4}
+    for phase in ("fprop", "fprop+bprop"):
+        assert targets.missed("cpu", readout, phase, slow) == ["share 0.40, target >= 0.5"]
+    assert targets.missed("cuda", readout, "fprop", slow) == []
+
+
 def test_on_a_card_pooling_has_a_share_to_reach():
     pool = cases.layer("AvgPool", (4, 9, 8, 128), window=3, stride=2)
     assert targets.missed("cuda", pool, "bprop", {"share": 0.7, "ratio": 1.0}) == [
@@ -196,6 +255,11 @@ def test_rows_are_compared_with_other_rows():
     }
     assert targets.beside("cpu", rows) == []
     assert targets.beside("cuda", rows[:1]) == []
+    diagonal = cases.layer("GaussianPool", TINY, window=7, stride=2, kernels=1)
+    full = cases.layer("GaussianPool", TINY, window=7, stride=2, kernels=1, shape="full")
+    zero = cases.layer("GaussianPool", TINY, window=7, stride=2, kernels=1, edge="zero")
+    rows = [row(diagonal, 2.0, 9.0), row(full, 7.0, 9.0), row(zero, 1.0, 9.0)]
+    assert targets.beside("cpu", rows) == [("full against diagonal, 7x7 s2 4x9x8x5, fprop", 3.5, 6.0)]
 
 
 # -- comparing ------------------------------------------------------------------------------------------
@@ -249,8 +313,8 @@ def test_results_that_are_wrong_in_themselves(tmp_path, y, why):
     assert compare.wrong(LAYERS[3], saved(tmp_path / "a.npz", y=np.array(y))) == why
 
 
-def test_draws_come_from_their_windows():
-    case = cases.layer("StochasticPool", TINY, window=3, stride=2)
+@pytest.mark.parametrize("case", [c for c in LAYERS if c.layer == "StochasticPool"], ids=named)
+def test_draws_come_from_their_windows(case):
     drawn = contender_minet.build(case, "", "cpu").results()["drawn"]
     assert compare.outside(case, drawn) == ""
     elsewhere = np.roll(drawn, 1, axis=3)
@@ -292,7 +356,7 @@ def test_dcls_and_scipy_take_part_where_they_compute_the_same():
     can = {rival.name: {case.name for case in LAYERS if rival.can(case)} for rival in rivals.RIVALS}
     assert can["dcls"] == {LAYERS[2].name}
     assert can["scipy"] == {LAYERS[i].name for i in (0, 2, 3, 4, 5)}
-    assert can["torch-separable"] == {LAYERS[i].name for i in (0, 1, 2)}
+    assert can["torch-separable"] == {LAYERS[i].name for i in (0, 1, 2, 14, 16, 19)}
 
 
 # -- contests between fake contenders -------------------------------------------------------------------

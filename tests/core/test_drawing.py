@@ -94,6 +94,17 @@ def test_gaussians_lie_where_their_means_are():
     assert found == [cell * 3.5, cell * 1.5, cell * 0.5, cell * 2]
 
 
+def test_a_correlation_tilts_the_ellipse():
+    """Sigmas of 1 and a correlation of 0.5: the axes are the diagonals, with variances of 1.5 and 0.5."""
+    svg = drawing.gaussians(
+        np.zeros((1, 1, 2)), np.ones((1, 1, 2)), (3, 3), correlations=np.full((1, 1), 0.5)
+    )
+    (ellipse,) = (e for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("ellipse"))
+    assert float(ellipse.get("rx")) == pytest.approx(drawing.CELL * 1.5**0.5, abs=0.01)
+    assert float(ellipse.get("ry")) == pytest.approx(drawing.CELL * 0.5**0.5, abs=0.01)
+    assert float(ellipse.get("transform")[7:].split()[0]) % 180 == pytest.approx(45)  # down and right
+
+
 def test_a_layer_of_many_channels_is_drawn_in_part():
     root = ElementTree.fromstring(
         drawing.gaussians(np.zeros((30, 2, 2)), np.ones((30, 2, 2)), (3, 3), most=4)

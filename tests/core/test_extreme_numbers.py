@@ -2,9 +2,25 @@
 
 import numpy as np
 import pytest
+from of_solvers import give, net_of, values_of
 
-from minet import MeanSquaredError, SoftmaxCrossEntropy, backends
+from minet import (
+    SGD,
+    Adam,
+    AdamW,
+    BinaryCrossEntropy,
+    Huber,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+    backends,
+)
 
+LOSSES = (SoftmaxCrossEntropy, BinaryCrossEntropy, MeanSquaredError, Huber)
+EXAMPLES = [
+    pytest.param(*example, id=f"{example[0]()!r}{example[1]}".replace(" ", ""))
+    for loss in LOSSES
+    for example in loss.examples()
+]
 MAGNITUDES = [1e-18, 1e-9, 1e-3, 1.0, 1e3, 1e9, 1e18]
 
 
@@ -16,32 +32,41 @@ def by(be, loss, y, labels):
 
 
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
-@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), MeanSquaredError()], ids=repr)
-def test_a_loss_of_any_size(loss, magnitude, backend):
+@pytest.mark.parametrize(("make", "out_shape", "labels"), EXAMPLES)
+def test_a_loss_of_any_size(make, out_shape, labels, magnitude, backend):
     draw = np.random.default_rng(0)
-    y = (draw.standard_normal((5, 1, 1, 7)) * magnitude).astype("float32")
-    labels = draw.integers(0, 5, 7)
-    if isinstance(loss, MeanSquaredError):
-        labels = (draw.standard_normal(y.shape) * magnitude).astype("float32")
-    exact, slope = by(backends.get("cpu", "float64"), loss, y.astype("float64"), labels)
-    value, dy = by(backends.get(backend), loss, y, labels)
+    y = (draw.standard_normal((*out_shape, labels.shape[-1])) * magnitude).astype("float32")
+    if isinstance(make(), MeanSquaredError | Huber):
+        labels = (labels * magnitude).astype("float32")
+    exact, slope = by(backends.get("cpu", "float64"), make(), y.astype("float64"), labels)
+    value, dy = by(backends.get(backend), make(), y, labels)
     assert value == pytest.approx(exact, rel=1e-5)
     np.testing.assert_allclose(dy, slope, rtol=1e-5, atol=1e-6 * np.abs(slope).max())
 
 
+SOLVERS = [
+    lambda size: SGD(0.1, momentum=0.9, weight_decay=0.01, clip_norm=3 * size),
+    lambda size: SGD(0.1, momentum=0.9, nesterov=True, clip_value=size),
+    lambda size: Adam(
+        0.1 * size, eps=max(1e-3 * size, 1e-8)
+    ),  # squares below 1e-38 lose digits, but eps hides them
+    lambda size: AdamW(0.1 * size, weight_decay=0.01 / size, clip_norm=3 * size),
+]
+
+
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_a_step_of_any_size(nesterov, magnitude, backend):
+@pytest.mark.parametrize("make", SOLVERS)
+def test_a_step_of_any_size(make, magnitude, backend):
     draw = np.random.default_rng(0)
-    first = [(draw.standard_normal(1000) * magnitude).astype("float32") for _ in "wgv"]
-    settings = {"lr": 0.1, "momentum": 0.9, "decay": 0.01, "nesterov": nesterov, "bounds": None}
-    exact, be = backends.get("cpu", "float64"), backends.get(backend)
-    reference = [array.astype("float64") for array in first]
-    exact.sgd_step(*reference, **settings)
-    arrays = [be.array(array.copy()) for array in first]
-    be.sgd_step(*arrays, **settings)
-    for got, expected in zip(arrays, reference, strict=True):
-        np.testing.assert_allclose(be.get(got), expected, rtol=1e-6, atol=1e-6 * magnitude)
+    first = [(draw.standard_normal(1000) * magnitude).astype("float32") for _ in range(4)]
+    reached = []
+    for be in (backends.get("cpu", "float64"), backends.get(backend)):
+        net, solver = net_of(be, first[0]), make(magnitude)
+        for grad in first[1:]:
+            give(net, grad)
+            solver.update(net)
+        reached.append(values_of(net)[0])
+    np.testing.assert_allclose(reached[1], reached[0], rtol=1e-6, atol=1e-6 * magnitude)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -51,8 +76,10 @@ def test_what_is_not_finite_shows(bad, backend):
     y[1, 0, 0, 1] = bad
     for loss, labels in ((SoftmaxCrossEntropy(), np.array([0, 1])), (MeanSquaredError(), np.zeros_like(y))):
         assert not np.isfinite(by(be, loss, y, labels)[0])
-    w, v = (be.array(values) for values in np.ones((2, 4), "float32"))
-    bad_g = be.array(np.array([1, bad, 1, 1], "float32"))
-    be.sgd_step(w, bad_g, v, lr=0.1, momentum=0.9, decay=0.0, nesterov=False, bounds=(-10.0, None))
-    assert not np.isfinite(be.get(v))[1] and np.isfinite(be.get(w))[[0, 2, 3]].all()
-    assert not np.isfinite(be.get(w))[1] or be.get(w)[1] == -10.0  # an infinity is clipped to a bound
+    for solver in (SGD(0.1, momentum=0.9), Adam(0.1)):
+        net = net_of(be, np.ones(4), grads=[[1, bad, 1, 1]], bounds=(-10.0, None))
+        solver.update(net)
+        (w,) = values_of(net)
+        kept = [be.get(array)[1] for name, array in solver.state(net).items() if "layer" in name]
+        assert not np.isfinite(kept).any() and np.isfinite(w[[0, 2, 3]]).all()
+        assert not np.isfinite(w[1]) or w[1] == -10.0  # an infinity is clipped to a bound

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import re
 from pathlib import Path
 
@@ -10,9 +12,24 @@ import numpy as np
 import pytest
 from zoo import Toy
 
-from minet import Concat, Layer, LayerError, MinetError, Net, Param, Sequential, State, Sum, update
+from minet import (
+    SGD,
+    Adam,
+    AdamW,
+    Concat,
+    Layer,
+    LayerError,
+    MinetError,
+    Net,
+    Param,
+    Sequential,
+    SoftmaxCrossEntropy,
+    State,
+    Sum,
+    update,
+)  # fmt: skip
 from minet.core.node import Named
-from minet.layers import Identity, all_layers
+from minet.layers import BatchNorm, Conv, Identity, Linear, PReLU, ReLU, all_layers
 from minet.testing import run
 from minet.testing.examples import examples
 
@@ -343,3 +360,72 @@ def test_by_default_a_layer_trains_and_overwrites(cls):
 def test_errors_of_minet_have_one_base():
     assert issubclass(LayerError, MinetError)
     assert str(MinetError("a")) == "a" and str(MinetError("a", "b")) == "a\n  hint: b"
+
+
+# -- frozen layers --------------------------------------------------------------------------------------
+
+
+def parts():
+    """A net that learns everywhere, with twins inside."""
+    first = Conv(3, 3, pad=1)
+    return [Sequential(first, BatchNorm(), Sum(PReLU(), Identity()), first.twin()), PReLU(), Linear(3)]
+
+
+def steps(graph, backend, solver):
+    net = Net(graph, (3, 4, 4), 5, SoftmaxCrossEntropy(), backend)
+    before = {path: np.array(net.be.get(value)) for path, value in net.params.items()}
+    for i in range(3):
+        x = np.random.default_rng(i).standard_normal((3, 4, 4, 5)).astype("float32")
+        net.train_step(x, np.arange(5) % 3, solver)
+    changed = {
+        path for path, value in before.items() if (np.array(net.be.get(net.params[path])) != value).any()
+    }
+    return net, changed
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: SGD(0.1, momentum=0.9, weight_decay=0.1), lambda: AdamW(clip_norm=0.1)]
+)
+def test_what_is_frozen_keeps_its_bits(make, backend):
+    _, changed = steps(parts(), backend, make())
+    assert changed == {
+        "0/0/conv.w", "0/0/conv.b", "0/1/batch_norm.gamma", "0/1/batch_norm.shift", "0/2/0/prelu.a",
+        "1/prelu.a", "2/linear.w", "2/linear.b",
+    }  # fmt: skip
+    graph = parts()
+    assert graph[0].freeze() is graph[0]
+    net, changed = steps(graph, backend, make())
+    assert changed == {"1/prelu.a", "2/linear.w", "2/linear.b"}
+    assert np.any(net.be.get(net.persistent["0/1/batch_norm.running_mean"]))  # statistics are no parameters
+
+
+def test_all_layers_may_be_frozen(backend):
+    assert steps(Sequential(*parts()).freeze(), backend, Adam(clip_norm=1.0))[1] == set()
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda layer: layer.clone(), copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))]
+)
+def test_a_copy_is_frozen_too(copied):
+    assert copied(Conv(3, 3).freeze()).frozen and not copied(Conv(3, 3)).frozen
+    graph = copied(Sequential(Conv(3, 3), Concat(Linear(2))).freeze())
+    assert all(layer.frozen for layer in graph.walk())
+    net = Net([Conv(3, 3, pad=1).freeze(), Linear(3)], (3, 4, 4), 5, SoftmaxCrossEntropy())
+    other = copied(net) if copied is copy.deepcopy else pickle.loads(pickle.dumps(net))
+    assert [slot.param.lr for slot in other.slots] == [0, 0, 1, 1]
+
+
+def test_freezing_too_late_or_the_twin_alone_is_refused():
+    first = Conv(3, 3, pad=1)
+    with pytest.raises(LayerError, match=r"(?s)has the parameters of Conv .*hint: freeze that layer"):
+        Sequential(PReLU(), first.twin()).freeze()
+    assert not first.frozen
+    net = Net([first], (3, 4, 4), 5)
+    with pytest.raises(LayerError, match=r"(?s)Sequential .*is bound already.*hint: call it before Net"):
+        net.graph.freeze()
+
+
+def test_a_summary_shows_what_is_frozen():
+    lines = Net([Conv(4, 3).freeze(), ReLU().freeze(), Linear(2)], (3, 4, 4), 5).summary().splitlines()
+    assert "Conv(4, 3).freeze()" in lines[2] and "freeze" not in lines[3] + lines[4]
+    assert lines[-1].startswith("146 parameters (112 frozen), input 3x4x4")

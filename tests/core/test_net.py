@@ -450,7 +450,7 @@ def test_no_loss_or_labels_that_do_not_fit():
     with pytest.raises(MinetError, match=r"no loss to train with\n  hint: Net\(\.\.\., loss="):
         Net(Toy(), SHAPE, 5).train_step(x, labels, SGD(0.1))
     net = small()
-    for wrong in (labels[:4], labels + 1, labels - 1, labels * 1.0, np.eye(5)):
+    for wrong in (labels[:4], labels + 1, labels - 2, labels * 1.0, np.eye(5)):
         with pytest.raises(MinetError, match="label"):
             net.train_step(x, wrong, SGD(0.1))
     assert net.clock.step == 0
@@ -609,12 +609,12 @@ def test_summary():
     graph = [first, Concat(Identity(), [first.twin(), Tallest()][:1]), Total(units=300)]
     net = Net(graph, SHAPE, 5)
     lines = net.summary().splitlines()
-    assert lines[0].split() == ["path", "layer", "output", "(C,", "H,", "W)", "parameters"]
+    assert lines[0].split() == ["path", "layer", "output", "(C,", "H,", "W)", "writes", "parameters"]
     assert set(lines[1]) == {"-", " "}
     assert [line.split() for line in lines[2:6]] == [
         ["0", "Toy()", "2x3x4", "2"],
-        ["1/0", "Identity()", "2x3x4", "0"],
-        ["1/1/0", "Toy()", "2x3x4", "shared"],
+        ["1/0", "Identity()", "2x3x4", "y[0:2]", "0"],
+        ["1/1/0", "Toy()", "2x3x4", "y[2:4]", "shared"],
         ["2", "Total(units=300)", "300x1x1", "14,700"],
     ]
     assert lines[6] == ""

@@ -7,8 +7,10 @@ import weakref
 
 import numpy as np
 import pytest
+from of_solvers import bits as everything
+from of_solvers import by_formula
 
-from minet import SGD, Net, Param, SoftmaxCrossEntropy, backends
+from minet import SGD, Adam, AdamW, Net, Param, SoftmaxCrossEntropy, backends
 from minet.core.finite import NotFiniteError
 from minet.layers import BatchNorm, Conv, Dropout, GaussianPool, Linear, PReLU, ReLU, StochasticPool
 
@@ -27,8 +29,16 @@ def small(backend):
 
 
 def bits(net, solver):
-    arrays = [*net.params.values(), *net.persistent.values(), *solver.velocity.values()]
+    arrays = [*net.params.values(), *net.persistent.values(), *solver.state(net).values()]
     return np.concatenate([net.be.get(array).ravel().view(np.uint32) for array in arrays])
+
+
+SOLVERS = {"SGD": lambda: SGD(0.1, momentum=0.9), "AdamW": lambda: AdamW(0.01, clip_norm=1.0)}
+
+
+@pytest.fixture(params=SOLVERS)
+def solver(request):
+    return SOLVERS[request.param]()
 
 
 @pytest.fixture
@@ -44,8 +54,8 @@ def test_losses_are_those_of_the_cpu(be):
 
 
 @pytest.mark.parametrize("first", [1, 6])  # on a card: launched, and replayed
-def test_a_refused_step_and_those_behind_it_change_nothing(be, first):
-    net, solver = small(be), SGD(0.1, momentum=0.9)
+def test_a_refused_step_and_those_behind_it_change_nothing(be, first, solver):
+    net = small(be)
     for i in range(first):
         net.train_step(batch(i), LABELS, solver)
     before = bits(net, solver)
@@ -130,7 +140,8 @@ class Choosy(PReLU):
     def params(self, in_shape):
         return {
             **super().params(in_shape),
-            "b": Param((7, 3), 0.5, lr=0.3, bounds=(0.2, None)), "c": Param((129,), 0.1, decay=False),
+            "a2": Param((2, 3), 0.5, lr=0.3), "b": Param((7, 3), 0.5, bounds=(0.2, None)),
+            "c": Param((129,), 0.1, decay=False),
             "d": Param((5,), 1.0, lr=0.0), "e": Param((3000,), -0.1, bounds=(-0.3, 0.1)),
         }  # fmt: skip
 
@@ -141,30 +152,40 @@ class Choosy(PReLU):
         PReLU.bprop_gpu(self, x, dy, dx, beta)
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_one_launch_updates_all_parameters_as_one_launch_each(be, nesterov):
+@pytest.mark.parametrize(
+    ("kind", "make", "settings"),
+    [
+        ("sgd", SGD, {"momentum": 0.9}),
+        ("sgd", SGD, {"momentum": 0.9, "nesterov": True}),
+        ("adam", Adam, {"betas": (0.8, 0.9), "eps": 1e-4}),
+        ("adamw", AdamW, {"betas": (0.8, 0.9)}),
+    ],
+)
+def test_one_launch_updates_all_parameters_each_in_its_own_way(be, kind, make, settings):
     net = Net([Choosy(), Linear(3)], (2, 4, 4), 6, SoftmaxCrossEntropy(), be)
-    solver = SGD(0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov, schedule=lambda epoch: 0.7)
+    solver = make(0.1, weight_decay=0.01, schedule=lambda epoch: 0.7, **settings)
     rng = np.random.default_rng(1)
-    one_by_one = {s.path: [be.duplicate(s.value), be.zeros(s.value.shape)] for s in net.slots}
+    first, given = {s.path: np.array(be.get(s.value)) for s in net.slots}, []
     for _ in range(3):
-        net.be.copy(rng.standard_normal(net.flat_grads.shape).astype(np.float32), net.flat_grads)
+        be.copy(rng.standard_normal(net.flat_grads.shape).astype(np.float32), net.flat_grads)
+        given.append({s.path: np.array(be.get(s.grad)) for s in net.slots})
         solver.update(net)
-        for slot in net.slots:
-            w, v = one_by_one[slot.path]
-            own = {"lr": solver.rate * slot.param.lr, "decay": 0.01 if slot.param.decay else 0.0}
-            own |= {"momentum": 0.9, "nesterov": nesterov, "bounds": slot.param.bounds}
-            if slot.param.lr:
-                be.sgd_step(w, slot.grad, v, **own)
     for slot in net.slots:
-        for got, expected in zip(
-            (slot.value, solver.velocity[slot.path]), one_by_one[slot.path], strict=True
-        ):
-            np.testing.assert_array_equal(be.get(got), be.get(expected), slot.path)
+        grads, w = [grads[slot.path] for grads in given], first[slot.path]
+        if not slot.param.lr:
+            np.testing.assert_array_equal(be.get(slot.value), w)
+            continue
+        if not slot.param.bounds:  # which hold after each step
+            rates = [0.07 * slot.param.lr] * 3
+            expected = by_formula(kind, w, grads, rates, 0.01 * slot.param.decay, **settings)
+            np.testing.assert_allclose(be.get(slot.value), expected, rtol=1e-5, atol=1e-6)
+        low, high = slot.param.bounds or (None, None)
+        assert low is None or be.get(slot.value).min() >= np.float32(low)
+        assert high is None or be.get(slot.value).max() <= np.float32(high)
     be.copy(np.array([0.0, 1.0]), net.memory.verdict)
-    before = bits(net, solver)
+    before = everything(net, solver)
     solver.update(net)
-    np.testing.assert_array_equal(bits(net, solver), before)
+    assert everything(net, solver) == before
 
 
 def test_a_net_that_is_dropped_is_freed_at_once(be):
@@ -181,7 +202,8 @@ def test_a_net_that_is_dropped_is_freed_at_once(be):
 
 
 @pytest.mark.gpu
-def test_a_captured_step_has_the_bits_of_a_launched_one():
+@pytest.mark.parametrize("make", SOLVERS.values(), ids=SOLVERS)
+def test_a_captured_step_has_the_bits_of_a_launched_one(make):
     if why := backends.missing("cuda"):
         pytest.skip(why)
     found = []
@@ -190,7 +212,7 @@ def test_a_captured_step_has_the_bits_of_a_launched_one():
             Conv(6, 3, pad=1), BatchNorm(), ReLU(), GaussianPool(3, stride=1, pad=1, kernels=2),
             StochasticPool(2), Dropout(0.2), Linear(3),
         ]  # fmt: skip
-        net, solver = Net(layers, (2, 4, 4), 6, SoftmaxCrossEntropy(), "cuda"), SGD(0.05, momentum=0.9)
+        net, solver = Net(layers, (2, 4, 4), 6, SoftmaxCrossEntropy(), "cuda"), make()
         if not captured:
             net.steps.launch = net.steps.compute
         solver.schedule = lambda epoch: 1 / (1 + epoch)

@@ -482,6 +482,19 @@ def test_whole_numbers_are_classes_only_if_there_is_one_for_each_image():
     assert data.classes is None and data.labels.dtype == np.int64 and data.labels.shape == (2, 2, 1, 1)
 
 
+def test_labels_may_be_unknown_and_of_maps():
+    images = np.zeros((2, 3, 4))
+    assert Dataset(images, [2, -1]).classes == 3 and Dataset(images, [-1, -1]).classes == 1
+    maps = np.arange(-1, 23).reshape(2, 3, 4)
+    data = Dataset(images, maps)
+    assert data.classes is None and data.labels.shape == (2, 1, 3, 4) and data.labels.dtype == np.int64
+    assert repr(Dataset(images, maps, classes=23)).endswith("2 images (1, 3, 4) float32, 23 classes)")
+    with pytest.raises(DataError, match="label 22 of image 1 is out of range for 22 classes"):
+        Dataset(images, maps, classes=22)
+    (batch,) = (labels for _, labels in Batches(data, 2, train=False).epoch(0))
+    np.testing.assert_array_equal(batch, np.moveaxis(maps, 0, -1)[np.newaxis])
+
+
 def with_value(value: float) -> np.ndarray:
     images = np.zeros((4, 2, 3, 3))
     images[2, 1, 0, 2] = images[3, 0, 0, 0] = value
@@ -514,7 +527,8 @@ GREY = np.zeros((3, 4, 5), np.uint8)
         (GREY, GREY / 2, {"flip": True}, r"flip and crop move the images, but not their targets \(1, 4, 5\)"),
         (GREY, GREY[:, None], {"crop": 1}, "flip and crop move the images, but not their targets"),
         (GREY, [0, 7, 9], {"classes": 7}, "label 7 of image 1 is out of range for 7 classes"),
-        (GREY, [0, 1, -1], {}, "label -1 of image 2 is out of range for 2 classes"),
+        (GREY, [0, 1, -2], {}, r"label -2 of image 2 is out of range for 2 classes\n.*, and -1 is ignored"),
+        (GREY, np.eye(3, dtype=int), {"classes": 3}, "classes=3 is for class numbers, but these are targets"),
         (GREY, [0, 1, 1], {"mean": (1, 2)}, r"mean=\(1, 2\) does not fit images of 1 channel"),
         (GREY, [0, 1, 1], {"mean": np.nan}, "mean=nan does not fit"),
         (GREY, [0, 1, 1], {"std": [[1]]}, "std=.* does not fit"),

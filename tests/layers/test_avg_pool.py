@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from close import assert_close
+from pooling import GEOMETRIES
 
 from minet import LayerError
 from minet.layers import AvgPool
@@ -16,14 +17,18 @@ def image(rows):
     return np.array(rows, float)[None, :, :, None]
 
 
-def naive(x, dy, window, stride, pad):
-    """y and dx, window by window."""
-    y, dx = np.empty(dy.shape), np.zeros(x.shape)
+def naive(x, dy, window, stride, pad, dilation=(1, 1), behind=None):
+    """y and dx, window by window; with `behind`, so much of the padding counts below and to the right."""
+    y, dx, counts = np.empty(dy.shape), np.zeros(x.shape), []
     for p, q in np.ndindex(dy.shape[1:3]):
-        h, w = p * stride[0] - pad[0], q * stride[1] - pad[1]
-        part = np.s_[:, max(h, 0) : h + window[0], max(w, 0) : w + window[1]]
-        y[:, p, q] = x[part].mean((1, 2))
-        dx[part] += dy[:, p : p + 1, q : q + 1] / np.prod(x[part].shape[1:3])
+        at = []
+        for i, k in enumerate((p, q)):
+            taps = k * stride[i] - pad[i] + np.arange(window[i]) * dilation[i]
+            at.append(taps[(taps >= 0) & (taps < x.shape[i + 1])])
+            counts.append(len(at[-1]) if behind is None else (taps < x.shape[i + 1] + behind[i]).sum())
+        part, count = np.ix_(range(len(x)), *at), counts[-1] * counts[-2]
+        y[:, p, q] = x[part].sum((1, 2)) / count
+        dx[part] += dy[:, p : p + 1, q : q + 1] / count
     return y, dx
 
 
@@ -50,30 +55,69 @@ def test_without_a_window_the_whole_image(run):
     assert AvgPool().configure((5, 7, 9)) == (5, 1, 1)
 
 
-SETTINGS = [
-    ((2, 2), (2, 2), (0, 0)),
-    ((3, 3), (2, 2), (1, 1)),
-    ((3, 3), (1, 1), (2, 2)),
-    ((5, 4), (1, 2), (1, 3)),
-    ((1, 7), (3, 1), (0, 5)),
-    ((2, 1), (3, 4), (1, 0)),  # gaps: some of x is in no window
-    ((18, 17), (2, 1), (6, 5)),
-]
-
-
 @pytest.mark.parametrize("batch", [1, 17, 32])
-@pytest.mark.parametrize(("window", "stride", "pad"), SETTINGS)
-def test_against_naive_loops(run, window, stride, pad, batch):
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_against_naive_loops(run, geometry, batch):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((2, 11, 9, batch))
-    P, Q = (
-        (size + 2 * p - k) // s + 1 for size, k, s, p in zip(x.shape[1:3], window, stride, pad, strict=True)
-    )
+    P, Q = geometry.outputs(*x.shape[1:3])
     dy, dx0 = rng.standard_normal((2, P, Q, batch)), rng.standard_normal(x.shape)
-    y, dx = naive(x, dy, window, stride, pad)
-    out = run(AvgPool(window, stride, pad), x, dy, beta_dx=0.5, dx0=dx0)
+    y, dx = naive(x, dy, *geometry[:4])
+    out = run(geometry.make(AvgPool), x, dy, beta_dx=0.5, dx0=dx0)
     assert_close(out.y, y)
     assert_close(out.dx, 0.5 * dx0 + dx)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_padding_that_counts(run, geometry):
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((2, 11, 9, 4))
+    dy = rng.standard_normal((2, *geometry.outputs(11, 9), 4))
+    y, dx = naive(x, dy, *geometry[:4], behind=geometry.behind)
+    out = run(geometry.make(AvgPool, count_pad=True), x, dy)
+    assert_close(out.y, y)
+    assert_close(out.dx, dx)
+
+
+def test_padding_counts_by_hand(run):
+    """What `ceil` adds behind the padding never counts: the last window has 2 of its 3 pixels, not 3."""
+    out = run(AvgPool((1, 3), stride=(1, 2), pad=(0, 1), ceil=True, count_pad=True), image([[3, 6, 9, 12]]))
+    np.testing.assert_array_equal(out.y, image([[3, 9, 6]]))
+
+
+@pytest.mark.parametrize("out", [(1, 1), (2, 3), (5, 4), (7, 6), (9, 13)])
+def test_any_number_of_outputs(run, out):
+    """Windows from floor(p H / P) to ceil((p + 1) H / P), as in PyTorch: larger outputs repeat pixels."""
+    rng = np.random.default_rng(4)
+    x, dy, dx0 = (rng.standard_normal(shape) for shape in ((2, 7, 6, 5), (2, *out, 5), (2, 7, 6, 5)))
+    y, dx = np.empty(dy.shape), 0.5 * dx0
+    for p, q in np.ndindex(*out):
+        rows, columns = (
+            slice(int(np.floor(k * size / n)), int(np.ceil((k + 1) * size / n)))
+            for k, size, n in ((p, 7, out[0]), (q, 6, out[1]))
+        )
+        part = x[:, rows, columns]
+        y[:, p, q] = part.mean((1, 2))
+        dx[:, rows, columns] += dy[:, p : p + 1, q : q + 1] / (part.shape[1] * part.shape[2])
+    found = run(AvgPool(out=out), x, dy, beta_dx=0.5, dx0=dx0)
+    assert_close(found.y, y)
+    assert_close(found.dx, dx)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"out": 3, "ceil": True}, "out=3 makes its own windows, got ceil=True"),
+        ({"out": 3, "window": 2}, "out=3 makes its own windows, got window=2"),
+        ({"out": 0}, "out must be one or two whole numbers of at least 1, got 0"),
+        ({"ceil": True}, "needs a window, got ceil=True"),
+        ({"window": 3, "count_pad": 1}, "count_pad must be True or False, got 1"),
+        ({"window": 3, "ceil": None}, "ceil must be True or False, got None"),
+    ],
+)
+def test_settings_that_do_not_fit(settings, message):
+    with pytest.raises(LayerError, match=message):
+        AvgPool(**settings)
 
 
 def test_a_constant_map_stays_constant_up_to_the_edge(run):

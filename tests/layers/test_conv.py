@@ -26,7 +26,7 @@ def windows(x, y, size, stride, pad, dilation):
 def oracle(x, dy, weight, geometry):
     """y without bias, dx and dw, tap by tap."""
     y, dx, dw = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(weight.shape)
-    for p, q, r, s, h, w in windows(x, dy, *geometry):
+    for p, q, r, s, h, w in windows(x, dy, *geometry[:4]):
         y[:, p, q] += weight[:, :, r, s] @ x[:, h, w]
         dx[:, h, w] += weight[:, :, r, s].T @ dy[:, p, q]
         dw[:, :, r, s] += dy[:, p, q] @ x[:, h, w].T
@@ -49,6 +49,85 @@ def test_padding_is_zeros_and_dilation_spreads_the_taps(run):
     w = np.array([1.0, 10, 100]).reshape(1, 1, 1, 3)
     out = run(Conv(1, (1, 3), pad=(0, 2), dilation=(1, 2)), x, params={"w": w})
     np.testing.assert_array_equal(out.y.ravel(), [310, 420, 531, 42, 53])
+
+
+def test_pads_of_each_side_by_hand(run):
+    x = np.arange(1.0, 5).reshape(1, 2, 2, 1)
+    w = np.array([[1.0, 10], [100, 1000]]).reshape(1, 1, 2, 2)
+    out = run(Conv(1, 2, pad=((1, 0), (0, 2))), x, params={"w": w})
+    np.testing.assert_array_equal(out.y[0, ..., 0], [[2100, 200, 0], [4321, 402, 0]])
+    # Of the window's one pixel more than the pad has on both sides, "same" puts the last behind the image.
+    out = run(Conv(1, 2, pad="same"), x, params={"w": w})
+    np.testing.assert_array_equal(out.y[0, ..., 0], [[4321, 402], [43, 4]])
+
+
+def in_torch(x, w, b, dy, geometry, groups=1):
+    """y, dx, dw and db by PyTorch's conv2d in float64; `geometry` is a Window."""
+    torch = pytest.importorskip("torch")
+    values = [torch.tensor(np.ascontiguousarray(a)) for a in (x.transpose(3, 0, 1, 2), w, b)]
+    images, weights, biases = (value.requires_grad_() for value in values)
+    (top, left), (below, right) = geometry.pad, geometry.behind
+    padded = torch.nn.functional.pad(images, (left, right, top, below))
+    y = torch.nn.functional.conv2d(padded, weights, biases, geometry.stride, 0, geometry.dilation, groups)
+    y.backward(torch.tensor(np.ascontiguousarray(dy.transpose(3, 0, 1, 2))))
+    images_first = (y.detach(), images.grad)
+    return *(a.numpy().transpose(1, 2, 3, 0) for a in images_first), weights.grad.numpy(), biases.grad.numpy()
+
+
+def compare_with_torch(layer, shape, backend, beta=0.0, seed=6):
+    """Compare y and all gradients with PyTorch's, at a beta."""
+    draw, groups = np.random.default_rng(seed), layer.groups
+    out_shape = (*layer.out_shape(shape[:3]), shape[3])
+    w = draw.standard_normal((layer.maps, shape[0] // groups, *layer.window.size))
+    x, y0, dy = (draw.standard_normal(size) for size in (shape, out_shape, out_shape))
+    b, dx0 = draw.standard_normal(layer.maps), draw.standard_normal(shape)
+    y, dx, dw, db = in_torch(x, w, b, dy, layer.window, groups)
+    params = {"w": w, "b": b} if layer.bias else {"w": w}
+    dtype, tol = ("float64", 1e-11) if backend == "cpu" else ("float32", 2e-5)
+    firsts = {"y0": y0, "dx0": dx0} if beta else {}  # at beta 0 the destinations of `run` hold NaN
+    where = {"dtype": dtype, "backend": backend, "beta_y": beta, "beta_dx": beta}
+    out = run(layer, x, dy, params=params, **where, **firsts)
+    y -= 0 if layer.bias else b[:, None, None, None]
+    np.testing.assert_allclose(out.y, beta * y0 + y, rtol=tol, atol=10 * tol)
+    np.testing.assert_allclose(out.dx, beta * dx0 + dx, rtol=tol, atol=10 * tol)
+    np.testing.assert_allclose(out.grads.w, dw, rtol=tol, atol=50 * tol)
+    if layer.bias:
+        np.testing.assert_allclose(out.grads.b, db, rtol=tol, atol=50 * tol)
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.5])
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        ({"window": 3, "pad": ((2, 0), (0, 1))}, (3, 5, 6, 3)),
+        ({"window": (2, 3), "pad": ((0, 3), (4, 0)), "stride": (1, 2)}, (3, 4, 5, 4)),
+        ({"window": 3, "pad": ((5, 0), (0, 6)), "stride": 2}, (2, 3, 3, 2)),  # windows of padding alone
+        ({"window": (4, 3), "pad": "same", "dilation": (1, 2)}, (3, 5, 6, 1)),  # one flat row
+        ({"window": (3, 2), "pad": "same"}, (40, 4, 6, 16)),  # rows
+        ({"window": 3, "pad": ((0, 1), (1, 0))}, (48, 5, 7, 16)),  # in pairs
+        ({"window": 1, "pad": ((0, 0), (0, 1))}, (3, 3, 4, 2)),  # not all pixels in one row
+    ],
+    ids=str,
+)
+def test_pads_of_each_side_against_torch(settings, shape, beta, backend):
+    compare_with_torch(Conv(33, **settings), shape, backend, beta)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize(
+    ("window", "dilation", "equal"), [(3, 1, 1), ((2, 5), 1, ((0, 1), (2, 2))), (4, 3, ((4, 5), (4, 5)))]
+)
+def test_same_is_pytorchs_same(window, dilation, equal):
+    torch = pytest.importorskip("torch")
+    layer, numbers = (Conv(2, window, pad=pad, dilation=dilation) for pad in ("same", equal))
+    assert layer.out_shape((3, 4, 9)) == (2, 4, 9)
+    x, w = np.random.default_rng(7).standard_normal((3, 4, 9, 1)), np.zeros((2, 3, *layer.window.size))
+    w[:] = np.arange(w.size).reshape(w.shape)
+    y = run(layer, x, params={"w": w}).y
+    np.testing.assert_array_equal(y, run(numbers, x, params={"w": w}).y)
+    images = torch.tensor(x.transpose(3, 0, 1, 2).copy())
+    theirs = torch.nn.functional.conv2d(images, torch.tensor(w), padding="same", dilation=dilation)
+    np.testing.assert_allclose(y[..., 0], theirs[0], rtol=1e-12, atol=1e-11)
 
 
 def test_scipy(run):
@@ -201,7 +280,12 @@ def test_parameters():
         ({"window": (3, 3, 3)}, "window must be"),
         ({"stride": 0}, "stride must be"),
         ({"pad": -1}, "pad must be"),
+        ({"pad": ((1, 2), (0, -1))}, "pad must be"),
+        ({"pad": "full"}, "pad must be"),
+        ({"pad": "same", "stride": 2}, 'pad="same" needs a stride of 1, got 2x2'),
         ({"dilation": "2"}, "dilation must be"),
+        ({"groups": 0}, "groups must be a whole number of at least 1, got 0"),
+        ({"groups": 1.5}, "groups must be a whole number of at least 1, got 1.5"),
         ({"bias": "no"}, "bias must be True or False, got 'no'"),
     ],
     ids=str,

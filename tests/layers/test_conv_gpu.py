@@ -7,7 +7,7 @@ from test_conv import oracle
 from minet import Net, backends
 from minet.backends import launcher
 from minet.core.window import Window
-from minet.layers import Conv, conv
+from minet.layers import Conv, conv_tiles
 from minet.testing import run
 
 ROUNDING = 3e-6  # of float32, relative to the largest element
@@ -59,26 +59,27 @@ def worst(size, backend):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("tile", conv.IMAGE_TILES)
+@pytest.mark.parametrize("tile", conv_tiles.IMAGE_TILES)
 def test_a_tile_of_images(tile, size, gpu_backend, launched, monkeypatch):
-    monkeypatch.setattr(conv, "image_tile", lambda maps, positions: tile)
+    monkeypatch.setattr(conv_tiles, "image_tile", lambda maps, positions: tile)
     assert worst(size, gpu_backend) < ROUNDING
     flat = {int(SIZES[size][0][0] < 16), int(SIZES[size][1] < 16)}
-    assert tiles_of(launched, "conv_gather") == {(*conv.IMAGE_TILES[tile][:2], f) for f in flat}
+    assert tiles_of(launched, "conv_gather") == {(*conv_tiles.IMAGE_TILES[tile][:2], f) for f in flat}
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("tile", conv.WEIGHT_TILES)
+@pytest.mark.parametrize("tile", conv_tiles.WEIGHT_TILES)
 def test_a_tile_of_weights(tile, size, gpu_backend, launched, monkeypatch):
-    monkeypatch.setattr(conv, "weight_tile", lambda K, C, taps: tile)
+    monkeypatch.setattr(conv_tiles, "weight_tile", lambda K, C, taps: tile)
     assert worst(size, gpu_backend) < ROUNDING
-    assert tiles_of(launched, "conv_dw") == {(*conv.WEIGHT_TILES[tile][:2], conv.WEIGHT_TILES[tile].FLAT)}
+    expected = conv_tiles.WEIGHT_TILES[tile]
+    assert tiles_of(launched, "conv_dw") == {(expected.BM, expected.BN, expected.FLAT)}
 
 
 @pytest.mark.parametrize("tile", ["deep", "large"])
 def test_positions_of_64_bits(tile, gpu_backend, launched, monkeypatch):
     monkeypatch.setattr(launcher, "WIDE", 1)
-    monkeypatch.setattr(conv, "image_tile", lambda maps, positions: tile)
+    monkeypatch.setattr(conv_tiles, "image_tile", lambda maps, positions: tile)
     assert worst("odd_samples", gpu_backend) < ROUNDING
     assert worst("whole_pixels", gpu_backend) < ROUNDING
     assert {"conv_pack", "conv_gather", "conv_dw", "conv_dw_sum"} <= {name for name, _ in launched}
@@ -111,7 +112,7 @@ def test_any_geometry_on_a_gpu(seed, gpu_backend):
     ],
 )
 def test_which_tile_images_take(maps, positions, tile):
-    assert conv.image_tile(maps, positions) == tile
+    assert conv_tiles.image_tile(maps, positions) == tile
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_which_tile_images_take(maps, positions, tile):
     ],
 )
 def test_which_tile_weights_take(K, C, taps, tile):
-    assert conv.weight_tile(K, C, taps) == tile
+    assert conv_tiles.weight_tile(K, C, taps) == tile
 
 
 def test_all_pixels_are_one_row_to_a_1x1_window(gpu_backend, launched):
@@ -153,7 +154,7 @@ def test_a_first_layer_launches_no_product_for_dx(gpu_backend, launched):
 
 def positions(window, size, outputs, N):
     """For each tap, how many positions have it in the image, counted one by one."""
-    (R, S), stride, pad, step = window
+    (R, S), stride, pad, step = window[:4]
     counts = np.zeros((R, S), int)
     for p, q, r, s in np.ndindex(*outputs, R, S):
         h, w = p * stride[0] - pad[0] + r * step[0], q * stride[1] - pad[1] + s * step[1]
@@ -170,28 +171,28 @@ def test_shares_are_of_one_size_and_no_more_than_there_is_room_for(settings, N):
     outputs = layer.out_shape((4, *size))[1:]
     counts = positions(layer.window, size, outputs, N)
     for wanted in (1, 7, 264):
-        share, count = conv.shared_out(layer.window, size, outputs, N, False, wanted)
-        assert count == sum(-(-counts // share)) and share % conv.STEP == 0
-        assert conv.LEAST <= share <= conv.MOST
-        assert count <= max(wanted, counts.size) or share == conv.MOST
-        smaller = share - conv.STEP  # would be more shares than wanted
-        assert share == conv.LEAST or sum(-(-counts // smaller)) > wanted
-    flat = conv.shared_out(layer.window, size, outputs, N, True, 1)
+        share, count = conv_tiles.shared_out(layer.window, size, outputs, N, False, wanted)
+        assert count == sum(-(-counts // share)) and share % conv_tiles.STEP == 0
+        assert conv_tiles.LEAST <= share <= conv_tiles.MOST
+        assert count <= max(wanted, counts.size) or share == conv_tiles.MOST
+        smaller = share - conv_tiles.STEP  # would be more shares than wanted
+        assert share == conv_tiles.LEAST or sum(-(-counts // smaller)) > wanted
+    flat = conv_tiles.shared_out(layer.window, size, outputs, N, True, 1)
     assert flat[0] * flat[1] >= outputs[0] * outputs[1] * N > flat[0] * (flat[1] - 1)
 
 
 def test_the_largest_layers_shares_fill_the_card_once():
-    share, count = conv.shared_out(Window((3, 3), (1, 1), (1, 1)), (16, 16), (16, 16), 128, False, 264)
+    share, count = conv_tiles.shared_out(Window((3, 3), (1, 1), (1, 1)), (16, 16), (16, 16), 128, False, 264)
     assert (share, count) == (1040, 264)  # 15*15*128 positions at the corners, 16*16*128 in the middle
 
 
 def test_more_shares_than_there_is_room_for_take_turns(gpu_backend, launched, monkeypatch):
-    monkeypatch.setattr(conv, "MULTIPROCESSORS", 1)
-    monkeypatch.setattr(conv, "MOST", 64)
-    monkeypatch.setattr(conv, "weight_tile", lambda K, C, taps: "64x128")
-    conv.shared_out.cache_clear()
+    monkeypatch.setattr(conv_tiles, "MULTIPROCESSORS", 1)
+    monkeypatch.setattr(conv_tiles, "MOST", 64)
+    monkeypatch.setattr(conv_tiles, "weight_tile", lambda K, C, taps: "64x128")
+    conv_tiles.shared_out.cache_clear()
     assert worst(((5, 5, 6, 33), 7, {"window": 3, "pad": 1}), gpu_backend) < ROUNDING
-    conv.shared_out.cache_clear()
+    conv_tiles.shared_out.cache_clear()
     turns = [name for name, _ in launched if name.startswith("conv_dw")]
     assert turns == ["conv_dw", "conv_dw_sum"] * (len(turns) // 2) and len(turns) > 8
 
@@ -202,7 +203,7 @@ def test_more_shares_than_there_is_room_for_take_turns(gpu_backend, launched, mo
 @pytest.mark.parametrize("size", ["one_sample", "no_window"])
 @pytest.mark.parametrize("tile", ["deep", "thin"])
 def test_tf32_rounds_factors_to_11_bits(tile, size, gpu_backend, launched, monkeypatch):
-    monkeypatch.setattr(conv, "image_tile", lambda maps, positions: tile)
+    monkeypatch.setattr(conv_tiles, "image_tile", lambda maps, positions: tile)
     assert ROUNDING < worst(size, backends.get(gpu_backend, tf32=True)) < 1e-3
     assert {c["TF32"] for name, c in launched if name in ("conv_gather", "conv_dw")} == {1}
 

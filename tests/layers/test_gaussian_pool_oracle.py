@@ -3,23 +3,23 @@
 import numpy as np
 import pytest
 from close import assert_close
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from minet import LayerError
 from minet.layers.gaussian_pool import GaussianPool
 from minet.testing import run
 
 STEP = 1e-40  # f(z + i*STEP).imag / STEP is the derivative up to rounding: nothing is subtracted
 
 
-def weights(layer, mean, log_sigma, inside):
+def weights(layer, inside, mean, log_sigma, correlation=0.0):
     """Weights (R, S) of one window, possibly complex; `inside` marks its pixels in the image."""
-    (R, S), precision = layer.window.size, np.exp(-2 * log_sigma)
+    R, S = inside.shape
     r, s = np.mgrid[:R, :S]
-    exponent = (
-        -((r - (R - 1) / 2 - mean[0]) ** 2 * precision[0] + (s - (S - 1) / 2 - mean[1]) ** 2 * precision[1])
-        / 2
-    )
+    u = (r - (R - 1) / 2 - mean[0]) / np.exp(log_sigma[0])
+    v = (s - (S - 1) / 2 - mean[1]) / np.exp(log_sigma[1])
+    exponent = -(u**2 - 2 * correlation * u * v + v**2) / (2 * (1 - correlation**2))
     if layer.normalize == "none":
         return np.exp(exponent) * inside
     counted = inside if layer.edge == "exact" else np.ones_like(inside)
@@ -31,12 +31,13 @@ def weights(layer, mean, log_sigma, inside):
 
 def windows(layer, shape):
     """For each output (p, q): which of its window's pixels are in the image, and where they are."""
-    (R, S), (sh, sw), (ph, pw) = layer.window[:3]
     _, P, Q = layer.out_shape(shape)
     _, H, W = shape
+    size, stride, pad, dilation = layer.window[:4] if layer.window else ((H, W), (1, 1), (0, 0), (1, 1))
     for p in range(P):
         for q in range(Q):
-            h, w = np.mgrid[p * sh - ph : p * sh - ph + R, q * sw - pw : q * sw - pw + S]
+            taps = (k * stride[i] - pad[i] + np.arange(size[i]) * dilation[i] for i, k in enumerate((p, q)))
+            h, w = np.meshgrid(*taps, indexing="ij")
             inside = (h >= 0) & (h < H) & (w >= 0) & (w < W)
             yield p, q, inside, h[inside], w[inside]
 
@@ -50,19 +51,17 @@ def oracle(layer, x, dy, params):
         for c in range(C):
             for j in range(J):
                 own = c if layer.per_channel else 0
-                mean, log_sigma = params["mean"][own, j], params["log_sigma"][own, j]
-                taps = weights(layer, mean, log_sigma, inside)[inside]
+                values = {name: value[own, j] for name, value in params.items()}
+                taps = weights(layer, inside, **values)[inside]
                 y[j * C + c, p, q] = taps @ x[c, h, w]
                 dx[c, h, w] += np.outer(taps, dy[j * C + c, p, q])
                 dtaps = x[c, h, w] @ dy[j * C + c, p, q]
-                for axis in range(2):
-                    step = 1j * STEP * np.eye(2)[axis]
-                    for name, moved in (
-                        ("mean", (mean + step, log_sigma)),
-                        ("log_sigma", (mean, log_sigma + step)),
-                    ):
-                        slope = weights(layer, *moved, inside)[inside].imag / STEP
-                        grads[name][own, j, axis] += slope @ dtaps
+                for name, value in values.items():
+                    for at in np.ndindex(value.shape):
+                        step = np.zeros(value.shape, complex)
+                        step[at] = 1j * STEP
+                        slope = weights(layer, inside, **values | {name: value + step})[inside].imag / STEP
+                        grads[name][(own, j, *at)] += slope @ dtaps
     return y, dx, grads
 
 
@@ -71,10 +70,13 @@ def agrees(run, layer, shape, batch=2, seed=0, spread=1 / 3, single=1e-5):
     rng = np.random.default_rng(seed)
     x, dy = rng.normal(size=(*shape, batch)), rng.normal(size=(*layer.configure(shape), batch))
     sets = shape[0] if layer.per_channel else 1
+    size = np.array(layer.window.size if layer.window else shape[1:])
     params = {
-        "mean": rng.normal(size=(sets, layer.kernels, 2)) * np.array(layer.window.size) * spread,
+        "mean": rng.normal(size=(sets, layer.kernels, 2)) * size * spread,
         "log_sigma": rng.uniform(np.log(0.3), 1.5, size=(sets, layer.kernels, 2)),
     }
+    if layer.shape == "full":
+        params["correlation"] = rng.uniform(-0.9, 0.9, size=(sets, layer.kernels))
     got = run(layer, x, dy, params=params)
     params = {name: value.astype(got.y.dtype).astype(float) for name, value in params.items()}
     y, dx, grads = oracle(layer, x, dy, params)
@@ -88,15 +90,16 @@ def agrees(run, layer, shape, batch=2, seed=0, spread=1 / 3, single=1e-5):
 
 @st.composite
 def cases(draw):
-    """A layer and an input shape: windows up to the padded image, any stride, any pad below the window."""
+    """A layer and an input shape: windows up to the padded image, any stride, any pads below the window."""
     axes = []
     for _ in range(2):
-        size, window = draw(st.integers(1, 8)), draw(st.integers(1, 8))
-        least = max(0, (window - size + 1) // 2)
-        axes.append(
-            (size, window, draw(st.integers(1, 5)), draw(st.integers(least, window - 1)) if window > 1 else 0)
-        )
-    (H, W), window, stride, pad = zip(*axes, strict=True)
+        size, dilation = draw(st.integers(1, 8)), draw(st.sampled_from([1, 1, 2, 3]))
+        window = draw(st.integers(1, 8 if dilation == 1 else 3))
+        span = dilation * (window - 1) + 1
+        before = draw(st.integers(0, span - 1))
+        after = draw(st.integers(min(span - 1, max(0, span - size - before)), span - 1))
+        axes.append((size, window, draw(st.integers(1, 5)), (before, after), dilation))
+    (H, W), window, stride, pad, dilation = zip(*axes, strict=True)
     layer = GaussianPool(
         window,
         stride,
@@ -105,11 +108,20 @@ def cases(draw):
         per_channel=draw(st.booleans()),
         normalize=draw(st.sampled_from(["sum", "l2", "none"])),
         edge=draw(st.sampled_from(["exact", "zero"])),
+        dilation=dilation,
+        ceil=draw(st.booleans()),
+        shape=draw(st.sampled_from(["diagonal", "full"])),
     )
-    return layer, (draw(st.integers(1, 3)), H, W)
+    shape = (draw(st.integers(1, 3)), H, W)
+    try:
+        layer.configure(shape)
+    except LayerError as error:  # a spread window may straddle a small image
+        assume("only padding" not in error.message and "does not fit" not in error.message)
+        raise
+    return layer, shape
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(cases(), st.integers(0, 2**32))
 @example((GaussianPool((3, 11), (2, 5), (2, 10), kernels=2), (1, 4, 9)), 0)
 def test_any_geometry(case, seed):
@@ -135,3 +147,58 @@ def test_batches(run, batch):
 def test_means_outside_the_window(run, spread, normalize, edge):
     layer = GaussianPool((3, 4), (1, 2), (2, 1), kernels=2, normalize=normalize, edge=edge)
     agrees(run, layer, (2, 6, 7), spread=spread, single=1e-4)
+
+
+LONG = [
+    GaussianPool((1, 41), (1, 16), kernels=2),
+    GaussianPool((41, 1), (16, 1), ((40, 0), (0, 0)), kernels=2, normalize="peak"),  # causal
+    GaussianPool((17, 2), (1, 2), (16, 1), kernels=5),  # more kernels than a pass takes at once
+    GaussianPool((2, 3), 1, 1, kernels=9, per_channel=False),  # more than a march takes
+    GaussianPool((3, 2), (2, 3), (3, 2), dilation=(2, 3), kernels=2, edge="zero"),
+    GaussianPool((2, 3), 4, 2, dilation=(6, 3), ceil=True),  # a stride and a dilation with a common factor
+]
+
+
+@pytest.mark.parametrize("layer", LONG, ids=repr)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_long_and_spread_windows(run, layer, batch):
+    """On a GPU a pass along each axis, in the order that makes less work."""
+    shape = (2, 43, 9) if layer.window.size[0] > layer.window.size[1] else (2, 9, 43)
+    agrees(run, layer, shape, batch, single=1e-4)
+
+
+@pytest.mark.parametrize("shape", ["diagonal", "full"])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_readouts_of_the_whole_map(run, shape, per_channel):
+    agrees(
+        run, GaussianPool(None, kernels=5, shape=shape, per_channel=per_channel), (3, 6, 7), 4, single=1e-4
+    )
+
+
+@pytest.mark.parametrize("kernels", [1, 5])
+@pytest.mark.parametrize("normalize", ["sum", "l2", "none"])
+@pytest.mark.parametrize("edge", ["exact", "zero"])
+def test_tilted_gaussians(run, kernels, normalize, edge):
+    layer = GaussianPool((4, 3), (2, 1), (3, 1), kernels, normalize=normalize, edge=edge, shape="full")
+    agrees(run, layer, (2, 6, 7), 2, single=1e-4)
+
+
+def test_without_correlation_the_full_shape_is_the_diagonal_one(run):
+    x = np.random.default_rng(0).normal(size=(2, 7, 6, 4))
+    layers = [GaussianPool(3, 2, 1, kernels=3, shape=shape) for shape in ("diagonal", "full")]
+    dy = np.random.default_rng(1).normal(size=(6, 4, 3, 4))
+    diagonal, full = (run(layer, x, dy) for layer in layers)
+    for name in ("y", "dx"):
+        assert_close(getattr(full, name), getattr(diagonal, name), float32=1e-5, what=name)
+    for name in ("mean", "log_sigma"):
+        assert_close(full.grads[name], diagonal.grads[name], float32=1e-4, what=name)
+
+
+def test_a_tilted_gaussian_by_hand(run):
+    """With s = 1 and rho = 0.5 the exponent is -(u^2 - uv + v^2) / 1.5."""
+    x = np.zeros((1, 3, 3, 1))
+    x[0, 0, 0] = x[0, 0, 1] = 1  # u and v are -1 -1, and -1 0
+    layer = GaussianPool(3, sigma=1.0, shape="full", correlation=0.5, normalize="peak")
+    assert_close(run(layer, x).y, np.full((1, 1, 1, 1), 2 * np.exp(-2 / 3)))
+    x[0, 0, 0], x[0, 0, 2] = 0, 1  # -1 0, and -1 1
+    assert_close(run(layer, x).y, np.full((1, 1, 1, 1), np.exp(-2 / 3) + np.exp(-2)))

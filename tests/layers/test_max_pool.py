@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pooling import GEOMETRIES
 
 from minet import LayerError
 from minet.layers import MaxPool
@@ -15,14 +16,14 @@ def image(rows):
     return np.array(rows, float)[None, :, :, None]
 
 
-def naive(x, dy, window, stride, pad):
+def naive(x, dy, window, stride, pad, dilation=(1, 1)):
     """y, dx and argmax, position by position; of equal values the first."""
     _, H, W, _ = x.shape
     y, dx, argmax = np.empty(dy.shape), np.zeros(x.shape), np.empty(dy.shape, int)
     for c, p, q, n in np.ndindex(dy.shape):
         cells = {}
         for r, s in np.ndindex(*window):
-            h, w = p * stride[0] - pad[0] + r, q * stride[1] - pad[1] + s
+            h, w = p * stride[0] - pad[0] + r * dilation[0], q * stride[1] - pad[1] + s * dilation[1]
             if 0 <= h < H and 0 <= w < W:
                 cells[r * window[1] + s] = (h, w)
         best = max(cells, key=lambda cell: (x[c, *cells[cell], n], -cell))
@@ -107,33 +108,34 @@ def test_of_several_nans_the_last_wins_also_over_infinity(run):
     np.testing.assert_array_equal(out.dx, image([[0, 0], [5, 0]]))
 
 
-SETTINGS = [
-    ((2, 2), (2, 2), (0, 0)),
-    ((3, 3), (2, 2), (1, 1)),
-    ((3, 3), (1, 1), (2, 2)),
-    ((5, 4), (1, 2), (1, 3)),
-    ((1, 7), (3, 1), (0, 5)),
-    ((2, 1), (3, 4), (1, 0)),  # gaps: some of x is in no window
-    ((18, 17), (2, 1), (6, 5)),  # 306 cells
-]
-
-
 @pytest.mark.parametrize("batch", [1, 17, 32])
-@pytest.mark.parametrize(("window", "stride", "pad"), SETTINGS)
-def test_against_naive_loops(run, window, stride, pad, batch):
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_against_naive_loops(run, geometry, batch):
     rng = np.random.default_rng(1)
     # Whole numbers: many ties, and sums without rounding.
     x = rng.integers(-3, 4, (2, 11, 9, batch)).astype(float)
-    P, Q = (
-        (size + 2 * p - k) // s + 1 for size, k, s, p in zip(x.shape[1:3], window, stride, pad, strict=True)
-    )
+    P, Q = geometry.outputs(*x.shape[1:3])
     dy = rng.integers(-9, 9, (2, P, Q, batch)).astype(float)
     dx0 = rng.integers(-9, 9, x.shape).astype(float)
-    y, dx, argmax = naive(x, dy, window, stride, pad)
-    out = run(MaxPool(window, stride, pad), x, dy, beta_dx=0.5, dx0=dx0)
+    y, dx, argmax = naive(x, dy, *geometry[:4])
+    out = run(geometry.make(MaxPool), x, dy, beta_dx=0.5, dx0=dx0)
     np.testing.assert_array_equal(out.y, y)
     np.testing.assert_array_equal(out.state.argmax, argmax)
     np.testing.assert_array_equal(out.dx, 0.5 * dx0 + dx)
+
+
+def test_dilation_by_hand(run):
+    x = image([[1, 9, 2, 0], [8, 8, 8, 8], [3, 9, 5, 4]])
+    out = run(MaxPool(2, stride=1, dilation=2), x, image([[10, 20]]))
+    np.testing.assert_array_equal(out.y, image([[5, 9]]))
+    np.testing.assert_array_equal(out.state.argmax, image([[3, 0]]))
+    np.testing.assert_array_equal(out.dx, image([[0, 20, 0, 0], [0, 0, 0, 0], [0, 0, 10, 0]]))
+
+
+def test_a_last_window_may_hang_over(run):
+    x = image([[1, 2, 3]])
+    np.testing.assert_array_equal(run(MaxPool((1, 2), ceil=True), x).y, image([[2, 3]]))
+    np.testing.assert_array_equal(run(MaxPool((1, 2)), x).y, image([[2]]))
 
 
 @pytest.mark.parametrize("cell", [0, 254, 255, 256, 257, 299])

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import pytest
 from close import assert_close
+from pooling import GEOMETRIES
 
 from minet import Concat, LayerError
 from minet.layers import StochasticPool
@@ -38,22 +39,22 @@ def uniforms(shape, seed=0, step=0, path="stochastic_pool"):
     return ((words >> np.uint64(8)).astype(np.float32) * np.float32(2**-24)).reshape(shape)
 
 
-def cells(p, q, window, stride, pad, H, W):
+def cells(p, q, window, stride, pad, dilation, H, W):
     """(tap, h, w) of the window's positions inside the image, row by row."""
     for r, s in np.ndindex(*window):
-        h, w = p * stride[0] - pad[0] + r, q * stride[1] - pad[1] + s
+        h, w = p * stride[0] - pad[0] + r * dilation[0], q * stride[1] - pad[1] + s * dilation[1]
         if 0 <= h < H and 0 <= w < W:
             yield r * window[1] + s, h, w
 
 
-def naive(x, dy, window, stride, pad, seed, step):
+def naive(x, dy, window, stride, pad, dilation, seed, step):
     """y, dx and picks in x's own type, element by element."""
     real, (_, H, W, _) = x.dtype.type, x.shape
     u = uniforms(dy.shape, seed, step)
     y, dx = np.zeros(dy.shape, x.dtype), np.zeros(x.shape, x.dtype)
     picked = np.full(dy.shape, window[0] * window[1])
     for c, p, q, n in np.ndindex(dy.shape):
-        places = list(cells(p, q, window, stride, pad, H, W))
+        places = list(cells(p, q, window, stride, pad, dilation, H, W))
         total = real(0)
         for _, h, w in places:
             total += max(x[c, h, w, n], real(0))
@@ -67,28 +68,15 @@ def naive(x, dy, window, stride, pad, seed, step):
     return y, dx, picked
 
 
-SETTINGS = [
-    ((2, 2), (2, 2), (0, 0)),
-    ((3, 3), (2, 2), (1, 1)),
-    ((3, 3), (1, 1), (2, 2)),
-    ((5, 4), (1, 2), (1, 3)),
-    ((1, 7), (3, 1), (0, 5)),
-    ((2, 1), (3, 4), (1, 0)),  # gaps: some of x is in no window
-    ((18, 17), (2, 1), (6, 5)),  # 306 cells
-]
-
-
 @pytest.mark.parametrize("batch", [1, 5, 36])
-@pytest.mark.parametrize(("window", "stride", "pad"), SETTINGS)
-def test_picks_bit_for_bit(run, dtype, window, stride, pad, batch):
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_picks_bit_for_bit(run, dtype, geometry, batch):
     rng = np.random.default_rng(3)
     x = (rng.standard_normal((2, 9, 8, batch)) + 0.3).astype(dtype)
-    P, Q = (
-        (size + 2 * p - k) // s + 1 for size, k, s, p in zip(x.shape[1:3], window, stride, pad, strict=True)
-    )
+    P, Q = geometry.outputs(*x.shape[1:3])
     dy, dx0 = (rng.integers(-9, 9, shape).astype(dtype) for shape in ((2, P, Q, batch), x.shape))
-    layer, seed, step = StochasticPool(window, stride, pad), 2**32 - 5, 2**33 + 7
-    y, dx, picked = naive(x, dy, window, stride, pad, seed, step)
+    layer, seed, step = geometry.make(StochasticPool), 2**32 - 5, 2**33 + 7
+    y, dx, picked = naive(x, dy, *geometry[:4], seed, step)
     out = run(layer, x, dy, seed=seed, step=step, beta_dx=0.5, dx0=dx0)
     np.testing.assert_array_equal(out.state.picked, picked)
     np.testing.assert_array_equal(out.y, y)
@@ -150,22 +138,20 @@ def test_evaluation_by_hand(run):
     np.testing.assert_array_equal(out.dx, image([[-1, 7, 0, 0], [0, 0, 0, 0]]))  # 8 (2a - 2.5) / 4
 
 
-@pytest.mark.parametrize(("window", "stride", "pad"), SETTINGS)
-def test_evaluation_against_naive_loops(run, window, stride, pad):
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_evaluation_against_naive_loops(run, geometry):
     rng = np.random.default_rng(5)
     x = rng.standard_normal((2, 9, 8, 5))
-    P, Q = (
-        (size + 2 * p - k) // s + 1 for size, k, s, p in zip(x.shape[1:3], window, stride, pad, strict=True)
-    )
+    P, Q = geometry.outputs(*x.shape[1:3])
     dy, dx0 = rng.standard_normal((2, P, Q, 5)), rng.standard_normal(x.shape)
     y, dx = np.zeros(dy.shape), 0.5 * dx0
     for c, p, q, n in np.ndindex(dy.shape):
-        a = {(h, w): x[c, h, w, n] for _, h, w in cells(p, q, window, stride, pad, 9, 8) if x[c, h, w, n] > 0}
+        a = {(h, w): x[c, h, w, n] for _, h, w in cells(p, q, *geometry[:4], 9, 8) if x[c, h, w, n] > 0}
         total = sum(a.values())
         y[c, p, q, n] = sum(v * v / total for v in a.values())
         for (h, w), v in a.items():
             dx[c, h, w, n] += dy[c, p, q, n] * (2 * v - y[c, p, q, n]) / total
-    out = run(StochasticPool(window, stride, pad), x, dy, train=False, beta_dx=0.5, dx0=dx0)
+    out = run(geometry.make(StochasticPool), x, dy, train=False, beta_dx=0.5, dx0=dx0)
     assert_close(out.y, y, float32=3e-5)
     assert_close(out.dx, dx, float32=3e-5)
 

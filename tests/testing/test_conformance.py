@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -116,23 +115,12 @@ def test_the_demo_follows_the_cpu(backend):
     np.testing.assert_allclose(losses[backend], losses["cpu"], rtol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def sanitized():
-    """`minet check --backend emu --sanitize` on every layer, two at a time, the longest first."""
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", layers.all_layers(), ids=lambda cls: cls.__name__)
+def test_under_sanitizers(cls):
     if why := backends.missing("emu"):
         pytest.skip(why)
-
-    def check(stem):
-        command = [sys.executable, "-m", "minet", "check", stem, "--backend", "emu", "--sanitize"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-
-    stems = sorted(layers.stems(), key=lambda stem: stem != "gaussian_pool")
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(stems, pool.map(check, stems), strict=True))
-
-
-@pytest.mark.parametrize("stem", layers.stems())
-def test_under_sanitizers(sanitized, stem):
-    done = sanitized[stem]
+    command = [sys.executable, "-m", "minet", "check", cls.stem(), "--backend", "emu", "--sanitize"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert " 0 failed" in done.stdout and "PASS  parity_emu" in done.stdout

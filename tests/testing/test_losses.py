@@ -12,10 +12,18 @@ import pytest
 import zoo_losses
 from zoo_losses import BROKEN, RIGHT, DyTwice, SmoothL1
 
-from minet import Loss, MeanSquaredError, MinetError, SoftmaxCrossEntropy, backends
+from minet import (
+    BinaryCrossEntropy,
+    Huber,
+    Loss,
+    MeanSquaredError,
+    MinetError,
+    SoftmaxCrossEntropy,
+    backends,
+)
 from minet.testing import check_loss, layerfile, losses
 
-OWN = (SoftmaxCrossEntropy, MeanSquaredError)
+OWN = (SoftmaxCrossEntropy, BinaryCrossEntropy, MeanSquaredError, Huber)
 
 
 def reports(cls, backend="cpu"):

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-import minet.layers.conv
+import minet.layers.conv_tiles
 import minet.loops.conv.conv
+import minet.loops.conv.depthwise
 import minet.loops.conv.gemm
 import minet.loops.conv.winograd
 import minet.loops.conv.winograd_dw
@@ -75,6 +76,10 @@ ON_CPU = [
     Path("a line for each tap", lambda: Conv(3, 3, stride=2), (2, 7, 9), 3,
          lambda ran: ran["dots"]["v"].lines == 3),
     Path("sums in shares", lambda: Conv(3, 3), (2, 9, 8), 33, lambda ran: len(ran["dots"]["partial"]) > 1),
+    Path("groups tap by tap", lambda: Conv(6, (2, 3), stride=2, pad=((0, 1), (1, 1)), groups=3),
+         (6, 5, 7), 65, lambda ran: "weigh" in ran and len(ran["weigh_dw"]["partial"]) > 1),
+    Path("products of groups", lambda: Conv(18, 2, groups=2), (18, 3, 4), 3,
+         lambda ran: ran["panels"]["M"] == 9),
     Path("a vector", lambda: Linear(5), (3, 2, 4), 1, lambda ran: "rows_dot" in ran),
     Path("blocks of a lone channel", lambda: GaussianPool(3, 1, 1, kernels=2), (1, 41, 5), 2,
          lambda ran: ran["gaussian_pool_bprop"]["blocks"] > 1),
@@ -83,6 +88,7 @@ CALLED = {
     minet.loops.conv.conv: ("conv_flat",),
     minet.loops.conv.winograd: ("multiply_pairs",),
     minet.loops.conv.winograd_dw: ("multiply_pair_dots",),
+    minet.loops.conv.depthwise: ("weigh", "weigh_dw"),
     minet.loops.conv.gemm: ("panels", "dots", "rows_dot"),
     minet.loops.gaussian_pool: ("gaussian_pool_bprop",),
     Emulator: ("load",),
@@ -119,6 +125,10 @@ ON_GPU = [
          lambda ran: ran["sum_rows"]["length"] == 2),
     Path("a product tap by tap", lambda: Conv(17, 3, stride=2), (33, 5, 4), 3,
          lambda ran: not ran["conv_gather"]["FLAT"] and not ran["conv_dw"]["FLAT"]),
+    Path("4 lanes of groups tap by tap", lambda: Conv(6, (2, 3), stride=2, pad=1, groups=3), (6, 5, 7), 4,
+         lambda ran: ran["conv_depthwise_dx"]["LANES"] == 4 and ran["conv_depthwise_dw"]["grid"][0] > 1),
+    Path("products of groups", lambda: Conv(18, 2, groups=2), (66, 3, 4), 4,
+         lambda ran: ran["conv_gather"]["GROUPED"] and not ran["conv_dw"]["FLAT"]),
     Path("large tiles of a product", lambda: Conv(17, 2), (16, 3, 4), 4,
          lambda ran: ran["conv_gather"]["BM"] == 128 and ran["conv_gather"]["LANES"] == 4),
     Path("a sum of weights in turns", lambda: Conv(2, 2), (1, 27, 28), 3,
@@ -126,8 +136,8 @@ ON_GPU = [
     Path("64-bit positions", lambda: ReLU(), (2, 7, 6), 3, lambda ran: ran["load"]["constants"]["WIDE"] == 1),
 ]  # fmt: skip
 SMALLER = {  # limits brought down to where small shapes meet them
-    "large tiles of a product": (minet.layers.conv, "image_tile", lambda maps, positions: "large"),
-    "a sum of weights in turns": (minet.layers.conv, "MULTIPROCESSORS", 0),  # a share at a time
+    "large tiles of a product": (minet.layers.conv_tiles, "image_tile", lambda maps, positions: "large"),
+    "a sum of weights in turns": (minet.layers.conv_tiles, "MULTIPROCESSORS", 0),  # a share at a time
     "64-bit positions": (launcher, "WIDE", 1),
 }
 

@@ -166,7 +166,10 @@ def test_all_missing_parts_are_named_at_once(write):
         ("batch = 'many'", "batch must be a whole number of at least 1, got 'many'"),
         ("epochs = 2.0", "epochs must be a whole number of at least 1, got 2.0"),
         ("loss = 'softmax'", "loss is 'softmax' of type str, not a loss"),
-        ("loss = SoftmaxCrossEntropy", "loss is <class 'minet.core.loss.SoftmaxCrossEntropy'> of type"),
+        (
+            "loss = SoftmaxCrossEntropy",
+            "loss is <class 'minet.core.loss.softmax_cross_entropy.SoftmaxCrossEntropy'> of type",
+        ),
         (
             "from minet import Loss\nclass Mine(Loss): ...\nloss = Mine",
             "loss is <class '",
@@ -196,11 +199,12 @@ def test_parts_of_the_wrong_type_are_refused(write, line, message):
             "net() returned <class 'minet.layers.prelu.PReLU'> of type",
             "return Sequential",
         ),
-        ("solver", "return 0.1", "solver() returned 0.1 of type float, not an SGD", "return SGD(lr=0.05)"),
+        ("solver", "return 0.1", "solver() returned 0.1 of type float, not a solver", "return SGD(lr=0.05)"),
+        ("solver", "return SGD", "solver() returned <class 'minet.train.sgd.SGD'> of", "return SGD(lr=0.05)"),
         (
             "solver",
             "SGD(0.1)",
-            "solver() returned nothing (None), not an SGD",
+            "solver() returned nothing (None), not a solver",
             "is the return statement missing?",
         ),
         ("datasets", "return ()", "datasets() returned () of type tuple, not one", "return train, test"),

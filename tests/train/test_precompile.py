@@ -13,8 +13,9 @@ from minet.backends.host_fallback import HostWarning
 from minet.core.loss import SoftmaxCrossEntropy
 from minet.data import Dataset
 from minet.layers import BatchNorm, Linear, PReLU, ReLU
+from minet.loops import adam, clip
 from minet.train import modelfile
-from minet.train.optim import SGD
+from minet.train.optim import SGD, Adam
 from minet.train.precompile import called, compiling, loaded, precompile
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="compiling ahead needs fork")
@@ -70,9 +71,9 @@ def net_of(*layers, backend="cpu"):
     return Net([Linear(3), *layers], (2, 1, 1), 4, loss=SoftmaxCrossEntropy(), backend=backend)
 
 
-def step(net):
+def step(net, solver=None):
     x = np.arange(8, dtype=np.float32).reshape(2, 1, 1, 4)
-    return net.train_step(x, np.array([0, 1, 2, 0]), SGD(0.1))
+    return net.train_step(x, np.array([0, 1, 2, 0]), solver or SGD(0.1))
 
 
 class Triple(Layer):
@@ -224,6 +225,28 @@ def test_what_a_step_loads_on_a_gpu_is_compiled_side_by_side(gpu_backend, cache)
         assert np.array_equal(nets[0].be.get(array), nets[1].be.get(nets[1].persistent[path]))
     assert cache() == made  # the steps compiled nothing
     assert precompile(net_of(PReLU(), BatchNorm(), backend=gpu_backend), DATA) == 0
+
+
+def test_the_update_of_the_run_is_compiled(gpu_backend, cache):
+    net = net_of(PReLU(), backend=gpu_backend)
+    solver = Adam(0.1, clip_norm=1.0)
+    solver.bind(net)  # as in a run that is resumed
+    before = net.be.get(net.params["1/prelu.a"]).copy()
+    assert {"adam", "clip", "step"} <= set(loaded(net, DATA, solver=solver).values())
+    assert "sgd" not in loaded(net, DATA, solver=solver).values()
+    assert precompile(net, DATA, solver=solver) > 5
+    assert np.array_equal(before, net.be.get(net.params["1/prelu.a"])) and solver.updates == 0
+    made = cache()
+    step(net, solver)
+    assert cache() == made and solver.updates == 1
+
+
+def test_the_update_of_the_run_is_rehearsed(monkeypatch):
+    taken = []
+    monkeypatch.setattr(adam, "adam_block", lambda *args: taken.append("adam_block"))
+    monkeypatch.setattr(clip, "squares", lambda *args: taken.append("squares"))
+    called(net_of(PReLU()), DATA, solver=Adam(clip_norm=1.0))
+    assert taken == ["squares"] * 3 + ["adam_block"] * 3  # for each parameter
 
 
 def test_evaluation_on_a_gpu_needs_neither_bprop_nor_an_update(gpu_backend, cache):

@@ -400,6 +400,11 @@ def mse(units):
         (
             lambda: Trainer(net(), SGD(0.1), Dataset(np.zeros((40, 8, 8)), np.zeros((40, 10))), None, 1),
             DataError,
+            r"must sum to 1, .*got shape \(10, 1, 1, 40\)\n  hint: turn one-hot rows into class numbers",
+        ),
+        (
+            lambda: Trainer(net(), SGD(0.1), Dataset(np.zeros((40, 8, 8)), np.zeros((40, 10), int)), None, 1),
+            DataError,
             r"got shape \(10, 1, 1, 40\)\n  hint: turn one-hot rows into class numbers",
         ),
         (

@@ -52,10 +52,19 @@ def multiply(w, b, x, see, y, geometry, beta):
 
 def fills_more_lanes_flat(x, y, geometry):
     """Whether the padded image as one row needs clearly fewer strips of lanes than y row by row."""
-    _, stride, pad, _ = geometry
-    (_, _, W, N), (_, P, Q, _), wide = x.shape, y.shape, VECS * BYTES // x.itemsize
-    flat, apart = -(-P * (W + 2 * pad[1]) * N // wide), P * -(-Q * N // wide)
-    return stride == (1, 1) and flat < 0.8 * apart
+    (_, P, Q, N), wide = y.shape, VECS * BYTES // x.itemsize
+    flat, apart = -(-P * padded_to(x, y, geometry)[1] * N // wide), P * -(-Q * N // wide)
+    return geometry[1] == (1, 1) and flat < 0.8 * apart
+
+
+def padded_to(x, y, geometry):
+    """Return height and width of an image in its padding, up to the last window's end; the stride is 1."""
+    return [
+        max(before + size, count + step * (taps - 1))
+        for size, count, taps, before, step in zip(
+            x.shape[1:3], y.shape[1:3], geometry[0], geometry[2], geometry[3], strict=True
+        )
+    ]
 
 
 def conv_flat(x, w, b, y, geometry, beta):
@@ -65,9 +74,9 @@ def conv_flat(x, w, b, y, geometry, beta):
     """
     (R, S), _, pad, dilation = geometry
     (C, H, W, N), (K, P, Q, _) = x.shape, y.shape
-    padded = np.zeros((C, H + 2 * pad[0], W + 2 * pad[1], N), x.dtype)
+    height, row = padded_to(x, y, geometry)
+    padded = np.zeros((C, height, row, N), x.dtype)
     padded[:, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = x
-    row = padded.shape[2]
     out = np.empty((K, P, row * N), x.dtype)
     taps = tuple(r * dilation[0] * row + s * dilation[1] for r in range(R) for s in range(S))
     flat = (1, R * S), (1, 1), (0, 0), (1, taps)

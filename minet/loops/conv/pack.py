@@ -82,7 +82,7 @@ def view(make, size, windows, geometry, N, C, itemsize, blocks):
     pitch = (-(-(pitch + far) // lanes) | 1) * lanes
     if stride > 1:
         begin = np.arange(lines) * pitch
-    plain = geometry == ((1, 1), (1, 1), (0, 0), geometry[3])
+    plain = geometry == ((1, 1), (1, 1), (0, 0), geometry[3]) and size == windows
     tall = 1
     for p in range(0, len(rows), band):
         seen = rows[p : p + band]

@@ -21,7 +21,7 @@ import numpy as np
 from minet import Layer, LayerError, MinetError, Net, Sequential, backends
 from minet.backends import cublas, cuda_toolkit, nvidia
 from minet.core.finite import NotFiniteError
-from minet.core.loss import SoftmaxCrossEntropy
+from minet.core.loss import BinaryCrossEntropy, Huber, SoftmaxCrossEntropy
 from minet.layers import (
     AvgPool,
     BatchNorm,
@@ -35,7 +35,7 @@ from minet.layers import (
     StochasticPool,
 )
 from minet.testing import check_layer
-from minet.train.optim import SGD
+from minet.train.optim import SGD, Adam, AdamW
 
 
 class Astray(Layer):
@@ -150,12 +150,14 @@ def synchronous_training() -> None:
     assert losses[0] == losses[1], losses
 
 
-def stepped(be: Any, steps: int, wait: bool = True, **changed: Any) -> tuple[Net, list[float], np.ndarray]:
-    """A net after some steps, their losses, and its parameters and statistics as bytes."""
-    net, solver = (
-        Net(graph(), (3, 8, 8), 10, SoftmaxCrossEntropy(), backend=be, seed=3),
-        SGD(0.05, momentum=0.9),
-    )
+SOLVERS = (lambda: SGD(0.05, momentum=0.9), lambda: AdamW(0.01), lambda: Adam(0.01, clip_norm=0.5))
+
+
+def stepped(
+    be: Any, steps: int, wait: bool = True, make: Callable[[], Any] = SOLVERS[0]
+) -> tuple[Net, list[float], np.ndarray]:
+    """A net after some steps, their losses, and all that it and its solver have learned as words."""
+    net, solver = Net(graph(), (3, 8, 8), 10, SoftmaxCrossEntropy(), backend=be, seed=3), make()
     solver.schedule = lambda epoch: 1 / (1 + epoch)  # the rate changes with each step
     started = []
     for i in range(steps):
@@ -166,8 +168,8 @@ def stepped(be: Any, steps: int, wait: bool = True, **changed: Any) -> tuple[Net
         if i == 6:
             net.predict(values(4, 3, 8, 8))  # a test in between changes nothing
     losses = [step.loss() for step in started]
-    arrays = [*net.params.values(), *net.persistent.values(), *solver.velocity.values()]
-    return net, losses, np.concatenate([net.be.get(array).ravel() for array in arrays])
+    arrays = [*net.params.values(), *net.persistent.values(), *solver.state(net).values()]
+    return net, losses, np.concatenate([net.be.get(array).ravel().view(np.uint32) for array in arrays])
 
 
 def launches(call: Callable[[], Any]) -> tuple[int, int]:
@@ -180,18 +182,24 @@ def launches(call: Callable[[], Any]) -> tuple[int, int]:
 
 def captured() -> None:
     """A step is captured after two alike, and replays give the bits of plain launches, drop-out and all."""
+    for make in SOLVERS[1:]:
+        _, expected, bits = stepped(backends.get("cuda", sync=True), 6, make=make)
+        net, losses, found = stepped(backends.get("cuda"), 6, False, make)
+        assert net.steps.captured and losses == expected, (losses, expected)
+        np.testing.assert_array_equal(found, bits)
     plain, expected, bits = stepped(backends.get("cuda", sync=True), 12)
     assert not plain.steps.captured and "--sync" in plain.steps.why, plain.steps.why
     for wait in (True, False):
         net, losses, found = stepped(backends.get("cuda"), 12, wait)
         assert net.steps.captured and not net.steps.why, net.steps.why
         assert losses == expected, (losses, expected)
-        np.testing.assert_array_equal(found.view(np.uint32), bits.view(np.uint32))
-    x, labels, solver = values(3, 8, 8, 10), np.arange(10) % 5, SGD(0.05)
-    net = Net(graph(), (3, 8, 8), 10, SoftmaxCrossEntropy(), backend="cuda")
-    made = [launches(lambda: net.train_step(x, labels, solver)) for _ in range(5)]
-    assert [graphs for _, graphs in made] == [0, 0, 1, 1, 1], made
-    assert made[0][0] > 15 and [kernels for kernels, _ in made[3:]] == [1, 1], made  # the solver's
+        np.testing.assert_array_equal(found, bits)
+    x, labels = values(3, 8, 8, 10), np.arange(10) % 5
+    for solver, own in zip([make() for make in SOLVERS], (1, 1, 3), strict=True):  # launches of the update
+        net = Net(graph(), (3, 8, 8), 10, SoftmaxCrossEntropy(), backend="cuda")
+        made = [launches(lambda net=net, own=solver: net.train_step(x, labels, own)) for _ in range(5)]
+        assert [graphs for _, graphs in made] == [0, 0, 1, 1, 1], made
+        assert made[0][0] > 15 and [kernels for kernels, _ in made[3:]] == [own, own], made
     # The bias of the conv has 2 x 8 partial sums: as many bytes as the labels, whose memory they take next.
     wide = Net([Conv(2, 1), AvgPool(), Linear(5)], (1, 32, 64), 16, SoftmaxCrossEntropy(), backend="cuda")
     for _ in range(3):
@@ -203,6 +211,35 @@ def captured() -> None:
     net.train_step(x, labels, solver)
     for i, array in enumerate(mine):
         np.testing.assert_array_equal(net.be.get(array), values(sizes[i % 5], seed=i))
+
+
+def labels_of_every_form() -> None:
+    """A captured step takes each batch's labels, however many are ignored; other forms are launched."""
+    shape, draw = (4, 3, 5, 10), np.random.default_rng(0)
+    numbers = [np.where(draw.uniform(size=shape[1:]) < i / 12, -1, i % 4) for i in range(12)]
+    shares = [each / each.sum(axis=0) for each in draw.uniform(0.1, 1, (12, *shape)).astype(np.float32)]
+    mixed = [*numbers[:6], *shares[6:9], *numbers[9:]]
+    forms = {
+        "maps": (SoftmaxCrossEntropy(), numbers),
+        "a Dataset's maps": (SoftmaxCrossEntropy(0.1, (1, 2, 0, 3)), [each[np.newaxis] for each in numbers]),
+        "probabilities": (SoftmaxCrossEntropy(), shares),
+        "now this, now that": (SoftmaxCrossEntropy(weights=(1, 2, 0, 3)), mixed),
+        "yes or no": (BinaryCrossEntropy(), shares),
+        "numbers": (Huber(0.5), shares),
+    }
+
+    def run(be: Any, loss: Any, labels: list[Any]) -> tuple[Net, list[float]]:
+        net, solver = Net([PReLU(), Conv(4, 1)], (3, 3, 5), 10, loss, backend=be, seed=3), SGD(0.1)
+        x = (values(3, 3, 5, 10, seed=i) for i in range(len(labels)))
+        return net, [net.train_step(batch, each, solver) for batch, each in zip(x, labels, strict=True)]
+
+    for what, (loss, labels) in forms.items():
+        plain, expected = run(backends.get("cuda", sync=True), loss, labels)
+        net, losses = run(backends.get("cuda"), loss, labels)
+        assert net.steps.captured and losses == expected, (what, net.steps.why, losses, expected)
+        for path, value in net.params.items():
+            np.testing.assert_array_equal(net.be.get(value), plain.be.get(plain.params[path]), what)
+        np.testing.assert_allclose(run("cpu", loss, labels)[1], expected, rtol=1e-4, err_msg=what)
 
 
 def not_captured() -> None:
@@ -281,14 +318,14 @@ def changed_settings() -> None:
 def refused_steps() -> None:
     """A step that is not finite, and the one queued behind it, change nothing; the error names the step."""
     for first in (1, 6):  # launched one by one, and captured
-        for kind in ("x", "w"):
+        for kind, make in (("x", SOLVERS[2]), ("x", SOLVERS[0]), ("w", SOLVERS[0])):
             net = Net(
                 [BatchNorm(), PReLU(), Dropout(0.1), Linear(5)], (3, 4, 4), 10, SoftmaxCrossEntropy(), "cuda"
             )
-            solver, labels = SGD(0.1, momentum=0.9), np.arange(10) % 5
+            solver, labels = make(), np.arange(10) % 5
             for i in range(first):
                 net.train_step(values(3, 4, 4, 10, seed=i), labels, solver)
-            arrays = {**net.params, **net.persistent, **{f"v {k}": v for k, v in solver.velocity.items()}}
+            arrays = {**net.params, **net.persistent, **solver.state(net)}
             before = {path: net.be.get(array) for path, array in arrays.items()}
             bad = values(3, 4, 4, 10, seed=9)
             if kind == "x":
@@ -306,7 +343,7 @@ def refused_steps() -> None:
                 holds(found, "the data is not finite, first in sample 5")
             assert error_of(two.loss, NotFiniteError) == found
             assert net.clock.now == first and not net.steps.waiting
-            for path, array in arrays.items():
+            for path, array in {**arrays, **solver.state(net)}.items():
                 np.testing.assert_array_equal(net.be.get(array), before[path], path)
             if kind == "x":  # and training goes on
                 assert np.isfinite(net.train_step(values(3, 4, 4, 10, seed=11), labels, solver))
@@ -668,8 +705,7 @@ def kernels() -> None:
     be = backends.get("cuda")
     x, y = be.array(values(300)), be.zeros((300,))
     be.axpby(2.0, x, 0.0, y)
-    once = {"lr": 1.0, "momentum": 0.0, "decay": 0.0, "nesterov": False, "bounds": None}
-    be.sgd_step(be.zeros((3,)), be.zeros((3,)), be.zeros((3,)), **once)
+    be.sum_rows(be.zeros((3, 5)), be.zeros((3,)))
     np.testing.assert_array_equal(be.get(y), 2 * values(300))
 
 

@@ -1,0 +1,46 @@
+"""`minet view`: a run's kernels over the epochs, and what its pooling layers pick, as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minet.cli.options import DataDir, Debug, reporting, use_data
+
+
+def view(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run folder, its name in runs/, or a model, for its newest run."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="The page; by default view.html in the run's folder."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE_OR_NAME", help="The run's model file, if it is not where it was in training."
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    debug: Debug = False,
+) -> None:
+    """Show what a run has learned: a page with its Gaussian kernels, epoch by epoch, and what pooling picked.
+
+    The kernels move, or stay at the epoch you choose. Below them are a few images of the test set, the maps
+    that each MaxPool and StochasticPool saw of them, and the positions that it picked. The page is one HTML
+    file that loads nothing and has no scripts.
+    """
+    with reporting(debug):
+        from minet.train.view.run import view as write
+
+        use_data(data_dir)
+        file, notes = write(run, out, model)
+        for note in notes:
+            typer.echo(f"note: {note}", err=True)
+        typer.echo(f"wrote {file}")
