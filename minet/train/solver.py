@@ -139,7 +139,7 @@ class FirstOrder:
             does not fit the net's parameters.
         """
         self.check()
-        assert self.rate >= 0  # a schedule that fails does so before the step computes anything
+        _ = self.rate  # a schedule that fails does so before the step computes anything
         if self._net is net:
             return
         if self._net is not None:

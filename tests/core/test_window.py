@@ -6,10 +6,12 @@ import re
 
 import numpy as np
 import pytest
+from pooling import GEOMETRIES
 from zoo import Toy
 
 from minet import LayerError
 from minet.core.window import MARCHING, Window, bands, pair
+from minet.layers import MaxPool
 
 
 @pytest.mark.parametrize(
@@ -147,3 +149,88 @@ def test_what_is_added_to_each_tap_arrives_at_the_pixels(window):
                 count[h, w] += 1
     np.testing.assert_array_equal(window.inside(padded)[1, :, :, 2], count)
     assert window.inside(padded).shape == x.shape and not x.any()
+
+
+@pytest.mark.parametrize(
+    ("pad", "before", "after"),
+    [(1, (1, 1), (1, 1)), ((1, 2), (1, 2), (1, 2)), (((0, 2), (1, 3)), (0, 1), (2, 3)),
+     ((1, (0, 2)), (1, 0), (1, 2))],
+)  # fmt: skip
+def test_the_forms_of_pad(pad, before, after):
+    window = Window.of(Toy(), 5, 1, pad)
+    assert (window.pad, window.behind) == (before, after)
+
+
+@pytest.mark.parametrize(
+    "pad", [-1, (1, -1), ((0, 1), (-1, 0)), ((1, 2, 3), (0, 0)), "valid", None, 1.5, "11"]
+)
+def test_other_pads_are_refused(pad):
+    message = f'pad must be whole numbers of at least 0, or "same", got {pad!r}'
+    with pytest.raises(LayerError, match=re.escape(message)):
+        Window.of(Toy(), 3, 1, pad)
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_same_gives_as_many_outputs_the_larger_part_after(size, dilation):
+    window = Window.of(Toy(), size, 1, "same", dilation)
+    assert window.out_hw(Toy(), (1, 25, 30)) == (25, 30)
+    assert window.behind[0] - window.pad[0] == dilation * (size - 1) % 2
+
+
+def test_same_with_a_stride_is_refused():
+    with pytest.raises(LayerError, match=r'pad="same" needs a stride of 1, got 2x1[\s\S]*fewer outputs'):
+        Window.of(Toy(), 3, (2, 1), "same")
+    with pytest.raises(LayerError, match="needs a stride of 1, got 3x3"):
+        Window.pool(Toy(), 3, None, "same")  # a pool's stride is its window
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_outputs_are_counted(geometry):
+    window = geometry.make(MaxPool).window
+    for H in range(1, 24):
+        try:
+            P, _ = window.out_hw(Toy(), (1, H, 30))
+        except LayerError:
+            continue
+        assert geometry.outputs(H, 30)[0] == P
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_a_window_on_an_image_counts_the_same_without_ceil(geometry):
+    window = geometry.make(MaxPool).window
+    on = window.on((1, 23, 30))
+    assert not on.ceil and on.out_hw(Toy(), (1, 23, 30)) == window.out_hw(Toy(), (1, 23, 30))
+    padded = on.padded(np.zeros((1, 23, 30, 1)))
+    assert on.taps(padded).shape[3:5] == on.out_hw(Toy(), (1, 23, 30))
+    assert on.inside(padded).shape == (1, 23, 30, 1)
+
+
+def test_a_spread_window_that_straddles_the_image_is_refused():
+    window = Window.pool(Toy(), 2, 1, 1, dilation=2)
+    with pytest.raises(
+        LayerError, match=r"window 2x2 spread by dilation 2 meets only padding of H=1 with pad 1"
+    ):
+        window.out_hw(Toy(), (1, 1, 5))
+    assert window.out_hw(Toy(), (1, 1, 5), empty=True) == (1, 5)
+    assert window.out_hw(Toy(), (1, 2, 5)) == (2, 5)
+
+
+def test_a_causal_pad_is_the_window_less_one():
+    window = Window.pool(Toy(), (401, 1), 1, ((400, 0), (0, 0)))
+    assert window.out_hw(Toy(), (1, 7, 3)) == (7, 3)
+    with pytest.raises(
+        LayerError, match=r"pad \(\(401, 0\), \(0, 0\)\) must be smaller than the window \(401, 1\)"
+    ):
+        Window.pool(Toy(), (401, 1), 1, ((401, 0), (0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "dilation"), [(5, 2, 1), (3, 4, 6), (4, 3, 2), (2, 2, 2), (3, 2, 3)]
+)
+def test_reach_is_the_most_windows_at_one_place(size, stride, dilation):
+    window = Window((size, 1), (stride, 1), (0, 0), (dilation, 1))
+    holding = np.zeros(200, int)
+    for p in range((200 - window.spans[0]) // stride + 1):
+        holding[p * stride + np.arange(size) * dilation] += 1
+    assert window.reach[0] == holding.max()

@@ -334,7 +334,7 @@ def test_a_blocks_tables_are_as_large_as_the_kernels_declare_them(layer):
 
 @pytest.mark.parametrize(("rows", "apart"), [(1, False), (2, True)])
 def test_tables_apart_compute_the_same(gpu_backend, rows, apart):
-    """Of the higher window the tables of 7 kernels exceed what a block may hold; of the lower they just fit."""
+    """Of the higher window 7 kernels' tables exceed what a block may hold; of the lower they just fit."""
     layer = GaussianPool((rows, 15), 1, (rows - 1, 14), kernels=7)
     x, dy = (
         values(i, *shape, 4).astype("f4") for i, shape in enumerate([(1, 5, 6), layer.out_shape((1, 5, 6))])
@@ -345,3 +345,87 @@ def test_tables_apart_compute_the_same(gpu_backend, rows, apart):
         assert_close(getattr(got, name), getattr(expected, name), what=name)
     for name in ("mean", "log_sigma"):
         assert_close(got.grads[name], expected.grads[name], float32=1e-4, what=name)
+
+
+def test_values_can_be_set_from_outside(gpu_backend):
+    layer = GaussianPool(5, kernels=2, learn={"mean"})
+    with pytest.raises(LayerError, match="its sigma can be set once it is in a Net"):
+        layer.sigma = 1.0
+    net = Net(layer, (3, 6, 6), 4, backend=gpu_backend)
+    x = values(0, 3, 6, 6, 4).astype("f4")
+    layer.sigma, layer.mean = 0.75, np.arange(12.0).reshape(3, 2, 2) / 10
+    np.testing.assert_allclose(layer.sigma, np.full((3, 2, 2), 0.75), rtol=1e-6)
+    made = GaussianPool(5, kernels=2, sigma=0.75, mean=np.arange(12.0).reshape(3, 2, 2) / 10)
+    expected = testing.run(made, x, backend=gpu_backend).y
+    assert_close(net.be.get(net.fprop(net.be.array(x))), expected)
+    with pytest.raises(LayerError, match=r"sigma of shape \(2, 2, 2\) does not fit 3 channels"):
+        layer.sigma = np.ones((2, 2, 2))
+    with pytest.raises(LayerError, match=r"sigma must be at least 0\.3 px, got 0\.1"):
+        layer.sigma = 0.1
+
+
+def test_a_readout_starts_from_the_size_of_the_map():
+    layer = GaussianPool(None, kernels=2)
+    assert layer.configure((3, 8, 16)) == (6, 1, 1)
+    with pytest.raises(LayerError, match="its mean depends on the size of the image"):
+        _ = layer.mean
+    assert layer._repr_svg_() is None
+    bound = layer.clone()
+    Net(bound, (3, 8, 16), 1)
+    np.testing.assert_allclose(
+        bound.sigma, np.broadcast_to(GaussianPool((8, 16), kernels=2).sigma, (3, 2, 2)), rtol=1e-6
+    )
+    assert "<ellipse" in bound._repr_svg_()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"window": None, "stride": 2}, "a window as large as the image has no stride"),
+        ({"window": None, "pad": 1}, "a window as large as the image has no stride"),
+        ({"window": 3, "correlation": 0.5}, "a correlation needs shape='full'"),
+        (
+            {"window": 3, "shape": "full", "correlation": 1.0},
+            "correlation must be between -0.95 and 0.95, got 1",
+        ),
+        (
+            {"window": 3, "shape": "full", "correlation": [0.5, 0.5]},
+            r"correlation of shape \(2,\) does not fit",
+        ),
+        ({"window": 3, "learn": "correlation"}, "learn must be True, False or some of mean, sigma, got"),
+        ({"window": 3, "shape": "round"}, "shape must be 'diagonal' or 'full', got 'round'"),
+    ],
+)
+def test_settings_of_the_full_shape_and_of_readouts(settings, message):
+    with pytest.raises(LayerError, match=message):
+        GaussianPool(**settings)
+
+
+def test_too_many_weights_of_a_full_gaussian_are_refused_before_they_are_made():
+    layer = GaussianPool(61, stride=1, pad=60, kernels=4, shape="full")
+    with pytest.raises(
+        LayerError, match=r"windows that differ, at edges, would be \d+ numbers[\s\S]*shape='diagonal'"
+    ):
+        layer.configure((64, 128, 128))
+
+
+def test_the_peak_form_is_the_bare_exponential(run):
+    x = values(1, 2, 6, 5, 3)
+    none, peak = (run(GaussianPool(3, 2, 1, sigma=0.8, normalize=form), x) for form in ("none", "peak"))
+    np.testing.assert_array_equal(peak.y, none.y)
+    impulse = np.zeros((1, 3, 3, 1))
+    impulse[0, 1, 1] = 1
+    assert run(GaussianPool(3, normalize="peak"), impulse).y == 1
+
+
+def test_a_fixed_grid_has_the_same_kernels_on_every_channel(run):
+    grid = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
+    layer = GaussianPool(None, kernels=4, mean=grid, sigma=1.0, learn=False, per_channel=False)
+    x = np.repeat(values(2, 1, 5, 5, 2), 3, axis=0)
+    out = run(layer, x, np.ones((12, 1, 1, 2)))
+    np.testing.assert_array_equal(out.y.reshape(4, 3, 2), np.repeat(out.y.reshape(4, 3, 2)[:, :1], 3, axis=1))
+    assert (
+        out.grads["mean"].shape == (1, 4, 2)
+        and not out.grads["mean"].any()
+        and not out.grads["log_sigma"].any()
+    )
