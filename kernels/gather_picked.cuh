@@ -10,7 +10,7 @@ __device__ __forceinline__ void gather_picked(const float *dy, float *dx, const 
                                               int H, int W, int P, int Q, int N, float beta) {
     int groups = N / LANES;
     FOR_ROWS(row, (count_t)C * H) {
-        int h = row % H, last = (h + PY) / SY, lowest = (h + PY) % SY; // row `lowest` of window `last` is here
+        int h = row % H;
         FOR_EACH(i, (count_t)across * groups) {
             int b = i / groups, n = i % groups * LANES;
 #if DY > 1 || DX > 1
@@ -26,6 +26,7 @@ __device__ __forceinline__ void gather_picked(const float *dy, float *dx, const 
                 }
             put(dx + (row * W + b) * N + n, sum, beta);
 #else
+            int last = (h + PY) / SY, lowest = (h + PY) % SY; // row `lowest` of window `last` is here
             float delta[SX][LANES] = {};
 #pragma unroll DEEP_AT_ONCE
             for (int k = DEEP - 1; k >= 0; k--)

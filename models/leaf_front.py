@@ -55,6 +55,9 @@ class Log(Layer):
     def out_shape(self, in_shape):
         return in_shape
 
+    def constants(self):
+        return {"FLOOR": self.floor}  # of log.cu
+
     def fprop_cpu(self, x, y, beta, train):
         update(y, np.log(np.maximum(x, 0) + self.floor), beta)
 

@@ -20,6 +20,7 @@ MARKS = {  # a colour and a shape for each rival
     "torch-compiled": (HUES[3], "^"),
     "dcls": (HUES[2], "v"),
     "scipy": (HUES[4], "P"),
+    "numpy": (GREY, "p"),
 }
 BARS = {"copy": (BLUE, "of a copy's bandwidth"), "product": (HUES[2], "of a matrix product's speed")}
 

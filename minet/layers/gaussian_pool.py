@@ -247,8 +247,8 @@ class GaussianPool(Layer):
 
     def _tables_on(self, x: Array) -> Any:
         """What the loops need to know of windows and weights; made again when parameters change."""
-        from minet.loops.gaussian_pool_full import FullTables
-        from minet.loops.gaussian_pool_weights import Tables, axis_of
+        from minet.loops.gaussian_pool_readout import tables_of
+        from minet.loops.gaussian_pool_weights import axis_of
 
         params = [self.p[param] for param in self.parts.values()]
         key = x.shape[:3], x.dtype, *(p.tobytes() for p in params)
@@ -256,8 +256,8 @@ class GaussianPool(Layer):
             window, out = self.window_on(x.shape), self.bound_shapes[1][1:]
             axes = [axis_of(*sizes) for sizes in zip(x.shape[1:3], out, *window[:4], strict=True)]
             values = [np.broadcast_to(p, (len(x), *p.shape[1:])).astype(np.float64) for p in params]
-            kind = FullTables if self.full else Tables
-            self._kept = key, kind(axes, values, self.normalize, self.edge, x.dtype)
+            made = tables_of(self.full, not self.window, axes, values, self.normalize, self.edge, x.dtype)
+            self._kept = key, made
         return self._kept[1]
 
     # -- on a GPU --------------------------------------------------------------------------------------

@@ -69,8 +69,9 @@ def test_a_numpy_version_is_a_rival():
     text = Path("swish.py").read_text()
     loops = "    fprop_numpy, bprop_numpy = fprop_cpu, bprop_cpu\n"
     Path("swish.py").write_text(text.replace("    def root(", f"{loops}\n    def root("))
-    _, rows = timed("swish.py:Swish", "--against", "numpy")
+    _, rows = timed("swish.py:Swish", "--against", "numpy", "--plot", "found.png")
     assert all(row["rival"] == "numpy" and row["ratio"] > 0 for row in rows)
+    assert Path("found.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.skipif(not TORCH, reason="PyTorch is not installed")
