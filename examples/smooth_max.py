@@ -101,7 +101,7 @@ class SmoothMax(Layer):
         import torch
 
         (R, S), (SY, SX), (PY, PX) = self.window[:3]
-        x = torch.nn.functional.pad(x, (PX, PX, PY, PY), value=OUTSIDE)
+        x = torch.nn.functional.pad(x, (PX, PX, PY, PY), value=OUTSIDE).contiguous()
         taps, a = x.unfold(2, R, SY).unfold(3, S, SX), a[:, None, None]
         pixels = (taps != OUTSIDE).sum((-2, -1)).to(x.dtype)
         return (torch.logsumexp(a[..., None, None] * taps, (-2, -1)) - pixels.log()) / a

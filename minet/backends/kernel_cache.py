@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,10 @@ from minet.core.errors import MinetError
 from minet.core.files import cache_folder as folder
 
 Recipe: TypeAlias = tuple[str, tuple[str, ...], str, str, str]  # the arguments of `build`
+
+# What g++ and nvcc say of a window's constants that a layer does not pass.
+OF_A_WINDOW = re.compile(r"\W(R|S|SY|SX|PY|PX|DY|DX|TAP_T)\W (was not declared|is undefined)")
+NO_WINDOW = "window.cuh needs the layer's window: def constants(self): return self.window.constants()"
 
 
 class CompileError(MinetError):
@@ -67,9 +72,8 @@ def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, s
         # In a folder of its own, so that the result does not depend on the current directory.
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise CompileError(
-                f"{Path(compiler).name} cannot compile a kernel:\n{_shortened(done.stderr, source)}"
-            )
+            found = f"{Path(compiler).name} cannot compile a kernel:\n{_shortened(done.stderr, source)}"
+            raise CompileError(found, NO_WINDOW if OF_A_WINDOW.search(done.stderr) else "")
         # The checksum first: a file that lacks it, or differs from it, is rebuilt.
         (work / "sum").write_text(f"{_sum(made)}\n{done.stdout}{done.stderr}")
         os.replace(work / "sum", path.with_suffix(path.suffix + ".sum"))

@@ -15,20 +15,42 @@ C_NAMES = {"uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsi
 Pair = tuple[int, int]
 
 
-class Window(NamedTuple):
-    """Size (R, S), stride, pad and dilation of a window, each (vertical, horizontal).
-
-    `pad` lies above and left of the image, `after` below and right of it, as much if None. With `ceil`, a
-    last window may hang over the end. How far depends on the image: `on` gives the window with that as its
-    `after`.
-    """
+class Geometry(NamedTuple):
+    """What loops and kernels need to know of a window besides the sizes of input and output."""
 
     size: Pair
     stride: Pair
     pad: Pair
     dilation: Pair = (1, 1)
-    after: Pair | None = None
-    ceil: bool = False
+
+
+class Window(Geometry):
+    """Size (R, S), stride, pad and dilation of a window, each (vertical, horizontal): a tuple of these four.
+
+    `pad` lies above and left of the image, `behind` below and right of it, as much if None is given. With
+    `ceil`, a last window may hang over the end. How far depends on the image: `on` gives the window with that
+    as its `behind`.
+    """
+
+    behind: Pair
+    ceil: bool
+
+    def __new__(
+        cls, size: Pair, stride: Pair, pad: Pair, dilation: Pair = (1, 1), behind: Pair | None = None,
+        ceil: bool = False,
+    ) -> Window:  # fmt: skip
+        window = super().__new__(cls, size, stride, pad, dilation)
+        window.behind, window.ceil = pad if behind is None else behind, ceil
+        return window
+
+    def __eq__(self, other: object) -> bool:
+        alike = not isinstance(other, Window) or (self.behind, self.ceil) == (other.behind, other.ceil)
+        return alike and tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = Geometry.__hash__
 
     @classmethod
     def of(cls, layer: Layer, window: Any, stride: Any = 1, pad: Any = 0, dilation: Any = 1) -> Window:
@@ -69,12 +91,7 @@ class Window(NamedTuple):
                 f"pad {shown} must be smaller than the window {made.size}{spread}",
                 "or a window could lie in the padding and pool nothing",
             )
-        return made._replace(ceil=ceil)
-
-    @property
-    def behind(self) -> Pair:
-        """The pad below and right of the image."""
-        return self.pad if self.after is None else self.after
+        return cls(*made, behind=made.behind, ceil=ceil)
 
     @property
     def spans(self) -> Pair:
@@ -95,7 +112,7 @@ class Window(NamedTuple):
         return count - 1 if (count - 1) * stride >= size + before else count
 
     def on(self, in_shape: Shape) -> Window:
-        """The window on images ``(C, H, W)`` or longer: `after` holds what the last windows hang over."""
+        """The window on images ``(C, H, W)`` or longer: `behind` holds what the last windows hang over."""
         if not self.ceil:
             return self
         over = [
@@ -105,7 +122,7 @@ class Window(NamedTuple):
             )
             for i, size in enumerate(in_shape[1:3])
         ]
-        return self._replace(after=(over[0], over[1]), ceil=False)
+        return Window(*self, behind=(over[0], over[1]))
 
     @property
     def reach(self) -> Pair:
@@ -141,7 +158,7 @@ class Window(NamedTuple):
         return str(np.min_scalar_type(self.size[0] * self.size[1] + 1).name)
 
     def padded(self, x: np.ndarray, outside: float = 0.0) -> np.ndarray:
-        """A copy of images ``(C, H, W, N)`` in their padding: ``(C, pad + H + after, ..., N)``.
+        """A copy of images ``(C, H, W, N)`` in their padding: ``(C, pad + H + behind, ..., N)``.
 
         Of a window with `ceil`, call this on what `on` returns, like `taps` and `inside`.
         """

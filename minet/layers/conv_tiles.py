@@ -82,7 +82,7 @@ def shared_out(
 
     def met(axis: int) -> list[int]:
         """For each tap along an axis, how many outputs have it in the image."""
-        taps, stride, pad, step = (numbers[axis] for numbers in window[:4])
+        taps, stride, pad, step = (numbers[axis] for numbers in window)
         places = range(-pad, outputs[axis] * stride - pad, stride)
         return [sum(0 <= place + r * step < size[axis] for place in places) for r in range(taps)]
 

@@ -254,7 +254,7 @@ class GaussianPool(Layer):
         key = x.shape[:3], x.dtype, *(p.tobytes() for p in params)
         if key != self._kept[0]:
             window, out = self.window_on(x.shape), self.bound_shapes[1][1:]
-            axes = [axis_of(*sizes) for sizes in zip(x.shape[1:3], out, *window[:4], strict=True)]
+            axes = [axis_of(*sizes) for sizes in zip(x.shape[1:3], out, *window, strict=True)]
             values = [np.broadcast_to(p, (len(x), *p.shape[1:])).astype(np.float64) for p in params]
             made = tables_of(self.full, not self.window, axes, values, self.normalize, self.edge, x.dtype)
             self._kept = key, made

@@ -56,13 +56,13 @@ class MaxPool(Layer):
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.loops.max_pool import max_pool_fprop
 
-        max_pool_fprop(x, y, self.s.argmax, *self.window[:4], beta)
+        max_pool_fprop(x, y, self.s.argmax, *self.window, beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         from minet.loops.max_pool import max_pool_bprop
 
         if dx is not None:
-            max_pool_bprop(dy, dx, self.s.argmax, *self.window[:4], beta)
+            max_pool_bprop(dy, dx, self.s.argmax, *self.window, beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         if dx is not None:

@@ -69,9 +69,9 @@ class StochasticPool(Layer):
 
         if train:
             draw = self.key, self.clock.step
-            loops.stochastic_pool_fprop(x, y, self.s.picked, *self.window[:4], beta, *draw)
+            loops.stochastic_pool_fprop(x, y, self.s.picked, *self.window, beta, *draw)
         else:
-            loops.stochastic_pool_mean_fprop(x, y, *self.window[:4], beta)
+            loops.stochastic_pool_mean_fprop(x, y, *self.window, beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         from minet.loops import stochastic_pool as loops
@@ -79,9 +79,9 @@ class StochasticPool(Layer):
         if dx is None:
             return
         if self.train:
-            loops.stochastic_pool_bprop(dy, dx, self.s.picked, *self.window[:4], beta)
+            loops.stochastic_pool_bprop(dy, dx, self.s.picked, *self.window, beta)
         else:
-            loops.stochastic_pool_mean_bprop(x, dy, dx, *self.window[:4], beta)
+            loops.stochastic_pool_mean_bprop(x, dy, dx, *self.window, beta)
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         name = "stochastic_pool_fprop" if train else "stochastic_pool_mean_fprop"

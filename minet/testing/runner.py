@@ -64,8 +64,10 @@ def outcome(name: str, check: Callable[[Any], None], case: Any, place: Callable[
                 index.place,
             )
         known = isinstance(error, MinetError)  # whose message names the place
-        found = str(error) if known else f"{type(error).__name__} at {line_of(error)}: {error}"
+        if known:
+            return made("FAIL", str(error))
         promise = (check.__doc__ or "").partition("\n")[0]
+        found = f"{type(error).__name__} at {line_of(error)}: {error}"
         return made("FAIL", f"{found}\nthe contract: {promise}")
     finally:
         if isinstance(case.backend, Backend):

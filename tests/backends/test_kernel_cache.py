@@ -156,3 +156,14 @@ def test_a_kernel_that_does_not_compile_is_reported_with_the_user_s_line(tmp_pat
         expected = rf"  {tmp_path}/{place}: error: .{name}. was not declared"
         assert re.search(expected, str(caught.value)), str(caught.value)
     assert not list((tmp_path / "cache").glob("build-*"))
+
+
+@pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
+def test_a_window_that_the_layer_does_not_pass_is_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINET_CACHE", str(tmp_path / "cache"))
+    text = '#include "window.cuh"\nextern "C" __global__ void own(float *x) { x[0] = SY; }\n'
+    (tmp_path / "own.cu").write_text(text)
+    with pytest.raises(
+        kernel_cache.CompileError, match=r"hint: window\.cuh needs the layer's window: def constants"
+    ):
+        backends.get("emu").call(tmp_path / "own.cu", "own", {}, {"x": None}, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 
 import numpy as np
@@ -44,8 +46,8 @@ def test_zero_is_a_pad():
 
 
 def test_pool():
-    assert Window.pool(Toy(), (3, 5), None, 0) == ((3, 5), (3, 5), (0, 0), (1, 1), (0, 0), False)
-    assert Window.pool(Toy(), 3, (1, 2), (2, 1))[:5] == ((3, 3), (1, 2), (2, 1), (1, 1), (2, 1))
+    assert Window.pool(Toy(), (3, 5), None, 0) == ((3, 5), (3, 5), (0, 0), (1, 1))
+    assert Window.pool(Toy(), 3, (1, 2), (2, 1)) == ((3, 3), (1, 2), (2, 1), (1, 1))
     for pad in (3, (3, 0), (0, 4)):
         with pytest.raises(LayerError, match=r"pad \(\d, \d\) must be smaller than the window \(3, 3\)"):
             Window.pool(Toy(), 3, None, pad)
@@ -120,7 +122,7 @@ TAPPED = [
 
 @pytest.mark.parametrize("window", TAPPED)
 def test_taps_are_what_each_tap_of_a_window_meets(window):
-    (R, S), stride, pad, dilation = window[:4]
+    (R, S), stride, pad, dilation = window
     x = np.arange(1.0, 2 * 7 * 6 * 3 + 1).reshape(2, 7, 6, 3)
     taps = window.taps(window.padded(x, outside=-1))
     P, Q = window.out_hw(Toy(), x.shape[:3])
@@ -234,3 +236,11 @@ def test_reach_is_the_most_windows_at_one_place(size, stride, dilation):
     for p in range((200 - window.spans[0]) // stride + 1):
         holding[p * stride + np.arange(size) * dilation] += 1
     assert window.reach[0] == holding.max()
+
+
+def test_windows_are_alike_if_their_ends_are_too():
+    one = Window.pool(Toy(), 3, 1, 1)
+    assert one == Window.pool(Toy(), 3, 1, 1) == copy.deepcopy(one) == pickle.loads(pickle.dumps(one))
+    for other in (Window.pool(Toy(), 3, 1, ((1, 0), (1, 1))), Window.pool(Toy(), 3, 1, 1, ceil=True)):
+        assert one != other and copy.deepcopy(other) == other == pickle.loads(pickle.dumps(other))
+    assert len({one, other}) == 2

@@ -18,7 +18,8 @@ from minet.testing import CHECKS, Check, Report, check_layer, check_loss, layer_
 from minet.testing.harness import CheckFailed, differing, expect, multiple, values
 from minet.testing.layerfile import all_examples, classes
 
-PARITY = {"thread_order", "parity_emu", "parity_cuda"}  # skipped without a kernel, g++ or a GPU
+# Skipped without a NumPy version, a kernel, g++ or a GPU.
+PARITY = {"numpy_version", "thread_order", "parity_emu", "parity_cuda"}
 needs_gxx = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
 
 
@@ -75,7 +76,10 @@ def test_a_correct_kernel_passes_everything(cls):
     report = check_layer(*example(cls), backend="emu")
     assert report.ok, str(report)
     skipped = {check.name for check in report.checks if check.status == "SKIP"}
-    assert skipped == {"gradient", "gradient_eval", "float32", "parity_cuda"} - _on_this_machine()
+    assert (
+        skipped
+        == {"gradient", "gradient_eval", "float32", "numpy_version", "parity_cuda"} - _on_this_machine()
+    )
     assert check_layer(*example(cls), backend=backends.get("emu", order="reversed")).ok
 
 
