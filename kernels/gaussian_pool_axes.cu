@@ -88,32 +88,35 @@ __device__ __forceinline__ void apply_transposed(const float *src, float *dst, c
 }
 
 // Two of a kernel's four sums, by mean and log_sigma along this axis: of delta * (A' src), where A' has the weights'
-// derivatives. A row of blocks for each kernel and channel, gridDim.y of them.
+// derivatives. A row of blocks for each kernel and channel.
 template <bool DOWN, bool FIRST>
 __device__ __forceinline__ void slopes(const float *src, const float *delta, const float *tables, float *parts,
                                        int shared_sets, int C, int lines, int length, int outs, int inner) {
     using A = Along<DOWN>;
     A along(length);
-    int groups = inner / LANES, c = blockIdx.y % C, j = blockIdx.y / C, set = (shared_sets ? 0 : c * KERNELS) + j;
-    const float *from = src + (count_t)(FIRST ? c : j * C + c) * lines * length * inner;
-    const float *deltas = delta + (count_t)(j * C + c) * lines * outs * inner;
-    float by_mean = 0, by_sigma = 0;
-    FOR_EACH(i, (count_t)lines * outs * groups) {
-        int n = i % groups * LANES, o = i / groups % outs, row = i / groups / outs;
-        const float *weights = along.weights(tables + (count_t)set * TABLE, o);
-        Samples mean = {}, sigma = {}, d = *(const Samples *)(deltas + (i / groups) * inner + n);
-        for (int r = along.begin(o); r < along.end(o); r++) {
-            Samples value = *(const Samples *)(from + ((count_t)row * length + along.at(o, r)) * inner + n);
-            EACH_LANE(l) mean.of[l] += weights[PADDED(A::TAPS) + r] * value.of[l];
-            EACH_LANE(l) sigma.of[l] += weights[2 * PADDED(A::TAPS) + r] * value.of[l];
+    int groups = inner / LANES;
+    FOR_ROWS(plane, (count_t)C * KERNELS) {
+        int c = plane % C, j = plane / C, set = (shared_sets ? 0 : c * KERNELS) + j;
+        const float *from = src + (FIRST ? c : plane) * lines * length * inner;
+        const float *deltas = delta + plane * lines * outs * inner, *table = tables + (count_t)set * TABLE;
+        float by_mean = 0, by_sigma = 0;
+        FOR_EACH(i, (count_t)lines * outs * groups) {
+            int n = i % groups * LANES, o = i / groups % outs, row = i / groups / outs;
+            const float *weights = along.weights(table, o);
+            Samples mean = {}, sigma = {}, d = *(const Samples *)(deltas + (i / groups) * inner + n);
+            for (int r = along.begin(o); r < along.end(o); r++) {
+                Samples value = *(const Samples *)(from + ((count_t)row * length + along.at(o, r)) * inner + n);
+                EACH_LANE(l) mean.of[l] += weights[PADDED(A::TAPS) + r] * value.of[l];
+                EACH_LANE(l) sigma.of[l] += weights[2 * PADDED(A::TAPS) + r] * value.of[l];
+            }
+            EACH_LANE(l) by_mean += d.of[l] * mean.of[l], by_sigma += d.of[l] * sigma.of[l];
         }
-        EACH_LANE(l) by_mean += d.of[l] * mean.of[l], by_sigma += d.of[l] * sigma.of[l];
-    }
-    int blocks = gridDim.x * (shared_sets ? C : 1), block = blockIdx.x + (shared_sets ? c * gridDim.x : 0);
-    by_mean = block_sum(by_mean), by_sigma = block_sum(by_sigma);
-    if (threadIdx.x == 0) {
-        parts[((count_t)set * 4 + (DOWN ? 0 : 1)) * blocks + block] = by_mean;
-        parts[((count_t)set * 4 + (DOWN ? 2 : 3)) * blocks + block] = by_sigma;
+        int blocks = gridDim.x * (shared_sets ? C : 1), block = blockIdx.x + (shared_sets ? c * gridDim.x : 0);
+        by_mean = block_sum(by_mean), by_sigma = block_sum(by_sigma);
+        if (threadIdx.x == 0) {
+            parts[((count_t)set * 4 + (DOWN ? 0 : 1)) * blocks + block] = by_mean;
+            parts[((count_t)set * 4 + (DOWN ? 2 : 3)) * blocks + block] = by_sigma;
+        }
     }
 }
 

@@ -125,30 +125,33 @@ extern "C" __global__ void gaussian_pool_full_dx(const float *dy, float *dx, con
 extern "C" __global__ void gaussian_pool_full_shares(const float *x, const float *dy, const float *tables, float *parts,
                                                      int shared_sets, int C, int H, int W, int P, int Q, int N) {
     Places rows(REACH_Y, SY, PY, H), cols(REACH_X, SX, PX, W);
-    int groups = N / LANES, c = blockIdx.y % C, j = blockIdx.y / C, set = (shared_sets ? 0 : c * KERNELS) + j;
-    const float *table = tables + (count_t)set * KERNEL, *plane = x + (count_t)c * H * W * N;
-    const float *deltas = dy + (count_t)(j * C + c) * P * Q * N;
-    float totals[FULL] = {};
-    FOR_EACH(i, (count_t)P * Q * groups) {
-        int n = i % groups * LANES, q = i / groups % Q, p = i / groups / Q, top = p * SY - PY, left = q * SX - PX;
-        const float *weights = table + (rows.of(p) * PLACES_X + cols.of(q)) * (KIND * TAPS);
-        Samples sums[FULL] = {}, delta = *(const Samples *)(deltas + (i / groups) * N + n);
-        int end = min(R, (H - top + DY - 1) / DY), last = min(S, (W - left + DX - 1) / DX);
-        for (int r = first_inside(top, DY); r < end; r++)
-            for (int s = first_inside(left, DX); s < last; s++) {
-                Samples value = *(const Samples *)(plane + ((count_t)(top + r * DY) * W + left + s * DX) * N + n);
+    int groups = N / LANES;
+    FOR_ROWS(of, (count_t)C * KERNELS) {
+        int c = of % C, j = of / C, set = (shared_sets ? 0 : c * KERNELS) + j;
+        const float *table = tables + (count_t)set * KERNEL, *plane = x + (count_t)c * H * W * N;
+        const float *deltas = dy + of * P * Q * N;
+        float totals[FULL] = {};
+        FOR_EACH(i, (count_t)P * Q * groups) {
+            int n = i % groups * LANES, q = i / groups % Q, p = i / groups / Q, top = p * SY - PY, left = q * SX - PX;
+            const float *weights = table + (rows.of(p) * PLACES_X + cols.of(q)) * (KIND * TAPS);
+            Samples sums[FULL] = {}, delta = *(const Samples *)(deltas + (i / groups) * N + n);
+            int end = min(R, (H - top + DY - 1) / DY), last = min(S, (W - left + DX - 1) / DX);
+            for (int r = first_inside(top, DY); r < end; r++)
+                for (int s = first_inside(left, DX); s < last; s++) {
+                    Samples value = *(const Samples *)(plane + ((count_t)(top + r * DY) * W + left + s * DX) * N + n);
 #pragma unroll
-                for (int k = 0; k < FULL; k++)
-                    EACH_LANE(l) sums[k].of[l] += weights[(k + 1) * TAPS + r * S + s] * value.of[l];
-            }
+                    for (int k = 0; k < FULL; k++)
+                        EACH_LANE(l) sums[k].of[l] += weights[(k + 1) * TAPS + r * S + s] * value.of[l];
+                }
 #pragma unroll
-        for (int k = 0; k < FULL; k++) EACH_LANE(l) totals[k] += delta.of[l] * sums[k].of[l];
-    }
-    int blocks = gridDim.x * (shared_sets ? C : 1), block = blockIdx.x + (shared_sets ? c * gridDim.x : 0);
+            for (int k = 0; k < FULL; k++) EACH_LANE(l) totals[k] += delta.of[l] * sums[k].of[l];
+        }
+        int blocks = gridDim.x * (shared_sets ? C : 1), block = blockIdx.x + (shared_sets ? c * gridDim.x : 0);
 #pragma unroll
-    for (int k = 0; k < FULL; k++) {
-        float total = block_sum(totals[k]);
-        if (threadIdx.x == 0) parts[((count_t)set * FULL + k) * blocks + block] = total;
+        for (int k = 0; k < FULL; k++) {
+            float total = block_sum(totals[k]);
+            if (threadIdx.x == 0) parts[((count_t)set * FULL + k) * blocks + block] = total;
+        }
     }
 }
 

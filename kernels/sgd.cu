@@ -15,8 +15,14 @@
 #include "minet.cuh"
 #include "solver.cuh"
 
+#if __CUDA_ARCH__ == 750
+#define RESIDENT 4 // blocks on a multiprocessor, which holds half as many threads as later ones
+#else
+#define RESIDENT 8
+#endif
+
 // places: (start, size) of each parameter; each: (factor of the rate, 1 if it decays, low, high).
-extern "C" __global__ void __launch_bounds__(256, 8)
+extern "C" __global__ void __launch_bounds__(256, RESIDENT)
 sgd_steps(float *w, const float *g, float *v, const long long *places, const double *each, double lr, float momentum,
           float decay, int nesterov, const double *scale, float clip, const double *verdict, int parameters) {
     if (verdict && verdict[1] != 0) return;

@@ -19,6 +19,7 @@ SUMS, KERNELS = 51, 7  # the most sums that do, of windows under way and of the 
 AT_ONCE = 4  # kernels that a thread computes together; kernels/gaussian_pool.cuh has the same
 SHARE = 16  # elements that a thread adds up to a share of a slope
 MOST = 256  # shares of a kernel's slope on a channel
+MOST_ROWS = 65535  # of blocks in a grid; kernels stride over the rest
 
 
 def plan(layer: Any, shapes: tuple[Shape, Shape] | None = None) -> March:
@@ -158,7 +159,7 @@ class Axes(March):
             self.run("first", 0, like, tables, src=x, dst=v)
             parts, most = layer.s.parts.reshape(-1), max(e.size, dy.size) // len(dy)
             shares = max(1, min(MOST, most // (THREADS * SHARE)))
-            grid = {"grid": (shares, len(dy), 1), "block": (THREADS, 1, 1)}
+            grid = {"grid": (shares, min(len(dy), MOST_ROWS), 1), "block": (THREADS, 1, 1)}
             self.run("shares", 0, like, tables, src=x, delta=e, parts=parts, first=1, **grid)
             self.run("shares", 1, like, tables, src=v, delta=dy, parts=parts, first=0, **grid)
             add_shares(layer, "gaussian_pool_axes_slopes", 4, shares, x=x, parts=parts)
@@ -220,7 +221,7 @@ class Full(March):
             self.run("dx", W * N, C * H, x=x, dy=dy, dx=dx, beta=beta)
         if layer.learn:
             parts, shares = layer.s.parts.reshape(-1), max(1, min(MOST, dy[0].size // (THREADS * SHARE)))
-            values = {"grid": (shares, len(dy), 1), "block": (THREADS, 1, 1)}
+            values = {"grid": (shares, min(len(dy), MOST_ROWS), 1), "block": (THREADS, 1, 1)}
             self.run("shares", x=x, dy=dy, parts=parts, **values)
             add_shares(layer, "gaussian_pool_full_slopes", 5, shares, x=x, parts=parts)
 

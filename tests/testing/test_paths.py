@@ -19,7 +19,7 @@ import minet.loops.conv.depthwise
 import minet.loops.conv.gemm
 import minet.loops.conv.winograd
 import minet.loops.conv.winograd_dw
-import minet.loops.gaussian_pool
+import minet.loops.gaussian_pool_weights
 from minet import Layer, Net
 from minet.backends import launcher
 from minet.backends.cuda import CUDA
@@ -90,7 +90,7 @@ CALLED = {
     minet.loops.conv.winograd_dw: ("multiply_pair_dots",),
     minet.loops.conv.depthwise: ("weigh", "weigh_dw"),
     minet.loops.conv.gemm: ("panels", "dots", "rows_dot"),
-    minet.loops.gaussian_pool: ("gaussian_pool_bprop",),
+    minet.loops.gaussian_pool_weights: ("gaussian_pool_bprop",),
     Emulator: ("load",),
     CUDA: ("load",),
 }
@@ -109,8 +109,12 @@ ON_GPU = [
          lambda ran: ran["gaussian_pool_bprop"]["LANES"] == 2 and ran["gaussian_pool_bprop"]["grid"][1] > 1),
     Path("Gaussians in one band", lambda: GaussianPool(5, 2, 4, per_channel=False), (2, 7, 6), 3,
          lambda ran: ran["gaussian_pool_bprop"]["LANES"] == ran["gaussian_pool_bprop"]["grid"][1] == 1),
-    Path("tables apart", lambda: GaussianPool((1, 16), 1, (0, 15), kernels=7), (2, 3, 6), 4,
+    Path("tables apart", lambda: GaussianPool((2, 15), 1, (1, 14), kernels=7), (2, 3, 6), 4,
          lambda ran: "gaussian_pool_weights" in ran and ran["gaussian_pool_bprop"]["APART"] == 1),
+    Path("an axis after the other", lambda: GaussianPool((1, 16), 1, (0, 15)), (2, 3, 6), 4,
+         lambda ran: "gaussian_pool_axes_second" in ran and ran["gaussian_pool_axes_second"]["LANES"] == 2),
+    Path("each tap of a tilted Gaussian", lambda: GaussianPool(3, 1, 1, shape="full"), (2, 5, 6), 4,
+         lambda ran: ran["gaussian_pool_full_shares"]["LANES"] == 2),
     Path("shares of a channel", lambda: BatchNorm(), (2, 53, 55), 4,
          lambda ran: ran["batch_norm_slopes"]["grid"][0] > 1 and ran["batch_norm_bprop"]["LANES"] == 4),
     Path("slabs of maps", lambda: LRN(3), (29, 3, 2), 4,
