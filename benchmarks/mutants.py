@@ -35,7 +35,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PLACES = ("minet/layers/*.py", "minet/loops/**/*.py", "kernels/*.cu", "kernels/*.cuh")
 EVERYWHERE = (  # tests of more than one file, the slow ones last
-    "tests/train/test_optim.py",
+    "tests/train/test_sgd.py",
     "tests/backends/test_backends.py",
     "tests/testing/test_paths.py",
 )

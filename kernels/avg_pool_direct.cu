@@ -4,6 +4,7 @@
 // Threads: fprop one per output, bprop one per input, a row of blocks per (c, p) or (c, h). bprop gathers.
 // Bytes:   per x 4 read and written; what windows share comes from cache.
 // Limits:  any window. One of thousands of pixels is summed in float64: float32 would lose digits.
+// Twin of minet/loops/avg_pool.py for these windows, as avg_pool.cu is for the others.
 // Source:  PyTorch's AdaptiveAvgPool2d for the bounds of `out`.
 #include "minet.cuh"
 #include "window.cuh"

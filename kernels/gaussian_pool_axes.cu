@@ -9,6 +9,7 @@
 //          gaussian_pool.cu.
 // Bytes:   per x 4 read in the first pass, for up to AT_ONCE kernels together; per v 4 written and 4 read.
 // Limits:  any window: none is held in registers.
+// Twin of minet/loops/gaussian_pool.py for these windows.
 // Source:  as gaussian_pool.cu, whose march down the columns is faster for windows that registers hold.
 #include "gaussian_pool.cuh"
 

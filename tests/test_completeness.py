@@ -45,7 +45,7 @@ def test_a_container_has_examples_and_is_tested(cls):
 def test_a_layer_file_holds_one_layer(stem):
     found = [cls for cls in layers.all_layers() if cls.__module__ == f"minet.layers.{stem}"]
     part = any(stem.startswith(f"{other}_") for other in layers.stems())  # of a layer: conv_tiles.py
-    assert len(found) == (0 if part else 1)
+    assert len(found) == (0 if part else 1) and (ROOT / f"tests/layers/test_{stem}.py").exists()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests/layers").glob("test_*.py")), ids=name)

@@ -62,7 +62,7 @@ class Conv(Layer):
     A matrix product of w and the windows of x, which reads the windows where they lie, on the cpu
     (``minet/loops/conv/gemm.py``) as on a GPU (``kernels/conv.cu``). To a 1x1 window with stride 1 all pixels
     are one long row. In groups of few maps, and in a depthwise layer, each output is summed tap by tap
-    (``minet/loops/conv/depthwise.py``, ``kernels/conv_depthwise.cu``).
+    (``minet/loops/conv/conv_depthwise.py``, ``kernels/conv_depthwise.cu``).
     """
 
     def __init__(
@@ -120,16 +120,16 @@ class Conv(Layer):
             yield tuple(a if a is None else _part(a, g, self.groups) for a in arrays)
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        from minet.loops.conv import conv, depthwise
+        from minet.loops.conv import conv, conv_depthwise
 
         (x, y), window, b = self._seen(x, y), self.window[:4], self.p.get("b")
         if self.direct:
-            return depthwise.conv(x, self.p.w, b, y, window, self.groups, beta)
+            return conv_depthwise.conv(x, self.p.w, b, y, window, self.groups, beta)
         for xs, ws, bs, ys in self._parts(x, self.p.w, b, y):
             conv.conv(xs, ws, bs, ys, window, beta)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        from minet.loops.conv import conv, conv_dw, depthwise
+        from minet.loops.conv import conv, conv_depthwise, conv_dw
 
         if self.bias:
             self.be.sum_rows(dy.reshape(self.maps, -1), self.g.b, beta=1.0)
@@ -137,8 +137,8 @@ class Conv(Layer):
         dx = dx if dx is None else self._seen(dx)[0]
         if self.direct:
             if dx is not None:
-                depthwise.conv_dx(w, dy, dx, window, self.groups, beta)
-            return depthwise.conv_dw(x, dy, self.g.w, window, self.groups)
+                conv_depthwise.conv_dx(w, dy, dx, window, self.groups, beta)
+            return conv_depthwise.conv_dw(x, dy, self.g.w, window, self.groups)
         for xs, ws, dys, dxs, dws in self._parts(x, w, dy, dx, self.g.w):
             if dxs is not None:
                 conv.conv_dx(ws, dys, dxs, window, beta)

@@ -83,7 +83,7 @@ def stochastic_pool_fprop(x, y, picked, window, stride, pad, dilation, beta, key
     _, P, Q, _ = y.shape
     R, S = window
     lanes, beta = BYTES // y.itemsize, y.dtype.type(beta)
-    down, across = dilation[0] * W * N, dilation[1] * N
+    down, across, nowhere = dilation[0] * W * N, dilation[1] * N, R * S
     x, y, picked = x.reshape(-1), y.reshape(-1), picked.reshape(-1)
     for row in prange(C * P):
         c, p = divmod(np.intp(row), P)
@@ -100,39 +100,11 @@ def stochastic_pool_fprop(x, y, picked, window, stride, pad, dilation, beta, key
             tap, rows, columns, drawn = r0 * S + s0, r1 - r0, s1 - s0, address(u, skip + q * N)
             for n in range(0, N, lanes):
                 src, to, marks = ahead(image, w0 * N + n), ahead(out, q * N + n), ahead(where, q * N + n)
-                left = N - n
+                draws, left = ahead(drawn, n), N - n
                 if left >= lanes:
-                    pick(
-                        src,
-                        ahead(drawn, n),
-                        to,
-                        marks,
-                        rows,
-                        columns,
-                        down,
-                        across,
-                        tap,
-                        S,
-                        R * S,
-                        beta,
-                        None,
-                    )
+                    pick(src, draws, to, marks, rows, columns, down, across, tap, S, nowhere, beta, None)
                 else:
-                    pick(
-                        src,
-                        ahead(drawn, n),
-                        to,
-                        marks,
-                        rows,
-                        columns,
-                        down,
-                        across,
-                        tap,
-                        S,
-                        R * S,
-                        beta,
-                        left,
-                    )
+                    pick(src, draws, to, marks, rows, columns, down, across, tap, S, nowhere, beta, left)
 
 
 @kernel(forceinline=True)

@@ -102,8 +102,6 @@ class Adam(FirstOrder):
             )
         self.betas = (plain(betas[0]), plain(betas[1]))
         check_number(self, "eps", "above 0", is_real(self.eps) and self.eps > 0)
-        decays = is_real(self.weight_decay) and self.weight_decay >= 0
-        check_number(self, "weight_decay", "of at least 0", decays)
 
     def _fixed(self, be: Any) -> dict[str, Array]:
         self._updates, self._turn = be.array(np.full(2, self.updates), "int64"), 0

@@ -15,7 +15,7 @@ from minet.train import checkpoint, modelfile
 from minet.train.callbacks import CURVES, KERNEL_LOG, KERNELS, LOG, WEIGHTS
 
 RUNS = Path("runs")
-BESIDE = (LOG, KERNEL_LOG, CURVES, KERNELS)  # the weights
+BESIDE = (LOG, KERNEL_LOG, CURVES, KERNELS)  # files of a run beside its weights
 OURS = {*BESIDE, *(f"{name}.part" for name in (*BESIDE, WEIGHTS))}
 
 

@@ -77,8 +77,6 @@ class SGD(FirstOrder):
     def check(self) -> None:
         super().check()
         check_number(self, "momentum", "in [0, 1)", is_real(self.momentum) and 0 <= self.momentum < 1)
-        decays = is_real(self.weight_decay) and self.weight_decay >= 0
-        check_number(self, "weight_decay", "of at least 0", decays)
         if not isinstance(self.nesterov, bool):
             raise MinetError(f"SGD's nesterov must be True or False, got {self.nesterov!r}")
         if self.nesterov and not self.momentum:

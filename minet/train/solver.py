@@ -69,10 +69,11 @@ def lacking(solver: Any) -> list[str]:
 class FirstOrder:
     """What SGD and Adam have in common: rate, clipping, and arrays that are kept for each parameter.
 
-    A subclass is a dataclass with the settings `lr`, `schedule`, `clip_norm` and `clip_value`, and its own.
+    A subclass is a dataclass with the settings below, and its own.
     """
 
     lr: float
+    weight_decay: float
     schedule: Schedule | None
     clip_norm: float | None
     clip_value: float | None
@@ -92,6 +93,8 @@ class FirstOrder:
     def check(self) -> None:
         """Raise MinetError if a setting is out of range; settings may be changed between steps."""
         check_number(self, "lr", "above 0", is_real(self.lr) and self.lr > 0)
+        decays = is_real(self.weight_decay) and self.weight_decay >= 0
+        check_number(self, "weight_decay", "of at least 0", decays)
         for name in ("clip_norm", "clip_value"):
             if (limit := getattr(self, name)) is not None:
                 check_number(self, name, "above 0, or None", is_real(limit) and limit > 0)

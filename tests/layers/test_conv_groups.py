@@ -7,7 +7,7 @@ from test_conv import compare_with_torch, in_torch
 from minet import LayerError, Net
 from minet.backends import launcher
 from minet.layers import Conv
-from minet.loops.conv import depthwise
+from minet.loops.conv import conv_depthwise
 from minet.loops.conv import gemm as products
 from minet.testing import run
 
@@ -98,9 +98,9 @@ def test_a_few_maps_are_summed_in_shares(monkeypatch):
     x, dy = draw.standard_normal((2, 2, 40, 6, 3))
     geometry, sums = ((3, 3), (1, 1), (1, 1), (1, 1)), []
     for tasks in (1, 32, 1000):
-        monkeypatch.setattr(depthwise, "TASKS", tasks)
+        monkeypatch.setattr(conv_depthwise, "TASKS", tasks)
         dw = np.zeros((2, 1, 3, 3))
-        depthwise.conv_dw(x, dy, dw, geometry, 2)
+        conv_depthwise.conv_dw(x, dy, dw, geometry, 2)
         sums.append(dw)
     for other in sums[1:]:
         np.testing.assert_allclose(other, sums[0], rtol=1e-12, atol=1e-12)

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from close import assert_close
 
-from minet import Concat, LayerError, Net, backends, testing
-from minet.backends.emulator import static_shared
-from minet.layers import gaussian_pool_gpu as gpu
+from minet import Concat, LayerError, Net, testing
 from minet.layers.gaussian_pool import GaussianPool
 from minet.testing import layer_checks
 
@@ -191,35 +189,6 @@ def test_shared_kernels(run):
         assert_close(shared.grads[name], own.grads[name].sum(0, keepdims=True))
 
 
-def test_defaults():
-    """A single kernel is centred; several differ in both mean and sigma, and are the same each time."""
-    one = GaussianPool((4, 8))
-    np.testing.assert_array_equal(one.mean, [[0, 0]])
-    np.testing.assert_array_equal(one.sigma, [[1, 2]])
-    three = GaussianPool((4, 8), kernels=3)
-    np.testing.assert_allclose(three.sigma, [[0.5, 1], [1, 2], [2, 4]])
-    assert np.abs(three.mean).max() <= 0.5
-    assert min(np.abs(three.mean[i] - three.mean[j]).max() for i, j in ((0, 1), (0, 2), (1, 2))) > 0.1
-    np.testing.assert_array_equal(three.mean, GaussianPool((4, 8), kernels=3).mean)
-    assert GaussianPool(1, kernels=4).sigma.min() == 0.3
-
-
-@pytest.mark.parametrize(
-    ("mean", "expected"),
-    [
-        (0.5, np.full((2, 3, 2), 0.5)),
-        ((1, -1), np.broadcast_to([1.0, -1.0], (2, 3, 2))),
-        ([[1, 2], [3, 4], [5, 6]], np.broadcast_to([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], (2, 3, 2))),
-        (np.arange(12.0).reshape(2, 3, 2), np.arange(12.0).reshape(2, 3, 2)),
-        (np.arange(6.0).reshape(1, 3, 2), np.broadcast_to(np.arange(6.0).reshape(3, 2), (2, 3, 2))),
-    ],
-)
-def test_initial_values(mean, expected):
-    net = Net(GaussianPool(3, kernels=3, mean=mean, sigma=np.abs(mean) + 1.0), (2, 6, 6), 1)
-    np.testing.assert_allclose(net.params["gaussian_pool.mean"], expected)
-    np.testing.assert_allclose(net.params["gaussian_pool.log_sigma"], np.log(np.abs(expected) + 1), rtol=1e-6)
-
-
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_mean_and_sigma_are_the_learned_values(per_channel):
     layer = GaussianPool(3, kernels=2, mean=0.25, per_channel=per_channel)
@@ -302,49 +271,6 @@ def test_bands_are_of_a_type_that_numbas_cache_finds_again():
     axis, w = Axis(7, 4, 3, 2, 1, 1), np.ones((3, 3, 1))
     for band in (axis.band(w, "float32"), axis.transposed(w, "float32")):
         assert type(band).__module__ == "minet.loops.gaussian_pool"
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        *(make() for make, _ in GaussianPool.examples()),
-        GaussianPool(9, stride=2, pad=8, kernels=3),
-        GaussianPool((5, 12), stride=(3, 1), pad=(4, 2), kernels=4),
-        GaussianPool(3, stride=2, pad=((2, 0), (1, 2)), ceil=True),
-    ],
-    ids=repr,
-)
-def test_a_blocks_tables_are_as_large_as_the_kernels_declare_them(layer):
-    """What `constants` takes their size to be decides whether they fit into a card's shared memory."""
-    be = backends.get("emu")
-    given = layer.given.get("mean", np.zeros(2))
-    x = values(0, len(given) if given.ndim == 3 else 3, 12, 13, 2)
-    Net(layer := layer.clone(), x.shape[:3], 2, backend=be)
-    layer.fprop(be.array(x), y := be.zeros((*layer.bound_shapes[1], 2)))
-    layer.bprop(be.array(x), y, be.zeros(x.shape))
-    if gpu.plan(layer).apart:
-        assert layer.s.tables.size == layer.kernels * gpu.plan(layer).table() * (
-            len(x) if layer.per_channel else 1
-        )
-        return
-    (module,) = {m._name for (text, _), m in be._functions.items() if "gaussian_pool_bprop" in text}
-    sums, tables = 4 * 32, 4 * layer.kernels * gpu.plan(layer).table()
-    assert static_shared(module, "gaussian_pool_bprop") == sums + (tables if layer.learn else tables // 3)
-
-
-@pytest.mark.parametrize(("rows", "apart"), [(1, False), (2, True)])
-def test_tables_apart_compute_the_same(gpu_backend, rows, apart):
-    """Of the higher window 7 kernels' tables exceed what a block may hold; of the lower they just fit."""
-    layer = GaussianPool((rows, 15), 1, (rows - 1, 14), kernels=7)
-    x, dy = (
-        values(i, *shape, 4).astype("f4") for i, shape in enumerate([(1, 5, 6), layer.out_shape((1, 5, 6))])
-    )
-    got, expected = (testing.run(layer, x, dy, backend=name) for name in (gpu_backend, "cpu"))
-    assert ("tables" in got.state) is apart
-    for name in ("y", "dx"):
-        assert_close(getattr(got, name), getattr(expected, name), what=name)
-    for name in ("mean", "log_sigma"):
-        assert_close(got.grads[name], expected.grads[name], float32=1e-4, what=name)
 
 
 def test_values_can_be_set_from_outside(gpu_backend):

@@ -38,11 +38,10 @@ def peer_of(op):
 
 
 def counted(name):
-    """Skip unless the installed version is the one of which the page has the counts."""
+    """Fail unless the installed version, which pyproject.toml pins, is that of the page's counts."""
     package = PEERS[name][0]
     on_page = re.search(rf"`{package}` ([\d.]+\d)", PAGE)[1]
-    if (found := version(package).partition("+")[0]) != on_page:
-        pytest.skip(f"docs/peers.md counts the inputs of {package} {on_page}; installed is {found}")
+    assert version(package).partition("+")[0] == on_page, f"count again by tests/peers/table.py: {package}"
 
 
 @pytest.mark.parametrize("op", ROWS)

@@ -15,7 +15,7 @@ import pytest
 
 import minet.layers.conv_tiles
 import minet.loops.conv.conv
-import minet.loops.conv.depthwise
+import minet.loops.conv.conv_depthwise
 import minet.loops.conv.gemm
 import minet.loops.conv.winograd
 import minet.loops.conv.winograd_dw
@@ -88,7 +88,7 @@ CALLED = {
     minet.loops.conv.conv: ("conv_flat",),
     minet.loops.conv.winograd: ("multiply_pairs",),
     minet.loops.conv.winograd_dw: ("multiply_pair_dots",),
-    minet.loops.conv.depthwise: ("weigh", "weigh_dw"),
+    minet.loops.conv.conv_depthwise: ("weigh", "weigh_dw"),
     minet.loops.conv.gemm: ("panels", "dots", "rows_dot"),
     minet.loops.gaussian_pool_weights: ("gaussian_pool_bprop",),
     Emulator: ("load",),

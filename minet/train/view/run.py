@@ -82,7 +82,7 @@ def _loaded(folder: Path, model: str | Path | None) -> tuple[Net, Dataset, dict[
     """The net of a run's checkpoint, a data set, the checkpoint's facts, and the kernels at both ends."""
     file = folder / WEIGHTS
     if not file.is_file():
-        raise MinetError(f"{file}: no such file: its run ended before its first checkpoint")
+        raise MinetError(f"{file}: no such file: the run has no checkpoint yet")
     _, facts = checkpoint.read(file)
     loaded = modelfile.load(_model_file(file, facts) if model is None else model, **facts.get("settings", {}))
     net = Net(loaded.net(), loaded.input_shape, 1, loaded.loss, "cpu", facts.get("seed", 0))
