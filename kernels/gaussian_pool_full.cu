@@ -5,7 +5,8 @@
 // Order:   taps (r, s) row by row; dx adds windows (p, q) from the last to the first, then kernels. The tables are
 //          [set][place down][place across][kind][r*S + s]; kinds are w and its derivatives by FULL parameters.
 // Threads: one per LANES outputs (fprop) or inputs (dx); for the slopes a row of blocks per kernel and channel, whose
-//          sums a second launch adds up. A thread makes the tables of one window.
+//          sums a second launch adds up. A thread makes the tables of one window, in double: far from the mean
+//          numbers cancel.
 // Bytes:   per x 4 read, per y 4 written for all kernels together; what windows share comes from cache.
 // Source:  the bivariate normal density. Twin of minet/loops/gaussian_pool_full.py.
 #include "gaussian_pool.cuh"
@@ -22,30 +23,30 @@ extern "C" __global__ void gaussian_pool_full_weights(const float *mean, const f
         int set = i / (PLACES_Y * PLACES_X), down = i / PLACES_X % PLACES_Y, across = i % PLACES_X;
         float *out = tables + (count_t)i * KIND * TAPS;
         int top = rows.window(down) * SY - PY, left = cols.window(across) * SX - PX;
-        float rho = correlation[set], rest = 1 / (1 - rho * rho);
-        float over_y = expf(-log_sigma[2 * set]), over_x = expf(-log_sigma[2 * set + 1]);
-        float from_y = 0.5f * (R - 1) + mean[2 * set], from_x = 0.5f * (S - 1) + mean[2 * set + 1];
-        float least = 0, total = 1, moment[FULL] = {};
+        double rho = correlation[set], rest = 1 / (1 - rho * rho);
+        double over_y = exp(-(double)log_sigma[2 * set]), over_x = exp(-(double)log_sigma[2 * set + 1]);
+        double from_y = 0.5 * (R - 1) + mean[2 * set], from_x = 0.5 * (S - 1) + mean[2 * set + 1];
+        double least = 0, total = 1, moment[FULL] = {};
         auto each = [&](auto take, bool all) { // the window's taps; those outside the image too, if they count
             for (int r = 0; r < R; r++)
                 for (int s = 0; s < S; s++) {
                     int h = top + r * DY, w = left + s * DX;
                     bool inside = h >= 0 && h < H && w >= 0 && w < W;
-                    float u = (r - from_y) * over_y, v = (s - from_x) * over_x;
+                    double u = (r - from_y) * over_y, v = (s - from_x) * over_x;
                     if (inside || all) take(r * S + s, inside, u, v, (u * u - 2 * rho * u * v + v * v) * rest);
                 }
         };
-        auto slopes = [&](float u, float v, float square, float *by) {
+        auto slopes = [&](double u, double v, double square, double *by) {
             by[0] = (u - rho * v) * rest * over_y, by[1] = (v - rho * u) * rest * over_x;
             by[2] = u * (u - rho * v) * rest, by[3] = v * (v - rho * u) * rest;
             by[4] = (u * v - rho * square) * rest;
         };
         if (NORMALIZE != NONE) {
             least = INFINITY, total = 0;
-            each([&](int, bool, float, float, float square) { least = fminf(least, square); }, !EXACT);
+            each([&](int, bool, double, double, double square) { least = fmin(least, square); }, !EXACT);
             each(
-                [&](int, bool, float u, float v, float square) {
-                    float share = expf(-0.5f * (square - least)), by[FULL];
+                [&](int, bool, double u, double v, double square) {
+                    double share = exp(-0.5 * (square - least)), by[FULL];
                     slopes(u, v, square, by), total += share;
                     for (int k = 0; k < FULL; k++) moment[k] += share * by[k];
                 },
@@ -53,13 +54,14 @@ extern "C" __global__ void gaussian_pool_full_weights(const float *mean, const f
             for (int k = 0; k < FULL; k++) moment[k] /= total;
         }
         each(
-            [&](int tap, bool inside, float u, float v, float square) {
-                float w = inside ? expf(-0.5f * (square - least)) / total : 0, by[FULL];
-                if (NORMALIZE == L2) w = sqrtf(w);
-                out[tap] = w = w <= 1.17549435e-38f ? 0 : w; // as on the cpu
+            [&](int tap, bool inside, double u, double v, double square) {
+                double w = inside ? exp(-0.5 * (square - least)) / total : 0, by[FULL];
+                if (NORMALIZE == L2) w = sqrt(w);
+                w = w <= 1.17549435e-38f ? 0 : w; // as on the cpu
+                out[tap] = (float)w;
                 slopes(u, v, square, by);
                 for (int k = 0; k < FULL; k++)
-                    out[(k + 1) * TAPS + tap] = w == 0 ? 0 : (NORMALIZE == L2 ? 0.5f : 1.0f) * w * (by[k] - moment[k]);
+                    out[(k + 1) * TAPS + tap] = w == 0 ? 0 : (float)((NORMALIZE == L2 ? 0.5 : 1.0) * w * (by[k] - moment[k]));
             },
             true);
     }

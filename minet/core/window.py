@@ -183,7 +183,7 @@ class Window(Geometry):
     def constants(self) -> dict[str, Any]:
         """The window as a CUDA kernel's compile-time constants: R S, SY SX, PY PX, DY DX, and TAP_T."""
         names = ("R", "S", "SY", "SX", "PY", "PX", "DY", "DX")
-        numbers = (number for both in (self.size, self.stride, self.pad, self.dilation) for number in both)
+        numbers = (number for both in self for number in both)
         return dict(zip(names, numbers, strict=True)) | {"TAP_T": C_NAMES[self.tap_dtype]}
 
     def out_hw(self, layer: Layer, in_shape: Shape, empty: bool = False) -> Pair:
@@ -223,6 +223,16 @@ MOST = 1 << 15  # bands; a grid has at most 65535 blocks along y
 def bands(threads: int, rows: int, reach: int) -> int:
     """How many bands a march of `threads` threads down `rows` rows is cut into; they overlap by reach - 1."""
     return max(1, min(-(-MARCHING // max(1, threads)), rows // max(1, 2 * (reach - 1)), MOST))
+
+
+def is_usual(value: Any, usual: Any) -> bool:
+    """Whether a setting, given as one number or as several, is the usual one."""
+    if usual is None or value is None:
+        return value is usual
+    try:
+        return not isinstance(value, str) and bool(np.all(np.equal(value, usual)))
+    except (TypeError, ValueError):  # such as ((1, 2), 3)
+        return False
 
 
 def brief(both: Pair) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from minet.core.layer import Array, Layer, Shape
-from minet.core.window import Pair, Window, bands, pair
+from minet.core.window import Pair, Window, bands, is_usual, pair
 
 
 class AvgPool(Layer):
@@ -58,7 +58,9 @@ class AvgPool(Layer):
             raise self.error(f"count_pad must be True or False, got {count_pad!r}")
         others = {"stride": stride, "pad": pad, "dilation": dilation, "ceil": ceil, "count_pad": count_pad}
         usual = {"stride": None, "pad": 0, "dilation": 1, "ceil": False, "count_pad": False}
-        given = ", ".join(f"{name}={value!r}" for name, value in others.items() if value != usual[name])
+        given = ", ".join(
+            f"{name}={value!r}" for name, value in others.items() if not is_usual(value, usual[name])
+        )
         if out is not None and (given or window is not None):
             raise self.error(
                 f"out={out!r} makes its own windows, got {given or f'window={window!r}'}",
@@ -74,7 +76,7 @@ class AvgPool(Layer):
         self.count_pad = count_pad
 
     def window_on(self, in_shape: Shape) -> Window:
-        """The window on an input of this shape, ``(C, H, W)`` or longer; with `out`, the largest there is."""
+        """The window on an input ``(C, H, W)`` or longer; with `out`, one as large as any of them."""
         H, W = in_shape[1:3]
         if self.out:
             P, Q = self.out
@@ -104,7 +106,7 @@ class AvgPool(Layer):
         sizes = zip(in_shape[1:3], out_shape[1:3], strict=True)
         if self.out:
             return [adaptive(*size) for size in sizes]
-        geometry, counted = self.window_on(in_shape)[:4], self._counted()
+        geometry, counted = self.window_on(in_shape), self._counted()
         return [spans(*size, *numbers) for size, *numbers in zip(sizes, *geometry, counted, strict=True)]
 
     def _counted(self) -> Pair:

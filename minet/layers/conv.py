@@ -169,7 +169,7 @@ class Conv(Layer):
     def _pixels(self, out_shape: Shape) -> tuple[int, int]:
         """Of dw that is summed directly, the pixels of a share, and how many shares there are."""
         _, P, Q = out_shape[:3]
-        rows = math.prod(self.params(self.bound_shapes[0])["w"].shape[:3])
+        rows = self.maps * (self.bound_shapes[0][0] // self.groups) * self.window.size[0]
         wanted = max(-(-FILLING // rows), -(-P * Q // PIXELS))
         share = -(-P * Q // wanted)
         return share, -(-P * Q // share)
@@ -178,7 +178,7 @@ class Conv(Layer):
         if self.direct:
             return self._directly("fprop", y, x=x, y=y, bias=self.p.get("b"), beta=beta)
         C, R, S = len(x) // self.groups, *self.window.size
-        axes = [(s, -p, d, 1) for s, p, d in zip(*self.window[1:4], strict=True)]
+        axes = [(s, -p, d, 1) for s, p, d in zip(*self.window[1:], strict=True)]
         x, y = self._seen(x, y)
         self._gather(x, y, axes, (R * S, C * R * S), beta, self.p.get("b"))
 
@@ -191,7 +191,7 @@ class Conv(Layer):
         self._weights(x, dy)
         if dx is not None:
             C, R, S = len(x) // self.groups, *self.window.size
-            axes = [(1, p, -d, s) for s, p, d in zip(*self.window[1:4], strict=True)]
+            axes = [(1, p, -d, s) for s, p, d in zip(*self.window[1:], strict=True)]
             self._gather(dy, self._seen(dx)[0], axes, (C * R * S, R * S), beta)
 
     def _directly(self, phase: str, out: Array, **values: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from minet.core import drawing
 from minet.core.layer import Array, Layer, Param, Shape, State
 from minet.core.settings import is_whole
-from minet.core.window import Window
+from minet.core.window import Window, is_usual
 from minet.layers import gaussian_pool_gpu as gpu
 from minet.layers.gaussian_pool_first import SMALLEST, STEEPEST, check_sets, first_values, learned, spread
 
@@ -99,7 +99,8 @@ class GaussianPool(Layer):
         shape: str = "diagonal",
         correlation: Any = None,
     ) -> None:
-        if window is None and (stride is not None or (pad, dilation, ceil) != (0, 1, False)):
+        alone = stride is None and is_usual(pad, 0) and is_usual(dilation, 1) and is_usual(ceil, False)
+        if window is None and not alone:
             raise self.error(
                 "a window as large as the image has no stride, pad, dilation or ceil",
                 "GaussianPool(None, kernels=4) reads whole maps; GaussianPool(5, stride=2) has windows",

@@ -15,7 +15,7 @@ from minet.core.window import Window, bands
 THREADS = 256  # per block
 HELD = 40 << 10  # most bytes of tables in a block's shared memory
 MARCHED = 15  # the largest window whose rows fit registers
-SUMS, KERNELS = 51, 7  # the most sums that do, of windows under way and of the row at hand, and kernels
+SUMS, KERNELS = 51, 7  # the most sums (of windows under way, and the row) and kernels that do
 AT_ONCE = 4  # kernels that a thread computes together; kernels/gaussian_pool.cuh has the same
 SHARE = 16  # elements that a thread adds up to a share of a slope
 MOST = 256  # shares of a kernel's slope on a channel
@@ -213,22 +213,24 @@ class Full(March):
 
     def fprop(self, x: Array, y: Array, beta: float) -> None:
         (_, P, Q, N), parts = y.shape, -(-self.layer.kernels // AT_ONCE)
-        self.run("fprop", Q * N, len(x) * parts * P, x=x, y=y, beta=beta)
+        self.run("fprop", Q * N, len(x) * parts * P, tables=self.tables(x), x=x, y=y, beta=beta)
 
     def bprop(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        layer, (C, H, W, N) = self.layer, x.shape
+        layer, (C, H, W, N), tables = self.layer, x.shape, self.tables(x)
         if dx is not None:
-            self.run("dx", W * N, C * H, x=x, dy=dy, dx=dx, beta=beta)
+            self.run("dx", W * N, C * H, tables=tables, x=x, dy=dy, dx=dx, beta=beta)
         if layer.learn:
             parts, shares = layer.s.parts.reshape(-1), max(1, min(MOST, dy[0].size // (THREADS * SHARE)))
             values = {"grid": (shares, min(len(dy), MOST_ROWS), 1), "block": (THREADS, 1, 1)}
-            self.run("shares", x=x, dy=dy, parts=parts, **values)
+            self.run("shares", tables=tables, x=x, dy=dy, parts=parts, **values)
             add_shares(layer, "gaussian_pool_full_slopes", 5, shares, x=x, parts=parts)
 
     def run(self, name: str, *sizes: int, **values: Any) -> None:
-        values["tables"] = make_tables(self.layer, "gaussian_pool_full_weights", self.table(), x=values["x"])
         values["shared_sets"] = not self.layer.per_channel
         self.layer.be.launch(self.layer, f"gaussian_pool_full_{name}", *sizes, **values)
+
+    def tables(self, x: Array) -> Array | None:
+        return make_tables(self.layer, "gaussian_pool_full_weights", self.table(), x=x)
 
 
 def make_tables(layer: Any, name: str, size: int, **values: Any) -> Array | None:

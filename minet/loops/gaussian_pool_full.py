@@ -85,9 +85,9 @@ class FullTables:
         dw = np.zeros((len(self.flat) * cols.inside.size, len(self.rho)))
         gaussian_pool_full_dw(x, dy, *self.fprop, dw)
         places, R = rows.inside.shape
-        return self._slopes(dw.reshape(places, R, *cols.inside.shape, -1).transpose(0, 2, 1, 3, 4))
+        return self.slopes(dw.reshape(places, R, *cols.inside.shape, -1).transpose(0, 2, 1, 3, 4))
 
-    def _slopes(self, dw: np.ndarray) -> dict[str, np.ndarray]:
+    def slopes(self, dw: np.ndarray) -> dict[str, np.ndarray]:
         """The slopes of a loss in mean, log sigma and correlation, from those in the weights."""
         (sy, sx), u, v, rho = self.sigma, self.u, self.v, self.rho
         rest = 1 - rho * rho

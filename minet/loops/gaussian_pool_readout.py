@@ -43,7 +43,7 @@ class ReadoutTables:
         if not learn:
             return {}
         if isinstance(self.tables, FullTables):
-            return self.tables._slopes(np.moveaxis(dw, 0, 2)[None, None])
+            return self.tables.slopes(np.moveaxis(dw, 0, 2)[None, None])
         sides = (dw @ self.across[..., None])[..., 0], (self.down[:, None] @ dw)[:, 0]
         by = [w.slopes(side.T[None]) for w, side in zip(self.tables.weights, sides, strict=True)]
         return {name: np.stack([slopes[name] for slopes in by], axis=-1) for name in ("mean", "sigma")}

@@ -34,12 +34,6 @@ def met(p, window, stride, pad, dilation, size):
 
 
 @kernel()
-def covering(h, window, stride, pad, count):
-    """Return the half-open range of those of `count` outputs whose windows contain input position h."""
-    return max((h + pad - window + stride) // stride, 0), min((h + pad) // stride + 1, count)
-
-
-@kernel()
 def covering_spread(h, window, stride, pad, dilation, count):
     """Return first, end and step of those of `count` outputs of which a tap meets input position h."""
     first = max((h + pad - dilation * (window - 1) + stride - 1) // stride, 0)

@@ -177,3 +177,10 @@ def test_bad_settings(settings, message):
 def test_a_window_that_does_not_fit():
     with pytest.raises(LayerError, match="window 3x8 does not fit W=7"):
         AvgPool((3, 8)).configure((1, 5, 7))
+
+
+def test_settings_of_nothing_are_the_usual_ones_in_any_form():
+    assert AvgPool(None, pad=(0, 0), dilation=(1, 1)).configure((2, 5, 6)) == (2, 1, 1)
+    assert AvgPool(3, pad=np.array([1, 1])).configure((2, 6, 6)) == (2, 2, 2)
+    with pytest.raises(LayerError, match="needs a window, got pad="):
+        AvgPool(None, pad=((1, 2), 0))

@@ -111,12 +111,12 @@ def test_narrow_gaussian_picks_the_centre(run):
 
 
 @pytest.mark.parametrize("normalize", ["sum", "l2"])
-def test_far_mean(run, normalize):
+@pytest.mark.parametrize("shape", ["diagonal", "full"])
+def test_far_mean(run, normalize, shape):
     """A mean out of sight picks the window's nearest pixel, where every plain exponential is 0."""
     x = values(0, 1, 4, 5, 2)
-    got = run(
-        GaussianPool(3, 1, 2, mean=(-1e6, 1e6), sigma=0.3, normalize=normalize), x, values(1, 1, 6, 7, 2)
-    )
+    layer = GaussianPool(3, 1, 2, mean=(-1e6, 1e6), sigma=0.3, normalize=normalize, shape=shape)
+    got = run(layer, x, values(1, 1, 6, 7, 2))
     tops, rights = np.maximum(np.arange(6) - 2, 0), np.minimum(np.arange(7), 4)
     np.testing.assert_allclose(got.y, x[:, tops][:, :, rights], rtol=1e-6)
     assert all(np.isfinite(a).all() for a in (got.dx, got.grads.mean, got.grads.log_sigma))

@@ -202,3 +202,19 @@ def test_a_tilted_gaussian_by_hand(run):
     assert_close(run(layer, x).y, np.full((1, 1, 1, 1), 2 * np.exp(-2 / 3)))
     x[0, 0, 0], x[0, 0, 2] = 0, 1  # -1 0, and -1 1
     assert_close(run(layer, x).y, np.full((1, 1, 1, 1), np.exp(-2 / 3) + np.exp(-2)))
+
+
+def test_a_far_tilted_gaussian_keeps_its_digits(run):
+    """Numbers cancel far from the mean: about 5e-6 would be lost in float32."""
+    layer = GaussianPool(5, 2, 2, mean=(12.0, -12.0), sigma=0.5, shape="full", correlation=0.8)
+    x = np.random.default_rng(2).uniform(0.5, 1, (1, 8, 9, 4))
+    params = {name: param.init for name, param in layer.params((1, 8, 9)).items()}
+    params = {
+        name: np.broadcast_to(value, (1, *value.shape[-2:]))
+        for name, value in params.items()
+        if name != "correlation"
+    }
+    y, _, _ = oracle(
+        layer, x, np.zeros((*layer.out_shape(x.shape[:3]), 4)), params | {"correlation": np.full((1, 1), 0.8)}
+    )
+    assert_close(run(layer, x).y, y, float32=1e-6)
