@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -680,12 +682,19 @@ def test_a_measurement_is_a_median_after_a_warm_up():
 
 
 def test_the_hosts_memory_counts_from_the_start():
-    watch = timers.HostWatch()
-    watch.forget_peak()
-    before = watch.peak_mib()
-    held = np.ones(64 << 20, np.uint8)  # large next to what is freed meanwhile
-    assert 48 < watch.peak_mib() - before < 112
-    assert held[-1] == 1
+    code = """
+import numpy as np
+from minet.bench import timers
+
+watch = timers.HostWatch()
+watch.forget_peak()
+before = watch.peak_mib()
+held = np.ones(64 << 20, np.uint8)
+print(watch.peak_mib() - before)
+"""
+    # In a process of its own: here garbage of other tests, freed meanwhile, would make up for it.
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert 60 < float(found.stdout) < 80
 
 
 def test_peaks_are_measured_on_any_backend():
