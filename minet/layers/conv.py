@@ -131,14 +131,13 @@ class Conv(Layer):
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         from minet.loops.conv import conv, conv_depthwise, conv_dw
 
-        if self.bias:
-            self.be.sum_rows(dy.reshape(self.maps, -1), self.g.b, beta=1.0)
         (x, dy), w, window = self._seen(x, dy), self.p.w, self.window[:4]
         dx = dx if dx is None else self._seen(dx)[0]
         if self.direct:
-            if dx is not None:
-                conv_depthwise.conv_dx(w, dy, dx, window, self.groups, beta)
-            return conv_depthwise.conv_dw(x, dy, self.g.w, window, self.groups)
+            db = self.g.get("b")
+            return conv_depthwise.conv_back(x, w, dy, dx, self.g.w, db, window, self.groups, beta)
+        if self.bias:
+            self.be.sum_rows(dy.reshape(self.maps, -1), self.g.b, beta=1.0)
         for xs, ws, dys, dxs, dws in self._parts(x, w, dy, dx, self.g.w):
             if dxs is not None:
                 conv.conv_dx(ws, dys, dxs, window, beta)

@@ -96,12 +96,13 @@ def test_a_few_maps_are_summed_in_shares(monkeypatch):
     """Their number depends on the sizes alone; dw does not depend on it but in its last bits."""
     draw = np.random.default_rng(8)
     x, dy = draw.standard_normal((2, 2, 40, 6, 3))
-    geometry, sums = ((3, 3), (1, 1), (1, 1), (1, 1)), []
+    w, geometry, sums = draw.standard_normal((2, 1, 3, 3)), ((3, 3), (1, 1), (1, 1), (1, 1)), []
     for tasks in (1, 32, 1000):
         monkeypatch.setattr(conv_depthwise, "TASKS", tasks)
-        dw = np.zeros((2, 1, 3, 3))
-        conv_depthwise.conv_dw(x, dy, dw, geometry, 2)
-        sums.append(dw)
+        dw, db = np.zeros(w.shape), np.zeros(2)
+        conv_depthwise.conv_back(x, w, dy, None, dw, db, geometry, 2, 0.0)
+        sums.append([*dw.ravel(), *db])
+    np.testing.assert_allclose(db, dy.sum((1, 2, 3)), rtol=1e-12)
     for other in sums[1:]:
         np.testing.assert_allclose(other, sums[0], rtol=1e-12, atol=1e-12)
 

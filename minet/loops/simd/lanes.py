@@ -113,6 +113,12 @@ def scaled(typing, lanes, factor, more):
     return lanes(lanes, lanes.dtype, lanes), code
 
 
+@intrinsic
+def multiplied(typing, lanes, others, more):
+    """Return ``lanes * others + more``, element by element."""
+    return lanes(lanes, lanes, lanes), lambda context, builder, sig, args: multiply_add(builder, *args)
+
+
 @intrinsic(prefer_literal=True)
 def sweep(typing, taps, out, src, pitch, n, last, w, step, beta, d, g):
     """Do `combine` of ``rows.py`` for at most `taps` rows, a literal; `last` is the index of the last one.
