@@ -6,7 +6,7 @@ import contextlib
 import re
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from inspect import getfile
@@ -103,17 +103,20 @@ def kernel_of(cls: type, phase: str, source: Source) -> str | None:
     return next((name for stem in stems(cls) if (name := f"{stem}_{phase}") in source.kernels), None)
 
 
-def unused(cls: type, phases: Iterable[str]) -> str:
+def unused(cls: type, phases: Sequence[str], launched: bool = False) -> str:
     """What is wrong if kernels seem to be meant for a class, but serve none of these phases; else empty.
 
-    Meant for it are those of its own file; a file named as its Python file, unless it serves another class
-    there; and kernels of its name in any file next to it.
+    Meant for it are those of its own file, or if methods launch some of them, those whose names end with such
+    a phase; a file named as its Python file, unless it serves another class there; and kernels of its name in
+    any file next to it.
     """
     folder, wanted = _folder(cls), [f"{stem}_{phase}" for phase in phases for stem in stems(cls)]
     looked = f"looked for {' or '.join(f'{stem}.cu' for stem in stems(cls))} with {' or '.join(wanted)}"
     if path := beside(cls):
         known = [f"{stem}_{phase}" for stem in stems(cls) for phase in ("fprop", "bprop")]
         others = [name for name in read(path).kernels if name not in known]
+        if launched:
+            others = [name for name in others if name.endswith(tuple(f"_{phase}" for phase in phases))]
         return f"{relative(path)} has kernels {', '.join(others)}; {looked}" if others else ""
     neighbours = [value for value in vars(sys.modules[cls.__module__]).values() if isinstance(value, type)]
     serving = [beside(other) for other in neighbours if other.__module__ == cls.__module__]

@@ -102,7 +102,8 @@ def _check_param(param: str, used: set[str]) -> None:
     if iskeyword(param) or param in CPP_KEYWORDS.split():
         raise MinetError(f"--param {param}: is a keyword of {'Python' if iskeyword(param) else 'C++'}")
     if param in used or hasattr(dict, param):
-        raise MinetError(f"--param {param}: the layer's files use this name for something else")
+        found = f"--param {param}: the layer's files use this name for something else"
+        raise MinetError(found, "choose a word, such as --param power")
 
 
 def _words(file: str, text: str) -> list[str]:

@@ -119,8 +119,8 @@ def _native(case: Case) -> Rig:
             cls = type(layer)
             how = {phase: be.how(cls, phase)[0] for phase in ("fprop", "bprop")}
             on_host = [phase for phase, kind in how.items() if kind == "host"]
-            # Kernels of other names are for a method to launch.
-            if "method" not in how.values() and (found := cuda_source.unused(cls, on_host)):
+            launched = "method" in how.values()  # then kernels of other names are for it to launch
+            if found := cuda_source.unused(cls, on_host, launched):
                 cause = "the name of the file or of a kernel: as it is, the layer computes on the host"
                 raise CheckFailed(found, cause)
             raise Skip(f"{cls.__name__} has no kernel: it computes on the host")

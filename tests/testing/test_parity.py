@@ -87,6 +87,24 @@ def test_one_kernel_with_a_wrong_name_is_enough():
     assert "squared.cu has kernels squared_bprp; looked for squared.cu with squared_bprop" in str(report)
 
 
+def test_a_wrong_name_beside_a_method_that_launches_is_told():
+    launching = """
+    def bprop_gpu(self, x, dy, dx, beta):
+        if dx is not None:
+            self.be.launch(self, "squared_other", dx[0].size, len(dx), x=x, dy=dy, dx=dx, beta=beta)
+"""
+    Path("squared.py").write_text(LAYER + launching)
+    text = (HELPERS / "squared.cu").read_text().replace("squared_bprop", "squared_other")
+    Path("squared.cu").write_text(text.replace("squared_fprop", "square_fprop"))
+    report = check_layer(run_file(Path("squared.py")).Squared, (2, 3, 4), backend="emu")
+    assert report.failed[0].detail.startswith(
+        "squared.cu has kernels square_fprop; looked for squared.cu with "
+    )
+    Path("squared.cu").write_text(text)
+    report = check_layer(run_file(Path("squared.py")).Squared, (2, 3, 4), backend="emu")
+    assert report.ok, report.full()
+
+
 def test_a_file_that_serves_another_class_is_not_missed():
     other = LAYER.replace("class Squared", "class Plain").partition("class")
     for report in reports("squared.py", "Squared", "squared.cu", "squared", other[1] + other[2]):

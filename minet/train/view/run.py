@@ -70,7 +70,7 @@ def view(run: str | Path, out: Path | None = None, model: str | Path | None = No
         notes.append(f"what pooling picked is left out: {why}")
     sections = [kernels.section(epochs), pooled]
     if not any(sections):
-        raise MinetError(f"{folder}: nothing to view: {why}")
+        raise MinetError(f"{folder}: nothing to view: {why}", "curves.png in that folder shows its training")
     title = facts.get("model", folder.name)
     text = page(title, _facts(folder, facts), [section for section in sections if section], notes)
     file = folder / PAGE if out is None else out
