@@ -41,6 +41,11 @@ class SquaredModulus(Layer):
         if dx is not None:
             update(dx, 2 * x * np.repeat(dy, 2, axis=0), beta)
 
+    def to_onnx(self, graph, x):
+        maps, squares = self.bound_shapes[0][0], graph.add("Mul", x, x)
+        # From map 0 and from map 1 on, every second one.
+        return graph.add("Add", *(graph.add("Slice", squares, [i], [maps], [1], [2]) for i in (0, 1)))
+
     @classmethod
     def examples(cls):
         yield cls, (4, 1, 7)
@@ -64,6 +69,9 @@ class Log(Layer):
     def bprop_cpu(self, x, dy, dx, beta):
         if dx is not None:
             update(dx, (x > 0) * dy / (np.maximum(x, 0) + self.floor), beta)
+
+    def to_onnx(self, graph, x):
+        return graph.add("Log", graph.add("Add", graph.add("Relu", x), self.floor))
 
     @classmethod
     def examples(cls):

@@ -20,7 +20,10 @@ from minet.testing.examples import examples
 ROOT = Path(__file__).parents[1]
 MODULES = [path for folder in ("minet", "models") for path in sorted((ROOT / folder).rglob("*.py"))]
 CONTAINERS = [cls for cls in Container.__subclasses__() if cls.__module__.startswith("minet.")]
-LAZY = ("numba", "matplotlib", "rich", "typer", "safetensors", "pooch", "scipy", "pycuda", "skcuda", "torch")
+LAZY = (
+    "numba", "matplotlib", "rich", "typer", "safetensors", "pooch", "scipy", "pycuda", "skcuda",
+    "torch", "onnx",
+)  # fmt: skip
 
 
 def name(path):

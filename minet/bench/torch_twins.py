@@ -144,6 +144,9 @@ class Translation:
     def _relu(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         return torch.nn.ReLU(), order
 
+    def _softmax(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
+        return torch.nn.Softmax(1), order
+
     def _maxpool(self, layer: Any, order: np.ndarray) -> tuple[torch.nn.Module, np.ndarray]:
         win = layer.window
         if not own_pad(win, half=True):  # then the padding does what PyTorch's ceil_mode would

@@ -95,9 +95,12 @@ def save(path: str | Path, net: Any) -> None:
     write(path, arrays, {"step": net.clock.step, "seed": net.seed})
 
 
-def load(path: str | Path, net: Any, partial: bool) -> list[str]:
+def load(path: str | Path | Mapping[str, np.ndarray], net: Any, partial: bool) -> list[str]:
     """Read a net's parameters and persistent state; `Net.load` says more."""
-    arrays, facts = read(path)
+    if isinstance(path, Mapping):
+        arrays, facts, path = dict(path), {"step": net.clock.step}, "these arrays"
+    else:
+        arrays, facts = read(path)
     own = {name: value for name, value in arrays.items() if ":" not in name}  # not a solver's velocities
     found, targets = as_named_today(own, net.graph), {**net.params, **net.persistent}
     different = differences(found, targets)

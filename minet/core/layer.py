@@ -90,6 +90,7 @@ class Layer(Node):
     - ``state_gpu(in_shape, out_shape)``: the same, for what only CUDA kernels need, such as partial sums.
     - ``constants()``: compile-time constants of the CUDA kernels, by macro name.
     - ``examples()``: pairs ``(make, in_shape)`` on which ``minet check`` tests the class.
+    - ``to_onnx(graph, x)``, for ``minet export``: adds ONNX's nodes to a graph (docs/onnx.md says how).
 
     The net allocates the arrays and sets ``self.p`` (parameters), ``self.g`` (their gradients) and ``self.s``
     (state), each by name, as in ``self.p.w``; and ``self.be``, the backend. Then, and after each change of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +151,11 @@ class Net:
         self.steps.settle()
         arrays_file.save(file, self)
 
-    def load(self, file: str | Path, partial: bool = False) -> list[str]:
+    def load(self, file: str | Path | Mapping[str, np.ndarray], partial: bool = False) -> list[str]:
         """Read what `save` has written, or a run's checkpoint; if it does not fit, the net stays as it was.
 
-        With `partial`, all arrays that fit by path and shape are read, but not the step. Returns a line for
-        each array, in the file or in the net, that was left out; there must be one that fits.
+        Arrays by path are read as a file's are. With `partial`, all that fit by path and shape are read, but
+        not the step. Returns a line for each array, there or in the net, that was left out; one must fit.
         """
         self.steps.settle()
         return arrays_file.load(file, self, partial)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from minet.core.errors import MinetError
+from minet.core.settings import is_real, is_whole
 
 
 class DataError(MinetError):
@@ -28,9 +30,9 @@ class Dataset:
         laid out as an output of a net: real numbers ``(N,)`` or ``(N, K)``, and ``(N, P, Q)`` or
         ``(N, K, P, Q)`` for maps. They must be finite. Whole numbers ``(N, P, Q)`` may be class numbers too,
         one per position: that is for the loss to say.
-    classes : int, optional
-        The number of classes; by default the largest label plus one. Given with whole numbers ``(N, P, Q)``,
-        it says that they are class numbers, which are then checked.
+    classes : int or sequence of str, optional
+        The number of classes, or their names; by default the largest label plus one. Given with whole numbers
+        ``(N, P, Q)``, it says that they are class numbers, which are then checked.
     mean, std : float or array_like of float
         Input to the net is ``(image - mean) / std``, in units of the stored pixel: one number, or one per
         channel. A test set uses the values of its training set. By default pixels are left unchanged.
@@ -39,6 +41,9 @@ class Dataset:
     crop : int
         In training, shift each image by up to `crop` pixels along each axis. Pixels from outside the image
         are 0 after normalisation. Target maps would not move along: they allow neither `flip` nor `crop`.
+    white : float, optional
+        The number that a white pixel is stored as, to which ``minet predict`` scales image files. By default
+        255 for bytes; for other numbers it is not known.
     name : str
         The name used in error messages.
 
@@ -50,6 +55,9 @@ class Dataset:
     mean, std : ndarray of float32, (C,)
     classes : int or None
         None if the labels are not class numbers.
+    names : tuple of str, or None
+        The classes' names, if given.
+    white : float or None
     flip, crop, name
         As given.
 
@@ -64,25 +72,30 @@ class Dataset:
         images: ArrayLike,
         labels: ArrayLike,
         *,
-        classes: int | None = None,
+        classes: int | Sequence[str] | None = None,
         mean: ArrayLike = 0.0,
         std: ArrayLike = 1.0,
         flip: bool = False,
         crop: int = 0,
+        white: float | None = None,
         name: str = "data set",
     ) -> None:
         self.name = name
         self.images = _checked_images(images, name)
         self.labels = _checked_labels(labels, len(self.images), name)
-        self.classes = classes
-        if self.labels.ndim == 1:
-            self.classes = max(int(self.labels.max()) + 1, 1) if classes is None else classes
+        self.names: tuple[str, ...] | None = None
+        if classes is not None and not is_whole(classes):
+            self.names = _checked_names(classes, name)
+        count: Any = len(self.names) if self.names else classes
+        if self.labels.ndim == 1 and count is None:
+            count = max(int(self.labels.max()) + 1, 1)
+        self.classes: int | None = count
         numbers = self.labels.ndim == 1 or (self.labels.dtype == np.int64 and self.labels.shape[1] == 1)
         if numbers and self.classes is not None:
             check_labels(self.labels, self.classes, name, least=-1)
         elif classes is not None:
             raise DataError(
-                f"{name}: classes={classes} is for class numbers, but these are targets",
+                f"{name}: classes={classes!r:.60} is for class numbers, but these are targets",
                 "leave it out, or use labels.astype(int)",
             )
         self.mean = self._per_channel("mean", mean)
@@ -100,6 +113,9 @@ class Dataset:
                 "leave them out, and augment images and targets together before",
             )
         self.flip, self.crop = bool(flip), int(crop)
+        if white is not None and not (is_real(white) and white > 0):
+            raise DataError(f"{name}: white must be a number above 0, got {white!r}", "255 for bytes")
+        self.white = white if white is not None or self.images.dtype != np.uint8 else 255.0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -144,6 +160,18 @@ def _checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray
     if array.ndim == 3:
         array = array[:, np.newaxis]
     return np.ascontiguousarray(array) if array.dtype == np.uint8 else _finite(array, "data", name)
+
+
+def _checked_names(classes: Any, name: str) -> tuple[str, ...]:
+    """Class names, one each."""
+    names = tuple(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else ()
+    if not names or not all(isinstance(one, str) and one.strip() for one in names):
+        hint = 'classes=10 or classes=("cat", "dog")'
+        raise DataError(f"{name}: classes must be a number or names, got {classes!r:.60}", hint)
+    if len(set(names)) < len(names):
+        twice = next(one for one in names if names.count(one) > 1)
+        raise DataError(f"{name}: two classes are called {twice!r}", "give each a name of its own")
+    return names
 
 
 def _checked_labels(labels: ArrayLike, images: int, name: str) -> NDArray[Any]:

@@ -38,6 +38,9 @@ CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 CIFAR10_FOLDER = "cifar-10-batches-bin"
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 CIFAR10_FILES = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}
 
 
@@ -77,9 +80,8 @@ def digits(
     folder = Path(__file__).with_name("digits")
     images, labels = read_idx_pair(folder / "images-idx3-ubyte.gz", folder / "labels-idx1-ubyte.gz", 10)
     chosen = (np.arange(len(labels)) % 5 == 4) == (split == "test")
-    return _dataset(
-        f"digits {split}", images[chosen], labels[chosen], limit, mean=mean, std=std, flip=flip, crop=crop
-    )
+    settings = {"mean": mean, "std": std, "flip": flip, "crop": crop, "white": 16.0}
+    return _dataset(f"digits {split}", images[chosen], labels[chosen], limit, **settings)
 
 
 def mnist(
@@ -184,7 +186,8 @@ def cifar10(
             "all batch files are the same size: this one is incomplete, delete it and fetch it again",
         )
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return _dataset(f"cifar10 {split}", images, labels, limit, mean=mean, std=std, flip=flip, crop=crop)
+    settings = {"mean": mean, "std": std, "flip": flip, "crop": crop, "classes": CIFAR10_CLASSES}
+    return _dataset(f"cifar10 {split}", images, labels, limit, **settings)
 
 
 def _check_content(path: Path, array: Bytes, md5: str) -> None:
@@ -209,7 +212,8 @@ def _dataset(name: str, images: Bytes, labels: Bytes, limit: int | None, **setti
         raise DataError(
             f"{name}: limit must be a whole number of at least 1, got {limit!r}", "None for all images"
         )
-    return Dataset(images[:limit], labels[:limit], classes=10, name=name, **settings)
+    settings = {"classes": [str(digit) for digit in range(10)]} | settings
+    return Dataset(images[:limit], labels[:limit], name=name, **settings)
 
 
 def _root() -> Path:

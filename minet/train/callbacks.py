@@ -13,6 +13,7 @@ from minet.core.finite import NotFiniteError
 from minet.core.net import Net
 from minet.train import checkpoint, kernel_log, plots
 from minet.train.number_text import loss_text, number_text
+from minet.train.pixels import Pixels
 from minet.train.precompile import NOTICE
 from minet.train.trainer import Callback, Result, Trainer
 
@@ -200,6 +201,7 @@ class Checkpointer(Callback):
     def _save(self, trainer: Trainer, **facts: Any) -> None:
         data = [trainer.batches.dataset.name] + ([trainer.test.name] if trainer.test else [])
         facts |= {"epoch": trainer.epoch, "batch": trainer.net.batch, "data": data, **self.facts}
+        facts |= Pixels.of(trainer.batches.dataset).facts
         checkpoint.save(self.folder / WEIGHTS, trainer.net, trainer.solver, **facts)
         self.saved = trainer.epoch
 

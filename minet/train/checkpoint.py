@@ -33,6 +33,7 @@ KINDS = {
     "epoch": int,
     "untested": dict,
     "batch": int,
+    "pixels": dict,
 }
 LITERAL = "literal"  # a setting that JSON would change is saved as {"literal": "(3, 5)"}
 

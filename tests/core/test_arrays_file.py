@@ -140,3 +140,17 @@ def test_files_that_are_missing_damaged_or_of_another_kind(tmp_path):
     (tmp_path / "w").write_bytes(data)
     with pytest.raises(FileError, match="w: damaged"):
         net.load(tmp_path / "w", partial=True)
+
+
+def test_arrays_by_path_are_read_as_a_files_are(tmp_path):
+    """Such as those of a network from an ONNX file; the net's step stays."""
+    net, other = make(), make(seed=1)
+    net.clock.step = 5
+    assert net.load({**other.params, **other.persistent}) == []
+    assert net.clock.step == 5
+    for path, value in other.params.items():
+        np.testing.assert_array_equal(net.params[path], value)
+    left = dict(list(other.params.items())[1:])
+    with pytest.raises(FileError, match="these arrays: does not fit this net"):
+        net.load(left)
+    assert len(net.load(left, partial=True)) == 1 + len(net.persistent)

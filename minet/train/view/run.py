@@ -11,11 +11,12 @@ from minet.core.errors import MinetError
 from minet.core.files import write_whole
 from minet.core.net import Net
 from minet.data.dataset import Dataset
-from minet.train import checkpoint, folders, kernel_log, modelfile
-from minet.train.callbacks import KERNEL_LOG, LOG, WEIGHTS
+from minet.train import checkpoint, folders, kernel_log
+from minet.train.callbacks import KERNEL_LOG, LOG
 from minet.train.number_text import number_text
 from minet.train.records import metrics_in
 from minet.train.runs import history
+from minet.train.trained import Trained
 from minet.train.trainer import check_data
 from minet.train.view import kernels, pools
 from minet.train.view.page import page
@@ -80,31 +81,16 @@ def view(run: str | Path, out: Path | None = None, model: str | Path | None = No
 
 def _loaded(folder: Path, model: str | Path | None) -> tuple[Net, Dataset, dict[str, Any], Any]:
     """The net of a run's checkpoint, a data set, the checkpoint's facts, and the kernels at both ends."""
-    file = folder / WEIGHTS
-    if not file.is_file():
-        raise MinetError(f"{file}: no such file: the run has no checkpoint yet")
-    _, facts = checkpoint.read(file)
-    loaded = modelfile.load(_model_file(file, facts) if model is None else model, **facts.get("settings", {}))
+    run = Trained.of(folder, model)
+    loaded, facts = run.model, run.facts
     net = Net(loaded.net(), loaded.input_shape, 1, loaded.loss, "cpu", facts.get("seed", 0))
     before = kernel_log.kernels(net)
-    checkpoint.load(file, net)
+    checkpoint.load(run.file, net)
     train, test = loaded.datasets()
     data = train if test is None else test
     with loaded.named():
         check_data(data, net)
     return net, data, facts, [(0, before), (facts.get("epoch", 1), kernel_log.kernels(net))]
-
-
-def _model_file(file: Path, facts: dict[str, Any]) -> Path:
-    """A checkpoint's model file; a checkpoint may come from anywhere, so it must be as it was in training."""
-    if not {"file", "text"} <= facts.keys():
-        raise MinetError(f"{file}: does not say of which model file it is", "name it with --model")
-    path = modelfile.find(facts["file"])
-    if not path.is_file():
-        raise MinetError(f"{path}: no such file, the model of {file}", "name it with --model")
-    if modelfile.edits(facts["text"], modelfile.source(path)):
-        raise MinetError(f"{path}: has changed since {file}", f"--model {path} takes it as it is now")
-    return path
 
 
 def _images(data: Dataset) -> tuple[np.ndarray, list[str]]:

@@ -1,0 +1,177 @@
+"""Image files as a net's data set would hold them: PNG, JPEG and NumPy's .npy."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minet.core.naming import relative
+from minet.data.dataset import DataError
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the number of channels
+NAMED = 9  # files that an error names
+
+Image = NDArray[np.float32]
+
+
+def found(paths: Sequence[str | Path]) -> list[Path]:
+    """The files in a list of files and folders; of a folder its images, in sorted order, subfolders too.
+
+    Raises
+    ------
+    DataError
+        If there are none in a folder, or one of the names is of nothing.
+    """
+    files = []
+    for path in map(Path, paths):
+        if not os.path.isdir(path):
+            files.append(path)
+            continue
+        inside = [
+            Path(folder, name)
+            for folder, _, names in os.walk(path)
+            for name in names
+            if Path(name).suffix.lower() in (*FORMATS, ".npy") and not name.startswith(".")
+        ]
+        if not inside:
+            raise DataError(f"{path}: no images in this folder", "they end in .png, .jpg, .jpeg or .npy")
+        files += sorted(inside)
+    return files
+
+
+class ImageFiles:
+    """Reads image files as arrays ``(C, H, W)`` in the units of a data set's pixels.
+
+    A PNG or JPEG file is turned upright if it says how, converted to grey for one channel, to RGB for three
+    and to RGBA for four, without regard to what is transparent, and scaled so that white is `white`. An array
+    in a .npy file is taken as it is: ``(C, H, W)``, ``(H, W)`` for one channel, or several ``(M, C, H, W)``.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        (C, H, W) of each image.
+    white : float or None
+        None refuses image files: nobody knows what white is.
+    resize : bool
+        Scale image files of another size, to cover HxW, and cut off what hangs over on both sides.
+    """
+
+    def __init__(self, shape: tuple[int, ...], white: float | None, resize: bool = False) -> None:
+        self.shape, self.white, self.resize = shape, white, resize
+
+    def check(self, files: Sequence[Path]) -> int:
+        """Read all files to their ends, and return how many images they hold.
+
+        Raises
+        ------
+        DataError
+            If some cannot be read, or do not fit: all are named, each with what is wrong.
+        """
+        count, wrong, hints = 0, [], dict[str, None]()
+        for file in files:
+            try:
+                count += sum(1 for _ in self.images(file))
+            except DataError as error:
+                wrong.append(error.message)
+                hints[error.hint] = None
+        if wrong:
+            more = [f"and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
+            raise DataError(
+                "\n  ".join([*wrong[:NAMED], *more]), next(iter(hints)) if len(hints) == 1 else ""
+            )
+        return count
+
+    def images(self, file: Path) -> Iterator[tuple[str, Image]]:
+        """Yield a file's images, each with its name: that of the file, and a number if there are several."""
+        shown = relative(file)
+        if not os.path.exists(file):  # not Path.exists, which fails for names that are too long
+            raise DataError(f"{shown}: no such file")
+        if not os.path.isfile(file):
+            raise DataError(f"{shown}: is not a file")
+        if file.suffix.lower() == ".npy":
+            yield from self._arrays(file, shown)
+        else:
+            yield shown, self._image(file, shown)
+
+    def _arrays(self, file: Path, shown: str) -> Iterator[tuple[str, Image]]:
+        try:
+            array: Any = np.lib.format.open_memmap(file, mode="r")  # reads what is asked for, and no pickles
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{shown}: is not a .npy file: {error}") from error
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"{shown}: holds {array.dtype}, not numbers")
+        one = [self.shape, *([self.shape[1:]] if self.shape[0] == 1 else [])]
+        single = array.shape in one
+        if not single and array.shape[1:] not in one:
+            raise DataError(f"{shown}: is {array.shape}, the net takes (C, H, W) = {self.shape}")
+        for i, image in enumerate(array[None] if single else array):
+            name = shown if single else f"{shown}[{i}]"
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+                values = np.array(image, np.float32).reshape(self.shape)
+            if not np.isfinite(values).all():
+                raise DataError(f"{name}: holds numbers that are not finite")
+            yield name, values
+
+    def _image(self, file: Path, shown: str) -> Image:
+        from PIL import Image as pillow
+
+        C = self.shape[0]
+        if self.white is None or C not in MODES:
+            why = "what its white is" if C in MODES else f"how it has {C} channels"
+            raise DataError(
+                f"{shown}: the net was trained on arrays, and of an image file it is not known {why}",
+                "Dataset(..., white=1.0) says it in training; a .npy file is taken as it is",
+            )
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="PIL")  # such as of damaged metadata
+                warnings.simplefilter("error", pillow.DecompressionBombWarning)
+                with pillow.open(file, formats=sorted(set(FORMATS.values()))) as opened:
+                    return self._fitted(opened, shown)
+        except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
+            most = pillow.MAX_IMAGE_PIXELS
+            raise DataError(f"{shown}: has more than {most:,} pixels, Pillow's limit") from error
+        except pillow.UnidentifiedImageError:
+            raise DataError(f"{shown}: is not a PNG or JPEG file") from None
+        except DataError:
+            raise
+        except Exception as error:  # whatever a decoder meets in a damaged file
+            raise DataError(f"{shown}: cannot be read: {error}") from error
+
+    def _fitted(self, image: Any, shown: str) -> Image:
+        """An open image file in the data set's size, channels and units."""
+        from PIL import Image as pillow
+        from PIL import ImageOps
+
+        C, H, W = self.shape
+        size = image.size
+        if image.getexif().get(0x0112, 1) > 4:  # stored on its side
+            size = size[::-1]
+        if size != (W, H) and not self.resize:
+            raise DataError(
+                f"{shown}: is {size[0]}x{size[1]} pixels, the net takes {W}x{H}",
+                "--resize scales images to cover that, and cuts off what hangs over",
+            )
+        image = ImageOps.exif_transpose(image)
+        deep = image.mode.startswith("I")  # 16 bits, which Pillow would cut off at 255
+        if deep:
+            image = pillow.fromarray(np.asarray(image, np.float32))
+        else:
+            image = image.convert("RGBA") if image.mode == "P" else image
+            image = image.convert(MODES[C])
+        if image.size != (W, H):
+            image = ImageOps.fit(image, (W, H), pillow.Resampling.BICUBIC)
+        array = np.asarray(image, np.float32).reshape(H, W, -1).transpose(2, 0, 1)
+        assert self.white is not None
+        array = array * np.float32(self.white / (65535 if deep else 255))
+        if deep and C > 1:
+            grey = np.broadcast_to(array, (3, H, W))
+            array = grey if C == 3 else np.concatenate([grey, np.full((1, H, W), self.white, np.float32)])
+        return np.ascontiguousarray(array)

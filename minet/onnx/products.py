@@ -1,0 +1,67 @@
+"""Products of functions of one activation, as Elementwise: ``x * sigmoid(x)`` is a Sigmoid and a Mul in ONNX.
+
+So are SiLU, Mish, HardSwish and GELU in files of older opsets. Other products of activations have no layer.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from minet.layers import Elementwise, ReLU
+from minet.onnx.graph import Item, Leaf
+from minet.onnx.node import short
+
+LONGEST = 200  # letters of an expression
+
+
+class Products:
+    """What each tensor is as a function of the one that its node reads."""
+
+    def __init__(self) -> None:
+        self._from: dict[str, tuple[str, str]] = {}
+
+    def note(self, start: str, end: str, items: list[Item]) -> None:
+        """Remember a node's layers, if they are a function without parameters of channels."""
+        if not items:
+            self._from[end] = start, "x"
+        elif len(items) == 1 and isinstance(leaf := items[0], Leaf) and (found := _expression(leaf)):
+            self._from[end] = start, found
+
+    def product(self, a: str, b: str) -> tuple[str, Elementwise] | None:
+        """The nearest tensor of which both are functions, and their product as a layer after it."""
+        others = dict(self._chain(b))
+        for tensor, expression in self._chain(a):
+            if tensor in others:
+                return tensor, Elementwise(_put_in("a * b", a=expression, b=others[tensor]))
+        return None
+
+    def _chain(self, tensor: str) -> Iterator[tuple[str, str]]:
+        """A tensor as functions of those before it, itself first."""
+        expression = "x"
+        while len(expression) < LONGEST:
+            yield tensor, expression
+            if tensor not in self._from:
+                return
+            tensor, inner = self._from[tensor]
+            expression = _put_in(expression, x=inner)
+
+
+def _expression(leaf: Leaf) -> str:
+    """A layer as an expression in x; empty if it has parameters for each channel, or is none of these."""
+    if isinstance(leaf.layer, ReLU):
+        return "relu(x)"
+    if not isinstance(leaf.layer, Elementwise) or any(array.size > 1 for array in leaf.arrays.values()):
+        return ""
+    numbers = {name: repr(short(array.item())) for name, array in leaf.arrays.items()}
+    return _put_in(str(leaf.layer._call[0][0]), **numbers)
+
+
+def _put_in(expression: str, **values: str) -> str:
+    """An expression with others in place of its names."""
+
+    class Names(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.AST:
+            return ast.parse(values[node.id], mode="eval").body if node.id in values else node
+
+    return ast.unparse(Names().visit(ast.parse(expression, mode="eval")))

@@ -1,0 +1,100 @@
+"""ONNX's operators that change how an activation is seen: none of them is a layer.
+
+minet keeps every activation as (C, H, W); Linear flattens by itself, in ONNX's order. A Pad of zeros
+becomes part of the next Conv's pads.
+
+Source: https://onnx.ai/onnx/operators/
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minet.onnx.graph import Leaf
+from minet.onnx.node import Node
+
+
+def identity(node: Node) -> list[Leaf]:
+    return []
+
+
+def cast(node: Node) -> list[Leaf]:
+    for of_small_floats in ("saturate", "round_mode"):
+        node.attribute(of_small_floats)
+    if node.attribute("to") != 1:
+        raise node.unmet("casts an activation to another type than float32")
+    return []
+
+
+def flatten(node: Node) -> list[Leaf]:
+    axis = node.attribute("axis", 1)
+    if axis % (1 + len(node.x.dims)) != 1:
+        raise node.unmet(f"axis={axis} joins samples of the batch, or keeps more than one axis")
+    return _seen_as(node, (node.x.size,))
+
+
+def reshape(node: Node) -> list[Leaf]:
+    if node.attribute("allowzero", 0):
+        raise node.unmet("allowzero=1 makes empty tensors")
+    shape = node.listed("shape", 1) or []
+    before = (-1, *node.x.dims)
+    sizes = [before[i] if size == 0 and i < len(before) else size for i, size in enumerate(shape)]
+    rest = sizes[1:]
+    known = math.prod(size for size in rest if size != -1)
+    if rest.count(-1) == 1 and known > 0:
+        rest[rest.index(-1)] = node.x.size // known
+    if not sizes or sizes[0] not in (-1, 1) or math.prod(rest) != node.x.size:
+        raise node.unmet(f"{shape} does not keep the samples of {node.x.dims} apart")
+    return _seen_as(node, tuple(rest))
+
+
+def squeeze(node: Node) -> list[Leaf]:
+    axes = node.listed("axes", 1)
+    rank = 1 + len(node.x.dims)
+    gone = {axis % rank for axis in axes} if axes else {i for i, n in enumerate(node.x.dims, 1) if n == 1}
+    return _seen_as(node, tuple(size for i, size in enumerate(node.x.dims, 1) if i not in gone), {0} & gone)
+
+
+def unsqueeze(node: Node) -> list[Leaf]:
+    axes = node.listed("axes", 1) or []
+    sizes: list[int] = [0, *node.x.dims]
+    for axis in sorted(axis % (len(sizes) + len(axes)) for axis in axes):
+        sizes.insert(axis, 1)
+    return _seen_as(node, tuple(sizes[1:]), sizes[:1] == [1])
+
+
+def _seen_as(node: Node, dims: tuple[int, ...], moved: Any = False) -> list[Leaf]:
+    """The input in another shape with the same numbers in the same order; minet has (C, H, W) for all."""
+    x = node.x
+    if moved or len(dims) not in (1, 3) or (len(dims) == 3 and dims != x.shape):
+        raise node.unmet(f"{x.shape} as {dims}: minet has no layer that reshapes, but flattening before Gemm")
+    node.made = x._replace(flat=len(dims) == 1)
+    return []
+
+
+def pad(node: Node) -> list[Leaf]:
+    node.image()
+    pads, axes = node.listed("pads", 1) or [], node.listed("axes", 3, [])
+    if (
+        node.attribute("mode", "constant") != "constant"
+        or node.number(2, node.attribute("value", 0.0))
+        or axes
+    ):
+        raise node.unmet("only pads of zeros, on all axes, can be joined with the next Conv's")
+    if len(pads) != 8 or min(pads) < 0 or any(pads[i] for i in (0, 1, 4, 5)):
+        raise node.unmet(f"pads {pads} are not around H and W")
+    top, left, bottom, right = (a + b for a, b in zip((*pads[2:4], *pads[6:8]), node.x.pads, strict=True))
+    node.made = node.x._replace(pads=(top, left, bottom, right))
+    return []
+
+
+SHAPES = {
+    "Cast": cast,
+    "Flatten": flatten,
+    "Identity": identity,
+    "Pad": pad,
+    "Reshape": reshape,
+    "Squeeze": squeeze,
+    "Unsqueeze": unsqueeze,
+}
