@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from typing import Annotated
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
 
 import typer
 
@@ -16,9 +21,13 @@ def check(
         str,
         typer.Argument(
             metavar="FILE[:CLASS]",
-            help="A file with layers and losses, or one of minet's own, e.g. gaussian_pool.",
+            help="A file with layers and losses or torch modules, or a layer of minet's, e.g. gaussian_pool.",
         ),
     ],
+    shapes: Annotated[
+        str,
+        typer.Option("--input", metavar="CxHxW", help="For a torch module without examples(): 3x32x32."),
+    ] = "",
     backend: BackendName = "cpu",
     strict: Strict = False,
     sync: Sync = False,
@@ -37,6 +46,8 @@ def check(
 ) -> None:
     """Check layers against the layer contract, and losses against theirs, using their examples().
 
+    Of PyTorch: a torch.nn.Module, an autograd.Function or a custom_op, against what its users rely on.
+
     A file with Numba loops is checked in a process of its own. If that fails or dies, it runs again with
     --bounds: an index out of bounds is the first cause.
 
@@ -49,22 +60,24 @@ def check(
         from minet.testing import process
 
         chosen = {"--verbose": verbose, "--quiet": quiet, "--debug": debug}
-        options = [name for name, on in chosen.items() if on]
+        options = [name for name, on in chosen.items() if on] + ([f"--input={shapes}"] if shapes else [])
         if sanitize:
             from minet.testing import sanitize as sanitizers
 
             raise typer.Exit(sanitizers.again(file, backend, options, strict, debug))
+        options += [name for name, on in {"--strict": strict, "--sync": sync}.items() if on]
         if bounds or process.needed(file):
-            more = [name for name, on in {"--strict": strict, "--sync": sync}.items() if on]
-            raise typer.Exit(_elsewhere(file, backend, [*options, *more], bounds))
-        counts = _checked(file, backend, strict, sync, verbose, quiet)
+            raise typer.Exit(_elsewhere(file, backend, options, bounds))
+        if process.needed(file, process.NATIVE):
+            raise typer.Exit(_natively(file, ["--backend", backend, *options]))
+        counts = _checked(file, backend, strict, sync, verbose, quiet, shapes)
         for name, count in counts.items():
             typer.echo(f"{name}: {count['PASS']} passed, {count['FAIL']} failed, {count['SKIP']} skipped")
     raise typer.Exit(1 if any(count["FAIL"] for count in counts.values()) else 0)
 
 
 def _checked(
-    file: str, backend: str, strict: bool, sync: bool, verbose: bool, quiet: bool
+    file: str, backend: str, strict: bool, sync: bool, verbose: bool, quiet: bool, shapes: str = ""
 ) -> dict[str, Counter[str]]:
     """Check all examples and print their reports; return the outcomes of each class."""
     from minet import backends
@@ -75,15 +88,55 @@ def _checked(
     device = computing(backend, strict, sync)
     name = backends.get(device).name
     counts, warned = {}, set[str]()
-    for cls, examples in [(cls, layerfile.examples_of(cls)) for cls in layerfile.classes(file)]:
+    for cls, examples in [(cls, _examples(cls)) for cls in _classes(file, shapes)]:
         counts[cls.__name__] = Counter[str]()
         for example in examples:
-            report = layerfile.check_example(cls, example, name if device == backend else device)
+            if isinstance(cls, type):
+                report = layerfile.check_example(cls, example, name if device == backend else device)
+            else:
+                report = cls.check(example, "cuda" if name == "cuda" else "cpu")
             report.warnings = [text for text in report.warnings if text not in warned]
             warned.update(report.warnings)
             typer.echo(report.line() if quiet else f"{report.full() if verbose else report}\n")
             counts[cls.__name__] += report.counts
     return counts
+
+
+def _classes(file: str, shapes: str) -> list[Any]:
+    """What the file has to check; without PyTorch, say how to get it to a file that needs it."""
+    from minet.testing import layerfile
+
+    try:
+        return layerfile.classes(file, _torch(file, shapes))
+    except MinetError as error:
+        if isinstance(error.__cause__, ImportError) and error.__cause__.name == "torch":
+            error.hint = "pip install 'minet-layers[torch]'"
+        raise
+
+
+def _examples(cls: Any) -> list[Any]:
+    from minet.testing import layerfile
+
+    return layerfile.examples_of(cls) if isinstance(cls, type) else list(cls.examples())
+
+
+def _torch(file: str, shapes: str) -> Callable[[ModuleType], Any] | None:
+    """What finds the torch modules of a file; None if it does not speak of torch."""
+    path = Path(re.sub(r"\.py:.*$", ".py", file))
+    try:
+        speaks = path.suffix == ".py" and re.search(r"\btorch\b", path.read_text(errors="replace"))
+    except OSError:  # which the check itself reports
+        speaks = None
+    if not speaks:
+        if shapes:
+            raise MinetError(f"--input is for torch modules, and {file} has none", "give examples()")
+        return None
+    try:
+        from minet.torch.kit import find
+    except MinetError:  # PyTorch is not installed; a file that only mentions it does not need it
+        return None
+
+    return partial(find.subjects, shapes=find.parsed(shapes) if shapes else ())
 
 
 def _elsewhere(file: str, backend: str, options: list[str], bounded: bool) -> int:
@@ -100,6 +153,17 @@ def _elsewhere(file: str, backend: str, options: list[str], bounded: bool) -> in
         typer.echo(f"{what}: it runs again, with every index of its Numba loops checked", err=True)
     checked = bounds.again(file, backend, options, died)
     return _shown(*(plain if plain and bounds.FOUND not in checked[1] else checked))
+
+
+def _natively(file: str, options: list[str]) -> int:
+    """Check in a process of its own what calls code in C; return the exit status."""
+    from minet.testing import bounds, process
+
+    done = process.again(file, options)
+    if died := process.died(done.returncode):
+        typer.echo(done.stdout, nl=False)
+        raise MinetError(f"{file}: the check died with {died}, in code that it calls", bounds.HINT)
+    return _shown(done.returncode, done.stdout, done.stderr)
 
 
 def _shown(status: int, out: str, err: str) -> int:

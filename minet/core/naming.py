@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-MAKERS = ("minet.core.",)  # modules that make layers for others
+MAKERS = ("minet.core.", "minet.torch.")  # modules that make layers for others
 KIT = ("minet.testing",)
 
 

@@ -37,9 +37,8 @@ def shape(case: Case) -> None:
     y, dx = rig.fprop(rig.full(rig.dy.shape, GUARD)), rig.bprop(rig.full(rig.x.shape, GUARD))
     for name, got in (("y", y), ("dx", dx)):
         if (got == GUARD).all():
-            found = f"no element of {name} was written"
             cause = f"update({name}, value, beta) writes into it; {name} = ... only names another array"
-            raise CheckFailed(found, cause, phase_of(name))
+            raise CheckFailed(f"no element of {name} was written", cause, phase_of(name))
         if (got == GUARD).any():
             index = ", ".join(str(i) for i in np.argwhere(got == GUARD)[0])
             cause = "out_shape is wrong, or a loop ends early"

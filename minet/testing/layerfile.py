@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,8 +41,11 @@ def all_examples(text: str) -> Iterator[AnyExample]:
     return (pair for pairs in found for pair in pairs)
 
 
-def classes(text: str) -> list[type[Node]]:
-    """Return the classes of layers and losses that `text` names, in order of definition."""
+def classes(text: str, others: Callable[[ModuleType], Any] | None = None) -> list[Any]:
+    """Return the classes of layers and losses that `text` names, in order of definition.
+
+    `others` finds what else a file has to check, by name, as `minet.torch.kit.find.subjects`.
+    """
     file, colon, name = text.partition(".py:")
     if not (colon or text.endswith(".py")):
         return _own(text)
@@ -53,13 +56,18 @@ def classes(text: str) -> list[type[Node]]:
             f"{file}:MyLayer, or {file} for all its layers",
         )
     module = _imported(Path(file)) or run_file(Path(file))
-    defined = {cls.__name__: cls for cls in _nodes(module)}
-    if not defined:
-        raise MinetError(f"{file}: defines no layer or loss", "class MyLayer(Layer): ...")
+    defined: dict[str, Any] = {cls.__name__: cls for cls in _nodes(module)}
+    more = others(module) if others else None
+    if not defined and not more:
+        others_too = "layer, loss, torch module, autograd Function or custom op"
+        what = "layer or loss" if more is None else others_too
+        raise MinetError(f"{file}: defines no {what}", "class MyLayer(Layer): ...")
     if not name:
         bases = {base for cls in defined.values() for base in cls.__mro__[1:]}
         # A base class of others in the file is checked through them, unless it has its own examples.
-        return [cls for cls in defined.values() if cls not in bases or "examples" in vars(cls)]
+        found = [cls for cls in defined.values() if cls not in bases or "examples" in vars(cls)]
+        return [*found, *(one for one in (more.unnamed() if more else ()) if one.pairs or not found)]
+    defined |= more or {}
     if name not in defined:
         raise MinetError(
             f"{file}: has no layer {name}; it has {', '.join(defined)}", did_you_mean(name, list(defined))

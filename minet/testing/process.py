@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LOOPS = r"\b(numba|minet\.loops)\b"
+NATIVE = r"\b(ctypes|cffi|cpp_extension|load_inline|load_library)\b"  # code in C, as torch's extensions
 CHILD = "MINET_CHECK_CHILD"  # set in such a process
 
 
@@ -23,10 +24,10 @@ def again(file: str, options: list[str], **changed: str) -> subprocess.Completed
     return subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
 
 
-def needed(file: str) -> bool:
+def needed(file: str, kind: str = LOOPS) -> bool:
     """Whether a check of this file may end the process: it, or a file that it imports, has Numba loops."""
     path = Path(re.sub(r"\.py:.*$", ".py", file))
-    return CHILD not in os.environ and path.suffix == ".py" and any(re.search(LOOPS, t) for t in _texts(path))
+    return CHILD not in os.environ and path.suffix == ".py" and any(re.search(kind, t) for t in _texts(path))
 
 
 def died(status: int) -> str:

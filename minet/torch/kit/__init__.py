@@ -1,0 +1,1 @@
+"""The conformance kit for PyTorch code: modules, autograd Functions and custom ops of others."""

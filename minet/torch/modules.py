@@ -1,0 +1,139 @@
+"""A minet layer, or a graph of them, as a torch.nn.Module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from minet.core.containers import Sequential
+from minet.core.errors import MinetError
+from minet.core.graph import shapes_of
+from minet.core.layer import Layer
+from minet.torch import layout as layouts
+from minet.torch.ops import fprop
+from minet.torch.part import Part
+from minet.torch.program import draws
+from minet.torch.spec import Spec
+
+FORMS = (None, layouts.NCHW, layouts.NHWC, layouts.CHWN)
+
+
+class Module(Part):
+    """Layers of minet as a module on images (N, C, H, W), of any batch size and memory format.
+
+    It computes in float32, or on the cpu in float64: in the dtype of its parameters, which its input must
+    have. Under ``torch.autocast`` it computes in float32, and its output is float32, whatever the input.
+
+    Parameters have minet's names for them, and get shapes and values at the first input, as those of
+    ``torch.nn.LazyConv2d``, or at once if `in_shape` is given. minet computes on their memory. Those with
+    bounds, such as GaussianPool's ``log_sigma``, are clipped to them at each call: what a step has moved out
+    is back before it is used. Those that the layer does not learn have ``requires_grad=False``.
+
+    Random draws follow ``torch.manual_seed``. They are the same when a checkpoint computes them again.
+
+    The output lies in memory as the input does, NCHW or channels last; with ``layout="chwn"`` as minet's
+    arrays do, (C, H, W, N), still with the shape (N, C, H, W). An input that lies so is used where it is: a
+    chain of such modules copies nothing.
+
+    A gradient cannot be differentiated again.
+
+    Parameters
+    ----------
+    graph : Layer
+        Not bound; its settings are copied.
+    in_shape : (C, H, W), optional
+    layout : {"nchw", "nhwc", "chwn"}, optional
+    backend : {"cpu", "emu"}
+        emu runs the CUDA kernels on the cpu, slowly, to test them.
+    device, dtype : optional
+        Of the parameters.
+
+    Raises
+    ------
+    MinetError
+        If a setting is not one of these, a layer is bound, or the shape does not fit; at a call, if the
+        input's number of axes, dtype, device or channels do not fit.
+    """
+
+    layout: str | None = None
+
+    def __init__(
+        self, graph: Layer, in_shape: Any = None, *, layout: str | None = None, backend: str = "cpu",
+        device: Any = None, dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        if layout not in FORMS:
+            raise MinetError(f"layout must be one of {', '.join(map(repr, FORMS))}, got {layout!r}")
+        spec = Spec(graph, backend)
+        super().__init__(spec.graph, device, dtype or torch.get_default_dtype())
+        self._spec, self.layout, self._draws = spec, layout, False
+        self._initialize_hook = self.register_forward_pre_hook(self._infer_parameters, with_kwargs=True)
+        if in_shape is not None:
+            self._infer_parameters(self, (in_shape,))
+
+    def initialize_parameters(self, x: Any) -> None:
+        """Give parameters and running statistics their shapes and first values, for an input or (C, H, W)."""
+        if isinstance(x, torch.Tensor):
+            self._spec.check(x, [])
+            x = map(int, x.shape[1:])
+        graph, sizes = self._layer, tuple(x) if isinstance(x, Iterable) else x
+        graph.configure(sizes)
+        shapes = shapes_of(graph, tuple(map(int, sizes)))
+        seed = int(torch.randint(2**32, ())) if any(map(is_lazy, self.parameters())) else 0
+        self._in_shape = shapes[graph][0]
+        self._draws = draws(graph, self._in_shape)
+        for part, layer in zip(self.parts(), graph.walk(), strict=True):
+            part.begin(*shapes[layer], seed)
+            if part is not self:  # whose hooks are removed by LazyModuleMixin
+                part.done()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The output for images (N, C, H, W)."""
+        params, running = self._arrays()
+        draw = torch.randint(2**62, ()) if self.training and self._draws else None
+        layout = self.layout or (layouts.NHWC if layouts.form_of(x) == layouts.NHWC else layouts.NCHW)
+        y, _, news = fprop(x, params, running, draw, self.training, layout, self._spec.handle)
+        with torch.no_grad():
+            for old, new in zip(running, news, strict=False):
+                old.copy_(new)
+        return y
+
+    def _arrays(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """All parameters, within their bounds, and all running statistics, in the layers' order."""
+        params, running = [], []
+        for part in self.parts():
+            part.clip()
+            params += [getattr(part, name) for name in part._learned]
+            running += [getattr(part, name) for name in part._running]
+        return params, running
+
+    @property
+    def layer(self) -> Any:
+        """The minet layer, bound to the parameters' memory: ``module.layer.sigma`` reads and sets them."""
+        if hasattr(self, "_initialize_hook"):
+            raise self._layer.error("has no parameters before its first input", "or give in_shape=(C, H, W)")
+        params, running = self._arrays()
+        return self._spec.attached(self._in_shape, params, running)
+
+
+def module(
+    layer_or_list: Layer | Iterable[Any], in_shape: Any = None, *, layout: str | None = None,
+    backend: str = "cpu", device: Any = None, dtype: torch.dtype | None = None,
+) -> Module:  # fmt: skip
+    """A layer, or a list of layers one after another, as a `Module`.
+
+    Examples
+    --------
+    >>> block = module([Conv(32, 3, pad=1), PReLU(), GaussianPool(3, stride=2, pad=1)])
+    >>> y = block(torch.randn(8, 3, 32, 32))
+    """
+    if isinstance(layer_or_list, Layer):
+        graph = layer_or_list
+    elif isinstance(layer_or_list, (list, tuple)):
+        graph = Sequential(*layer_or_list)
+    else:
+        hint = "module(GaussianPool(5)), or module([Conv(32, 3), PReLU()])"
+        raise MinetError(f"module takes a layer of minet or a list of them, got {layer_or_list!r:.80}", hint)
+    return Module(graph, in_shape, layout=layout, backend=backend, device=device, dtype=dtype)

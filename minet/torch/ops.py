@@ -1,0 +1,224 @@
+"""The custom operators ``minet::fprop`` and ``minet::bprop``: functions of tensors alone, without state.
+
+fprop returns y, and `kept`, the bytes that bprop needs: running statistics, the layers' declared state, and x
+as (C, H, W, N) where it did not lie so. What is drawn depends on `draw` alone, so that a recomputation, as in
+checkpointing, draws the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minet.core.layer import Shape
+from minet.core.memory import carve, padded_nbytes
+from minet.torch import layout as layouts
+from minet.torch.program import Program, borrowed
+from minet.torch.spec import Spec, spec_of
+
+
+@torch.library.custom_op("minet::fprop", mutates_args=())
+def fprop(
+    x: Tensor,
+    params: list[Tensor],
+    running: list[Tensor],
+    draw: Tensor | None,
+    train: bool,
+    layout: str,
+    handle: str,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """y, `kept`, and in training the new running statistics, of images x (N, C, H, W).
+
+    Parameters
+    ----------
+    params, running : list of Tensor
+        In forward order of the layers.
+    draw : Tensor, optional
+        A whole number that random draws depend on; 0 if None.
+    layout : {"nchw", "nhwc", "chwn"}
+        Of y.
+    handle : str
+        Of the `Spec`.
+    """
+    spec = spec_of(handle)
+    with spec.program(spec.check(x, params), x.dtype) as program:
+        y, kept = _made(spec, program, x, params, layout)
+        N = x.shape[0]
+        news = [value.clone() for value in running] if train else []
+        if not N:
+            return y, kept, news
+        in_place = layouts.lies(y)
+        room = 0 if in_place else padded_nbytes((*program.out_shape, N), program.be.dtype)
+        bytes_kept = kept.numpy()
+        if layouts.lies(x):
+            x_array = layouts.array(x)
+        else:
+            x_array = _held_x(program, bytes_kept, N)
+            layouts.lay(x, x_array)
+            bytes_kept[program.fixed + N * program.each + x_array.nbytes :] = 0
+        program.start(N, [value.detach().numpy() for value in running], bytes_kept)
+        with borrowed(room + program.scratch_size(N)) as buffer:
+            program.bind(N, _arrays(params), [], bytes_kept, buffer[room:])
+            y_array = layouts.array(y) if in_place else _carved(program, buffer, program.out_shape, N)
+            program.fprop(x_array, y_array, train, 0 if draw is None else int(draw))
+            if not in_place:
+                layouts.lift(y_array, y)
+        for new, place in zip(news, program.running, strict=False):
+            np.copyto(new.numpy(), place.array(bytes_kept, N, program.be.dtype))
+    return y, kept, news
+
+
+@fprop.register_fake
+def _(
+    x: Tensor,
+    params: list[Tensor],
+    running: list[Tensor],
+    draw: Tensor | None,
+    train: bool,
+    layout: str,
+    handle: str,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    spec = spec_of(handle, compiled=True)
+    with spec.program(spec.check(x, params), x.dtype) as program:
+        y, kept = _made(spec, program, x, params, layout)
+    return y, kept, [torch.empty_like(value) for value in running] if train else []
+
+
+def _made(
+    spec: Spec, program: Program, x: Tensor, params: list[Tensor], layout: str
+) -> tuple[Tensor, Tensor]:
+    """The results of an fprop, uninitialised."""
+    spec.check_params(program, params)
+    N = x.shape[0]
+    size = program.fixed + N * program.each
+    if not layouts.lies(x):
+        size = size + N * _x_bytes(program)
+    y = layouts.empty(x, (N, *program.out_shape), layout)
+    return y, layouts.fresh(x, (size,), torch.uint8)
+
+
+@torch.library.custom_op("minet::bprop", mutates_args=())
+def bprop(
+    x: Tensor | None,
+    dy: Tensor,
+    params: list[Tensor],
+    draw: Tensor | None,
+    kept: Tensor,
+    in_shape: list[int],
+    wants_dx: bool,
+    train: bool,
+    layout: str,
+    handle: str,
+) -> tuple[Tensor, list[Tensor]]:
+    """dx, and the gradients of the parameters, from dy and what fprop kept.
+
+    Parameters
+    ----------
+    x : Tensor, optional
+        As fprop had it, if it lay as (C, H, W, N); else `kept` holds it.
+    in_shape : list of int
+        (C, H, W)
+    wants_dx : bool
+        If not, dx is empty and not computed.
+    layout : {"nchw", "nhwc", "chwn"}
+        Of dx.
+    """
+    spec, N = spec_of(handle), dy.shape[0]
+    dx, grads = _deltas(dy, params, in_shape, wants_dx, layout)
+    if not N:
+        return dx, grads
+    with spec.program(tuple(in_shape), dy.dtype) as program:
+        kept_bytes, dtype = kept.numpy(), program.be.dtype
+        x_array = _held_x(program, kept_bytes, N) if x is None else layouts.array(x)
+        dy_in_place, dx_in_place = layouts.lies(dy), not wants_dx or layouts.lies(dx)
+        room_dy = 0 if dy_in_place else padded_nbytes((*program.out_shape, N), dtype)
+        room = room_dy + (0 if dx_in_place else padded_nbytes((*program.in_shape, N), dtype))
+        with borrowed(room + program.scratch_size(N)) as buffer:
+            program.bind(N, _arrays(params), _arrays(grads), kept_bytes, buffer[room:])
+            if dy_in_place:
+                dy_array = layouts.array(dy)
+            else:
+                dy_array = _carved(program, buffer, program.out_shape, N)
+                layouts.lay(dy, dy_array)
+            dx_array = None
+            if wants_dx:
+                dx_array = (
+                    layouts.array(dx)
+                    if dx_in_place
+                    else _carved(program, buffer[room_dy:], program.in_shape, N)
+                )
+            program.bprop(x_array, dy_array, dx_array, train, 0 if draw is None else int(draw))
+            if dx_array is not None and not dx_in_place:
+                layouts.lift(dx_array, dx)
+    return dx, grads
+
+
+@bprop.register_fake
+def _(
+    x: Tensor | None,
+    dy: Tensor,
+    params: list[Tensor],
+    draw: Tensor | None,
+    kept: Tensor,
+    in_shape: list[int],
+    wants_dx: bool,
+    train: bool,
+    layout: str,
+    handle: str,
+) -> tuple[Tensor, list[Tensor]]:
+    spec_of(handle, compiled=True)
+    return _deltas(dy, params, in_shape, wants_dx, layout)
+
+
+def _deltas(
+    dy: Tensor, params: list[Tensor], in_shape: list[int], wants_dx: bool, layout: str
+) -> tuple[Tensor, list[Tensor]]:
+    """The results of a bprop: dx uninitialised, gradients of 0."""
+    dx = layouts.empty(dy, (dy.shape[0], *in_shape), layout) if wants_dx else dy.new_empty(0)
+    return dx, [dy.new_zeros(param.shape) for param in params]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    x, params, _, draw, train, _, handle = inputs
+    lies = layouts.lies(x)
+    ctx.save_for_backward(x if lies else None, draw, output[1], *params)
+    ctx.in_shape, ctx.form = list(x.shape[1:]), layouts.form_of(x)
+    ctx.train, ctx.handle, ctx.running = train, handle, len(inputs[2])
+    ctx.spec = spec_of(handle)  # lives as long as the graph, even if its module does not
+    ctx.mark_non_differentiable(output[1], *output[2])
+
+
+def _backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Any, ...]:
+    x, draw, kept, *params = ctx.saved_tensors
+    wants_dx, wants_grads = ctx.needs_input_grad[:2]
+    dx, grads = bprop(x, dy, params, draw, kept, ctx.in_shape, wants_dx, ctx.train, ctx.form, ctx.handle)
+    wanted = [grad if wants else None for grad, wants in zip(grads, wants_grads, strict=True)]
+    return dx if wants_dx else None, wanted, [None] * ctx.running, None, None, None, None
+
+
+fprop.register_autograd(_backward, setup_context=_setup_context)
+for device in ("cpu", "cuda"):
+    fprop.register_autocast(device, torch.float32)
+
+
+def _arrays(tensors: list[Tensor]) -> list[np.ndarray]:
+    """Views of the tensors' memory; of parameters with other strides, as in channels_last, copies."""
+    return [np.ascontiguousarray(tensor.detach().numpy()) for tensor in tensors]
+
+
+def _x_bytes(program: Program) -> int:
+    """Bytes that x takes in `kept`, for each sample."""
+    return padded_nbytes(program.in_shape, program.be.dtype)
+
+
+def _held_x(program: Program, kept: np.ndarray, N: int) -> np.ndarray:
+    return _carved(program, kept[program.fixed + N * program.each :], program.in_shape, N)
+
+
+def _carved(program: Program, buffer: np.ndarray, shape: Shape, N: int) -> np.ndarray:
+    """An array (C, H, W, N) at the beginning of a buffer."""
+    found: np.ndarray = carve(buffer, 0, (*shape, N), program.be.dtype)[0]
+    return found
