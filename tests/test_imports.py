@@ -18,7 +18,9 @@ ALLOWED = {  # what the modules of a subpackage may import besides their own
     "train": {"core", "layers", "data", "backends"},
     "testing": {"core", "layers", "backends"},
     "bench": {"core", "layers", "data", "backends", "train"},
-    "cli": {"core", "layers", "data", "backends", "train", "testing", "bench", "loops"},
+    "torch": {"core", "layers", "loops", "backends", "testing"},
+    "onnx": {"core", "layers", "train"},
+    "cli": {"core", "layers", "data", "backends", "train", "testing", "bench", "loops", "torch", "onnx"},
 }
 
 
