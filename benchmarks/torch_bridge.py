@@ -99,7 +99,7 @@ def run(name: str, shape: tuple[int, int, int, int], file: str) -> dict[str, flo
 
 def main() -> None:
     """Print the medians, and how many times as fast as PyTorch's best form each is."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="a small input, once")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"by default {ROUNDS}")
     parser.add_argument("--one", nargs=2, metavar=("CONTENDER", "FILE"), help=argparse.SUPPRESS)

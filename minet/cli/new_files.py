@@ -9,16 +9,14 @@ import re
 import shlex
 import shutil
 import sys
-import sysconfig
 from collections.abc import Iterable
-from importlib.machinery import PathFinder
 from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
 from minet.core.errors import MinetError
 from minet.core.files import FileError, shipped
-from minet.core.naming import relative, stem_of
+from minet.core.naming import hides_module, relative, stem_of
 
 
 def class_name(name: str) -> str:
@@ -51,8 +49,7 @@ def new_stem(name: str, what: str, known: Iterable[str]) -> str:
         raise MinetError(f"{name!r} is a keyword of Python", f"choose another: my-{stem}")
     if same := [one for one in known if _plain(one) == _plain(stem)]:
         raise MinetError(f"minet has a {what} {same[0]}", f"choose another name: my-{stem}")
-    installed = [sysconfig.get_path(kind) for kind in ("purelib", "platlib")]
-    if stem in sys.stdlib_module_names or stem == "minet" or PathFinder.find_spec(stem, installed):
+    if hides_module(stem):
         found = f"{stem}.py would hide the module {stem} from programs in its folder"
         raise MinetError(found, f"choose another name: my-{stem}")
     return stem

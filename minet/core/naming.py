@@ -7,8 +7,10 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from types import FrameType
 from typing import Any
 
@@ -86,3 +88,9 @@ def did_you_mean(name: str, known: list[str]) -> str:
     """A hint with the closest known name; empty if none is close."""
     match = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {match[0]}?" if match else ""
+
+
+def hides_module(stem: str) -> bool:
+    """Whether a file of that name would hide a module of Python's, or an installed one, in its folder."""
+    installed = [sysconfig.get_path(kind) for kind in ("purelib", "platlib")]
+    return stem in sys.stdlib_module_names or stem == "minet" or bool(PathFinder.find_spec(stem, installed))

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ def found(paths: Sequence[str | Path]) -> list[Path]:
             continue
         inside = [
             Path(folder, name)
-            for folder, _, names in os.walk(path)
+            for folder, _, names in os.walk(path, onerror=_unreadable)
             for name in names
             if Path(name).suffix.lower() in (*FORMATS, ".npy") and not name.startswith(".")
         ]
@@ -44,6 +44,10 @@ def found(paths: Sequence[str | Path]) -> list[Path]:
             raise DataError(f"{path}: no images in this folder", "they end in .png, .jpg, .jpeg or .npy")
         files += sorted(inside)
     return files
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise DataError(f"{relative(error.filename)}: cannot be read: {error.strerror}") from error
 
 
 class ImageFiles:
@@ -103,8 +107,13 @@ class ImageFiles:
     def _arrays(self, file: Path, shown: str) -> Iterator[tuple[str, Image]]:
         try:
             array: Any = np.lib.format.open_memmap(file, mode="r")  # reads what is asked for, and no pickles
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{shown}: is not a .npy file: {error}") from error
+        except OSError as error:
+            raise DataError(f"{shown}: cannot be read: {error.strerror or error}") from error
+        except Exception as error:  # whatever NumPy meets in a damaged header
+            why = str(error)[:200] or type(error).__name__
+            raise DataError(f"{shown}: is not a .npy file: {why}") from error
+        if not array.size:
+            raise DataError(f"{shown}: is {array.shape}, without any image")
         if array.dtype.kind not in "biuf":
             raise DataError(f"{shown}: holds {array.dtype}, not numbers")
         one = [self.shape, *([self.shape[1:]] if self.shape[0] == 1 else [])]

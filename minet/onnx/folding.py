@@ -28,7 +28,7 @@ def fold(proto: Any, node: Node, source: Source, shapes: dict[str, Signal], batc
     batch : int
         What the shape of an activation has as N; 1 if the file leaves it open.
     """
-    if proto.op_type == "Shape" and proto.input[0] in shapes:
+    if proto.op_type == "Shape" and node.signals:
         sizes = np.array([batch, *shapes[proto.input[0]].dims], np.int64)
         return sizes[slice(node.attribute("start", 0), node.attribute("end"))]
     if proto.op_type not in FOLDED or not all(name in source for name in proto.input if name):
@@ -54,7 +54,7 @@ def _constant(node: Node, arrays: Arrays, source: Source) -> np.ndarray:
 
 def _constant_of_shape(node: Node, arrays: Arrays, source: Source) -> np.ndarray:
     value, shape = node.attribute("value"), [int(size) for size in arrays[0]]
-    value = np.zeros(1, np.float32) if value is None else value
+    value = np.zeros(1, np.float32) if value is None else np.asarray(value)
     source.claim(shape, value.itemsize)
     return np.broadcast_to(value.reshape(()), shape)  # no memory yet
 
@@ -131,7 +131,7 @@ def _of_each(function: Callable[..., Any]) -> Callable[[Node, Arrays, Source], n
 
 
 def _divided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a / b if a.dtype.kind == "f" else a // b
+    return a / b if a.dtype.kind == "f" else np.sign(a) * np.sign(b) * (abs(a) // abs(b))  # towards 0
 
 
 FOLDED: dict[str, Callable[[Node, Arrays, Source], np.ndarray]] = {

@@ -12,6 +12,7 @@ from minet.core.containers import Sequential
 from minet.core.errors import MinetError
 from minet.core.files import FileError
 from minet.core.layer import Shape
+from minet.core.naming import hides_module
 from minet.onnx.load_net import load
 from minet.onnx.model_text import model_text
 
@@ -49,6 +50,9 @@ def import_net(
     model = Path(re.sub(r"\W", "_", Path(file).stem) + ".py" if out is None else out)
     if model.suffix != ".py":
         raise MinetError(f"a model file ends in .py, got {model}", f"--out {model.with_suffix('.py')}")
+    if hides_module(model.stem):
+        found = f"{model.name} would hide the module {model.stem} from programs in its folder"
+        raise MinetError(found, f"--out my_{model.name}")
     weights = model.with_suffix(".safetensors")
     for path in (model, weights):
         if path.exists() or path.is_symlink():

@@ -19,7 +19,7 @@ from minet.onnx.node import NO_PADS, Node, Signal
 from minet.onnx.nodes import OPERATORS
 from minet.onnx.products import Products
 from minet.onnx.simplify import simplified
-from minet.onnx.source import OnnxError, Source
+from minet.onnx.source import MOST, OnnxError, Source
 
 JOINS = ("Concat", "Sum", "Add")
 LAYERS = {*OPERATORS, *JOINS}  # operators of activations
@@ -79,6 +79,9 @@ def load(
         if id(layer) in leaves
         for name, array in leaves[id(layer)].arrays.items()
     }
+    size = sum(array.nbytes for array in weights.values())
+    if size > MOST + 8 * source.numbers:
+        raise source.error(f"its nodes share constants: as weights of their own they have {size:,} bytes")
     return graph, translation.input_shape, weights
 
 
@@ -208,6 +211,8 @@ class _Translation:
             self.parts.join(kind, node.name, list(proto.input), name)
             self.signals[name] = _joined(kind, node, proto)
         elif node.op == "Mul" and len(node.signals) == 2:
+            if len(proto.input) > 2 or len({signal.flat for signal in node.signals}) > 1:
+                raise node.unmet("multiplies maps and matrices, or more than two")
             if (found := self.products.product(*proto.input)) is None:
                 raise node.unmet("of two activations: minet has no such layer")
             node.finish()

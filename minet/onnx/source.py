@@ -47,6 +47,7 @@ class Source:
         self._tensors = {tensor.name: tensor for tensor in self.graph.initializer}
         self._arrays: dict[str, np.ndarray] = {}
         self._made = 0
+        self.numbers = 0  # in the tensors that the file holds
         if self.graph.sparse_initializer:
             raise self.error("has sparse tensors", "store them densely")
 
@@ -70,7 +71,7 @@ class Source:
             raise self.error("is not an ONNX file, or is damaged", "use another copy") from error
         if not model.HasField("graph") or not model.graph.node:
             raise self.error("is not an ONNX file: it has no graph with nodes", "use another copy")
-        if any(isinstance(name, bytes) for name in _names(model.graph)):  # what is not UTF-8
+        if not all(isinstance(name, str) and name.isprintable() for name in _names(model.graph)):
             raise self.error("is damaged: it has names that are not text", "use another copy")
         return model
 
@@ -128,6 +129,7 @@ class Source:
         if min(dims, default=1) < 0 or tensor.HasField("segment"):
             raise self.error(f"tensor {name} of shape {dims} has a size below 0, or is in segments")
         count = math.prod(dims)
+        self.numbers += count
         if tensor.data_location == kinds.EXTERNAL:
             return np.frombuffer(self._external(tensor, count * dtype.itemsize), dtype).reshape(dims)
         if tensor.HasField("raw_data"):

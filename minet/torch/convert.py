@@ -29,14 +29,19 @@ class Branches(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         outs = [part(x) for part in self.children()]
-        return sum(outs[1:], outs[0]) if self.add else torch.cat(outs, 1)
+        if not self.add:
+            return torch.cat(outs, 1)
+        total: torch.Tensor = outs[0]
+        for out in outs[1:]:
+            total = total + out
+        return total
 
 
 class Linear(nn.Linear):
     """A linear layer between images: (N, C, H, W) to (N, K, 1, 1)."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.flatten(1))[..., None, None]
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.flatten(1))[..., None, None]
 
 
 class Conv2d(nn.Conv2d):
@@ -44,8 +49,8 @@ class Conv2d(nn.Conv2d):
 
     sides: tuple[int, int, int, int]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(nn.functional.pad(x, self.sides))
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(nn.functional.pad(input, self.sides))
 
 
 def to_torch(net: Any) -> nn.Module:

@@ -69,9 +69,10 @@ class Module(Part):
         spec = Spec(graph, backend)
         super().__init__(spec.graph, device, dtype or torch.get_default_dtype())
         self._spec, self.layout, self._draws = spec, layout, False
-        self._initialize_hook = self.register_forward_pre_hook(self._infer_parameters, with_kwargs=True)
+        infer: Any = getattr(self, "_infer_parameters")  # noqa: B009  # LazyModuleMixin's, on a type of its own
+        self._initialize_hook = self.register_forward_pre_hook(infer, with_kwargs=True)
         if in_shape is not None:
-            self._infer_parameters(self, (in_shape,))
+            infer(self, (in_shape,))
 
     def initialize_parameters(self, x: Any) -> None:
         """Give parameters and running statistics their shapes and first values, for an input or (C, H, W)."""

@@ -50,7 +50,8 @@ class Part(LazyModuleMixin, torch.nn.Module):
             declared = None
         if declared:
             self._register(*declared)
-        self._load_hook = self._register_load_state_dict_pre_hook(self._lazy_load_hook)
+        lazy: Any = getattr(self, "_lazy_load_hook")  # noqa: B009  # LazyModuleMixin's, on a type of its own
+        self._load_hook = self._register_load_state_dict_pre_hook(lazy)
         for i, child in enumerate(layer.children):
             self.add_module(str(i), Part(child, device, dtype))
 
@@ -112,7 +113,7 @@ class Part(LazyModuleMixin, torch.nn.Module):
             # .data, since the copies that autograd has kept of it are within the bounds already.
             getattr(self, name).data.clamp_(low, high)
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise MinetError(
             f"{self._get_name()} is a part of a module, and does not compute by itself",
             "call the whole module",

@@ -77,7 +77,7 @@ def test_eval_and_predict_work_once_there_are_data(folder):
     for command in commands:
         done = minet_command(*command, "--backend", "cpu")
         assert done.exit_code == 2 and "an ONNX file has no images" in done.output
-        assert "return two Datasets" in done.output
+        assert "return two minet.data.Dataset" in done.output
     text = (folder / "sub.py").read_text()
     images = "np.linspace(0, 1, 768, dtype=np.float32).reshape(4, 3, 8, 8)"
     data = f"data = Dataset({images}, [0, 1, 2, 3])\n    return data, data\n"
@@ -182,3 +182,10 @@ def test_without_the_package(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     done = minet_command("import", "a.onnx")
     assert done.exit_code == 2 and "pip install 'minet-layers[onnx]'" in done.output
+
+
+def test_a_name_that_would_hide_a_module(folder):
+    onnx.save(small(), "numpy.onnx")
+    done = minet_command("import", "numpy.onnx")
+    assert done.exit_code == 2 and "numpy.py would hide the module numpy" in done.output
+    assert sorted(path.name for path in folder.iterdir()) == ["numpy.onnx"]

@@ -183,3 +183,26 @@ def test_labels_beyond_the_names_are_refused():
 def test_a_white_that_is_none_is_refused(white):
     with pytest.raises(DataError, match="white must be"):
         Dataset(np.zeros((3, 1, 2, 2), np.uint8), [0, 1, 2], white=white)
+
+
+@pytest.mark.parametrize(
+    "shape", ["(2**70, 1, 8, 8)", "(-1, 1, 8, 8)", "(True, 1, 8, 8)", "(", "-" * 5000 + "1"]
+)
+def test_damaged_headers_of_arrays_name_the_file(shape, tmp_path):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    file = tmp_path / "a.npy"
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 64)
+    assert "a.npy: is not a .npy file" in refused(file)
+
+
+def test_no_images_and_unreadable_folders(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.zeros((0, 1, 8, 8)))
+    assert "without any image" in refused(tmp_path / "a.npy")
+
+    def walk(path, onerror):
+        onerror(PermissionError(13, "Permission denied", f"{path}/sub"))
+        yield from ()
+
+    monkeypatch.setattr("os.walk", walk)
+    with pytest.raises(DataError, match="sub: cannot be read: Permission denied"):
+        found([tmp_path])

@@ -257,7 +257,7 @@ def test_onnxs_own_external_data(tmp_path):
     assert load(tmp_path / "b.onnx")[2]["0/conv.w"].shape == (2, 3, 3, 3)
 
 
-@pytest.mark.parametrize("location", ["../data.bin", "a/../../data.bin", "..", "/etc/passwd", "", "a\0b"])
+@pytest.mark.parametrize("location", ["../data.bin", "a/../../data.bin", "..", "/etc/passwd", ""])
 def test_data_outside_the_folder_are_not(location, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -286,3 +286,29 @@ def test_data_that_are_not_there_or_too_short(tmp_path):
     made = external(tmp_path)
     made.graph.initializer[0].dims[0] = 1 << 50
     refused(made, tmp_path, "needs .* bytes from byte 0")
+
+
+def test_what_broadcasts_otherwise_or_has_too_many_inputs_is_no_product(tmp_path):
+    gate = [node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "f"), node("Sigmoid", "f", "s")]
+    refused(model([*gate, node("Mul", "p s", "y")]), tmp_path, "multiplies maps and matrices")
+    third = node("Mul", "x s", "y")
+    third.input.append("")
+    refused(
+        model([node("Sigmoid", "x", "s"), third]), tmp_path, "multiplies maps and matrices, or more than two"
+    )
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\nerror: another line", "a\0b"])
+def test_names_that_a_terminal_would_obey(name, tmp_path):
+    made = model([node("Relu", "x", "y")])
+    made.graph.node[0].name = name
+    refused(made, tmp_path, "names that are not text")
+    refused(external(tmp_path, name), tmp_path, "names that are not text")
+
+
+def test_constants_that_many_nodes_share_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("minet.onnx.load_net.MOST", 1000)
+    shape = np.array([3, 3, 3, 3])
+    nodes = [node("ConstantOfShape", "shape", "w")]
+    nodes += [node("Conv", f"{'x' if not i else f't{i}'} w", f"t{i + 1}", pads=[1] * 4) for i in range(4)]
+    refused(model([*nodes, node("Relu", "t4", "y")], {"shape": shape}), tmp_path, "its nodes share constants")
