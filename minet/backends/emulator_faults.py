@@ -17,6 +17,7 @@ from minet.core.blame import running_node
 from minet.core.errors import MinetError
 
 ENDED = 1  # instead of a code address
+NULL = 4096  # addresses below come from a null pointer
 OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED = range(1, 7)
 UNDEFINED, STOPPED, STACK, INTERRUPTED, ENDLESS = range(7, 12)
 MESSAGES = {  # what was found, and the fix
@@ -97,6 +98,8 @@ def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
     near = ""
     if launch.fault in (OUTSIDE, RACE, MISALIGNED):
         near = _near(launch, kernel)
+    if launch.fault == OUTSIDE and launch.address < NULL:
+        hint = "a net's first layer has no dx: launch its kernel only if dx is not None, in a bprop_gpu"
     access = f"a {'write' if launch.writes else 'read'} of {launch.bytes} bytes"
     why = (launch.what or b"").decode()
     why = f"assert({why})" if launch.fault == STOPPED and not why.startswith("__trap") else why
@@ -118,7 +121,7 @@ def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
 
 def _near(launch: Launch, kernel: Kernel) -> str:
     """Where an address lies, relative to the nearest array."""
-    if launch.address < 4096:
+    if launch.address < NULL:
         return ": a null pointer, which stands for an array that is None or empty"
     nearest: tuple[int, str] = (1 << 62, "")
     for name, one in _arrays(launch, kernel):

@@ -242,6 +242,11 @@ def test_every_kernel_in_the_file_has_its_fault_tested():
     assert kernels == list(KINDS)
 
 
+def test_a_null_pointer_has_a_hint_of_its_own():
+    assert "only if dx is not None" in fault(backends.get("emu"), "null_pointer")
+    assert "only if dx is not None" not in fault(backends.get("emu"), "before_the_start")
+
+
 def test_a_thread_that_ended_before_a_barrier_is_named():
     message = fault(backends.get("emu"), "returns_before")
     assert "  already ended: block (0, 0, 0), thread (31, 0, 0)" in message
