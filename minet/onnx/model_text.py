@@ -45,7 +45,7 @@ def model_text(graph: Sequential, input_shape: tuple[int, ...], doc: str) -> str
         net = net.replace(last, f"        *([Softmax()] if softmax else []),  {why}\n    )")
         net = net.replace("def net()", "def net(softmax=True)")
     solver = "def solver(lr=0.001):\n    return SGD(lr, momentum=0.9)"
-    hint = "return two minet.data.Dataset here: for training and for testing"
+    hint = "return two minet.data.Dataset: training, test"
     data = f'def datasets():\n    raise MinetError("an ONNX file has no images", "{hint}")\n'
     return "\n\n".join([head, *(f"{text.rstrip()}\n" for text in (*functions, net, solver)), data])
 
