@@ -61,3 +61,13 @@ def test_numbers_with_a_point_or_a_comma_stand_for_any_number(tmp_path):
     (tmp_path / "page.md").write_text("```console\n$ echo 'f(a=0.3) 7'\nf(a=0.3) 8\n```\n")
     with pytest.raises(AssertionError):
         pages.run(tmp_path / "page.md", tmp_path)
+
+
+def test_a_page_has_its_own_file_of_a_name_that_another_page_has(tmp_path):
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        program = f"from of_a_page import a\nassert a == {number}"
+        text = f'```python title="of_a_page.py"\na = {number}\n```\n```python\n{program}\n```\n'
+        (folder / "page.md").write_text(text)
+        assert pages.run(folder / "page.md", folder) == 1

@@ -171,6 +171,7 @@ def test_a_run_without_either_is_refused():
     message = refused("plain.py")
     assert message == (
         "error: runs/plain: nothing to view: its net has no GaussianPool, MaxPool or StochasticPool\n"
+        "  hint: curves.png in that folder shows its training\n"
     )
     Path("plain.py").unlink()
     assert "nothing to view: plain.py: no such file" in refused("runs/plain")

@@ -71,6 +71,7 @@ def run(page: Path, folder: Path) -> int:
             where = f"{page.name}:{block.line}"
             if block.title:
                 name = block.title.removesuffix(", at the end")
+                sys.modules.pop(Path(name).stem, None)  # another page's, of the same name
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(path.read_text() + block.code if block.title != name else block.code)
