@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from minet.cli.options import DataDir, Debug, Settings, parsed, reporting, use_data
+from minet.cli.options import DataDir, Debug, ModelOfRun, Settings, parsed, reporting, use_data
 from minet.core.errors import MinetError
 
 
@@ -28,12 +28,7 @@ def export(
         bool, typer.Option("--untrained", help="Take the model's first values instead of a run's.")
     ] = False,
     settings: Settings = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE_OR_NAME", help="The run's model file, if it is not where it was in training."
-        ),
-    ] = None,
+    model: ModelOfRun = None,
     data_dir: DataDir = None,
     debug: Debug = False,
 ) -> None:

@@ -34,6 +34,12 @@ Words = Annotated[
         metavar="NAME=VALUE", help="More settings, as after --set.", callback=lambda words: pairs(words)
     ),
 ]
+ModelOfRun = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="FILE_OR_NAME", help="The run's model file, if it is not where it was in training."
+    ),
+]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder with the data files; by default $MINET_DATA or a cache.")
 ]

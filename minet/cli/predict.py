@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from minet.cli.options import BackendName, DataDir, Debug, reporting, use_data
+from minet.cli.options import BackendName, DataDir, Debug, ModelOfRun, reporting, use_data
 from minet.core.errors import MinetError
 
 LONG = 1 << 16  # characters: lines that go to a file or a program are not wrapped
@@ -32,12 +32,7 @@ def predict(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each image.")] = False,
     backend: BackendName = "auto",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE_OR_NAME", help="The run's model file, if it is not where it was in training."
-        ),
-    ] = None,
+    model: ModelOfRun = None,
     data_dir: DataDir = None,
     debug: Debug = False,
 ) -> None:

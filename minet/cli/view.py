@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from minet.cli.options import DataDir, Debug, reporting, use_data
+from minet.cli.options import DataDir, Debug, ModelOfRun, reporting, use_data
 
 
 def view(
@@ -21,12 +21,7 @@ def view(
         Path | None,
         typer.Option(metavar="FILE.html", help="The page; by default view.html in the run's folder."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE_OR_NAME", help="The run's model file, if it is not where it was in training."
-        ),
-    ] = None,
+    model: ModelOfRun = None,
     data_dir: DataDir = None,
     debug: Debug = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from minet.core.layer import Array, Layer, Shape
 from minet.core.window import Pair, Window, bands, is_usual, pair
+from minet.layers import avg_pool_direct as direct
 
 
 class AvgPool(Layer):
@@ -118,27 +119,21 @@ class AvgPool(Layer):
     def constants(self) -> dict[str, Any]:
         window, (AY, AX) = self.window_on(self.bound_shapes[0]), self._counted()
         rows = window.reach[0]  # of sums that a thread holds for each lane; fewer lanes make more threads
-        lanes = 1 if self._direct else 4 if rows <= 3 else 2 if rows <= 8 else 1
+        lanes = 1 if direct.needed(self) else 4 if rows <= 3 else 2 if rows <= 8 else 1
         more = {"LANES": lanes, "COUNT_PAD": int(self.count_pad), "AY": AY, "AX": AX}
         return window.constants() | more | {"ADAPTIVE": int(self.out is not None)}
 
-    @property
-    def _direct(self) -> bool:
-        return self.out is not None or (self.window is not None and self.window.dilation != (1, 1))
-
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        if self._direct:
-            size, rows = y.shape[2] * y.shape[3], y.shape[0] * y.shape[1]
-            self.be.launch(self, "avg_pool_direct_fprop", size, rows, x=x, y=y, beta=beta)
+        if direct.needed(self):
+            direct.launch(self, "fprop", y, x=x, y=y, beta=beta)
         else:
             self._march("avg_pool_fprop", y, len(y[0]), x=x, y=y, beta=beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         if dx is None:
             return
-        if self._direct:
-            size, rows = x.shape[2] * x.shape[3], x.shape[0] * x.shape[1]
-            self.be.launch(self, "avg_pool_direct_bprop", size, rows, dy=dy, dx=dx, beta=beta)
+        if direct.needed(self):
+            direct.launch(self, "bprop", dx, dy=dy, dx=dx, beta=beta)
         else:
             steps = self.window_on(x.shape).beginning(x.shape[1], axis=0)
             self._march("avg_pool_bprop", dx, steps, dy=dy, dx=dx, beta=beta)

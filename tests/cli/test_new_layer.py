@@ -269,3 +269,11 @@ def test_the_commands_that_it_prints_work_as_typed(more):
         done = subprocess.run(line, shell=True, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         assert "passed" in done.stdout or "bench" in line
+
+
+def test_the_readmes_layer_has_a_name_that_is_free(tmp_path, monkeypatch):
+    """Its commands are not run as a page's are: the tutorial does. But minet may get a layer of that name."""
+    monkeypatch.chdir(tmp_path)
+    (command,) = re.findall(r"^\$ minet (new-layer .*?) +#", (ROOT / "README.md").read_text(), re.MULTILINE)
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 0, done.output
