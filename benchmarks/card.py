@@ -1,6 +1,7 @@
 """All that a card has to show, in six minutes: `python -m benchmarks.card [--quick] [--out DIR] [PART ...]`.
 
 Each part is a process with a time limit of its own, so that one that hangs or fails does not lose the others.
+What times nothing (the tests, compute-sanitizer, compiling for the bench) runs first, side by side.
 What it prints goes to DIR/<part>.txt as it comes; DIR/card.json is written anew after each part, and
 DIR/table.md is bench.json as the table of docs/gpu.md. It needs what `minet doctor --backend cuda` asks for,
 and no network; PyTorch, pytest-xdist and compute-sanitizer are used if they are installed. The exit status is
@@ -19,7 +20,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,41 +47,50 @@ class Part(NamedTuple):
     command: list[str]
     full: int
     quick: int
+    times: bool = True  # something: it has the machine to itself
 
 
 def parts(folder: Path, quick: bool) -> list[Part]:
     """Return what to run, in this order; what is not installed is left out."""
     spread = ["-p", "no:benchmark"]  # pytest-benchmark, where it is, warns of the processes
-    spread += ["-n", str(max(1, len(os.sched_getaffinity(0)) - 3))] if find_spec("xdist") else []
+    spread += ["-n", str(max(1, len(os.sched_getaffinity(0)) - 6))] if find_spec("xdist") else []
     sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     bench = [*MINET, "bench", *(QUICK if quick else []), "--backend", "cuda", "--rounds", "3"]
-    found = [
-        Part("doctor", [*MINET, "doctor", "--backend", "cuda"], 15, 10),
-        Part("tests", [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *spread], 70, 50),
-        Part("bench", [*bench, "--json", str(folder / "bench.json")], 180, 70),
-        *([Part("averages", [*INSIDE, "averages"], 15, 10)] if find_spec("torch") else []),
-        Part("loader", [sys.executable, "-m", "benchmarks.loader", "--backend", "cuda"], 20, 0),
+    checked = [sanitizer, "--error-exitcode", "9", "--tool"]
+    tools = TOOLS if Path(sanitizer).exists() else ()
+    return [
+        Part("doctor", [*MINET, "doctor", "--backend", "cuda"], 30, 20, times=False),
+        Part("tests", [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *spread], 120, 60, times=False),
+        Part("ahead", [sys.executable, "-m", "minet.bench.ahead", "cuda"], 120, 0, times=False),
+        *(Part(tool, [*checked, tool, *INSIDE, "kernels"], 90, 60, times=False) for tool in tools),
+        Part("bench", [*bench, "--json", str(folder / "bench.json")], 195, 90),
+        *([Part("averages", [*INSIDE, "averages"], 20, 15)] if find_spec("torch") else []),
+        Part("loader", [sys.executable, "-m", "benchmarks.loader", "--backend", "cuda"], 25, 0),
     ]
-    if Path(sanitizer).exists():
-        checked = [sanitizer, "--error-exitcode", "9", "--tool"]
-        found[2:2] = [Part(tool, [*checked, tool, *INSIDE, "kernels"], 15, 10) for tool in TOOLS]
-    return found
 
 
 QUICK = ["GaussianPool 3x3", "AvgPool 11x11", "ReLU 64", "Conv", "step"]  # parts of the names of cases
 
 
 def run(chosen: Iterable[Part], folder: Path, quick: bool, total: float) -> list[dict[str, Any]]:
-    """Run parts one after another within `total` seconds; return what became of each, as in card.json."""
+    """Run parts within `total` seconds; return what became of each, as in card.json."""
     facts, rows = report.facts("cuda", None), list[dict[str, Any]]()
     end = time.monotonic() + total
-    for part in chosen:
-        if (limit := min(part.quick if quick else part.full, end - time.monotonic())) > 0:
-            rows.append(row := run_part(part, folder, limit))
-            print(f"== {part.name}: {row['ended']} after {row['seconds']:.0f} s", flush=True)
-            print("\n".join(row["last"]), flush=True)
-            text = json.dumps({**facts, "card": card(), "parts": rows}, indent=1) + "\n"
-            write_whole(folder / "card.json", text.encode())
+
+    def limited(part: Part) -> dict[str, Any] | None:
+        limit = min(part.quick if quick else part.full, end - time.monotonic())
+        return run_part(part, folder, limit) if limit > 0 else None
+
+    chosen = list(chosen)
+    beside = [part for part in chosen if not part.times]
+    with ThreadPoolExecutor(len(beside) or 1) as pool:
+        for row in chain(pool.map(limited, beside), (limited(part) for part in chosen if part.times)):
+            if row:
+                rows.append(row)
+                print(f"== {row['part']}: {row['ended']} after {row['seconds']:.0f} s", flush=True)
+                print("\n".join(row["last"]), flush=True)
+                text = json.dumps({**facts, "card": card(), "parts": rows}, indent=1) + "\n"
+                write_whole(folder / "card.json", text.encode())
     return rows
 
 

@@ -12,8 +12,8 @@ from benchmarks import card
 from minet.bench.cases import layer
 
 
-def part(name, code, full=60, quick=60):
-    return card.Part(name, [sys.executable, "-c", code], full, quick)
+def part(name, code, full=60, quick=60, times=True):
+    return card.Part(name, [sys.executable, "-c", code], full, quick, times)
 
 
 HANG = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); signal.pause()"
@@ -46,9 +46,27 @@ def test_the_limits_add_up(tmp_path, monkeypatch, quick):
     monkeypatch.setattr(card, "find_spec", lambda name: True)
     found = card.parts(tmp_path, quick)
     assert [part.name for part in found] == [
-        "doctor", "tests", *card.TOOLS, "bench", "averages", "loader",
+        "doctor", "tests", "ahead", *card.TOOLS, "bench", "averages", "loader",
     ]  # fmt: skip
-    assert sum(part.quick if quick else part.full for part in found) <= card.TOTAL[quick]
+    limits = {
+        times: [p.quick if quick else p.full for p in found if p.times == times] for times in (True, False)
+    }
+    assert sum(limits[True]) + max(limits[False]) <= card.TOTAL[quick]
+
+
+def test_what_times_nothing_runs_side_by_side(tmp_path):
+    """Each of two parts waits for the other's file."""
+    waits = (
+        "import time, pathlib as p; p.Path({!r}).touch()\nwhile not p.Path({!r}).exists(): pass"
+    )
+    one, two = str(tmp_path / "1"), str(tmp_path / "2")
+    chosen = [
+        part("last", "print()"),
+        part("one", waits.format(one, two), times=False),
+        part("two", waits.format(two, one), times=False),
+    ]
+    rows = card.run(chosen, tmp_path, False, 60)
+    assert [(row["part"], row["status"]) for row in rows] == [("one", 0), ("two", 0), ("last", 0)]
 
 
 def test_the_table_has_a_line_for_each_direction():
