@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minet import SGD, Net, Sequential, SoftmaxCrossEntropy
-from minet.bench import report
+from minet.bench import cases, peaks, report, rivals
+from minet.bench import run as run_bench
 from minet.bench.cases import DEFAULT, Case, inputs
 from minet.core.files import write_whole
 
@@ -55,15 +56,15 @@ def parts(folder: Path, quick: bool) -> list[Part]:
     spread = ["-p", "no:benchmark"]  # pytest-benchmark, where it is, warns of the processes
     spread += ["-n", str(max(1, len(os.sched_getaffinity(0)) - 6))] if find_spec("xdist") else []
     sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-    bench = [*MINET, "bench", *(QUICK if quick else []), "--backend", "cuda", "--rounds", "3"]
+    words = QUICK if quick else []
     checked = [sanitizer, "--error-exitcode", "9", "--tool"]
     tools = TOOLS if Path(sanitizer).exists() else ()
     return [
         Part("doctor", [*MINET, "doctor", "--backend", "cuda"], 30, 20, times=False),
         Part("tests", [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *spread], 120, 60, times=False),
-        Part("ahead", [sys.executable, "-m", "minet.bench.ahead", "cuda"], 120, 0, times=False),
+        Part("ahead", [sys.executable, "-m", "minet.bench.ahead", "cuda", *words], 120, 60, times=False),
         *(Part(tool, [*checked, tool, *INSIDE, "kernels"], 90, 60, times=False) for tool in tools),
-        Part("bench", [*bench, "--json", str(folder / "bench.json")], 195, 90),
+        Part("bench", [*INSIDE, "bench", "--out", str(folder), *words], 195, 90),
         *([Part("averages", [*INSIDE, "averages"], 20, 15)] if find_spec("torch") else []),
         Part("loader", [sys.executable, "-m", "benchmarks.loader", "--backend", "cuda"], 25, 0),
     ]
@@ -156,6 +157,13 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 # -- what some parts do -----------------------------------------------------------------------------------
 
 
+def bench(folder: Path, words: list[str]) -> None:
+    """Run `minet bench --backend cuda`, but without compiling first: that was a part of its own."""
+    others, _ = rivals.chosen(None, "cuda")
+    found = peaks.measured("cuda")
+    run_bench.measure(cases.chosen(words), others, "cuda", 2, found, folder / "bench.json")
+
+
 def kernels(backend: str = "cuda") -> None:
     """Take steps of a net that has a small layer of nearly every kind, for compute-sanitizer to watch."""
     import minet.layers as L
@@ -212,10 +220,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help="Only these parts; by default all.")
     parser.add_argument("--quick", action="store_true", help="Three minutes instead of six.")
     parser.add_argument("--out", type=Path, default=Path("card"), help="Folder to write to.")
-    parser.add_argument("--inside", choices=("kernels", "averages"), help=argparse.SUPPRESS)
+    parser.add_argument("--inside", choices=("bench", "kernels", "averages"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.inside:
-        {"kernels": kernels, "averages": averages}[given.inside]()
+        what = {"bench": lambda: bench(given.out, given.parts), "kernels": kernels, "averages": averages}
+        what[given.inside]()
         return 0
     given.out.mkdir(parents=True, exist_ok=True)
     found = {part.name: part for part in parts(given.out.absolute(), given.quick)}

@@ -25,9 +25,8 @@ def jobs(chosen: list[Case], others: list[Rival], backend: str) -> list[tuple[Ca
     """Return what compiles: PyTorch in each form, the reference, minet's kernels; the longest first."""
     found = []
     for case in sorted(chosen, key=lambda case: not case.is_model):
-        for rival in (rival for rival in others if rival.name == COMPILED and rival.can(case)):
-            forms = [o.variant for o in others if o.package == "torch" and o.name != COMPILED and o.can(case)]
-            found += [(case, How(rival.module, f"compiled+{form}", backend)) for form in forms]
+        compiled = [rival for rival in others if rival.name.startswith(COMPILED) and rival.can(case)]
+        found += [(case, How(rival.module, rival.variant, backend)) for rival in compiled]
         found += [(case, How(MINET, "", "cpu")), (case, How(MINET, "", backend))]
     return found
 
@@ -61,6 +60,6 @@ def compile_ahead(chosen: list[Case], others: list[Rival], backend: str) -> int:
 
 
 if __name__ == "__main__":
-    backend = sys.argv[1]
+    backend, *words = sys.argv[1:]
     others, _ = rivals.chosen(None, backend)
-    print(f"{compile_ahead(cases.chosen([]), others, backend)} compiled")
+    print(f"{compile_ahead(cases.chosen(words), others, backend)} compiled")

@@ -7,107 +7,133 @@ import tempfile
 import time
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from minet.bench import targets
 from minet.bench.cases import Case
-from minet.bench.compare import differs
 from minet.bench.counts import bound
 from minet.bench.process import Contender, Failed, How
 from minet.bench.rivals import COMPILED, RIVALS, Rival
 
 REST = 0.02  # seconds for the previous contender's threads on the cpu to go to sleep
 MINET = "contender_minet"
+SIDE_BY_SIDE = 4  # cases whose contenders are proven at once on a card; then they are timed one by one
 
 
 def run(
     cases: Iterable[Case], rivals: list[Rival], backend: str, rounds: int, peaks: dict[str, Any] | None
 ) -> Generator[list[dict[str, Any]]]:
     """Run a contest for each case; yield its rows, one for each phase, as `_row` makes them."""
+    cases, at_once = list(cases), SIDE_BY_SIDE if backend == "cuda" else 1
     with tempfile.TemporaryDirectory() as folder:
-        ours, reference = Contender("minet", folder), Contender("cpu", folder)
-        others = {rival.name: Contender(rival.name, folder) for rival in rivals}
+        places = [_Place(f"{folder}/{i}", rivals) for i in range(min(at_once, len(cases)))]
         try:
-            for case in cases:
-                taking_part = [rival for rival in rivals if rival.can(case)]
-                contest = _Contest(case, backend, ours, reference, others)
-                yield contest.run(taking_part, rounds, peaks)
+            for start in range(0, len(cases), at_once):
+                some = cases[start : start + at_once]
+                contests = [_Contest(case, backend, place) for case, place in zip(some, places, strict=False)]
+                with ThreadPoolExecutor(at_once) as pool:
+                    try:
+                        list(pool.map(_Contest.prove, contests))
+                    except BaseException:  # an interrupt need not wait for answers
+                        _close(places)
+                        raise
+                for one in contests:
+                    yield one.rows(rounds, peaks)
         finally:
-            for contender in (ours, reference, *others.values()):
-                contender.close()
+            _close(places)
+
+
+class _Place:
+    """The contenders of a case; they stay for the next one."""
+
+    def __init__(self, folder: str, rivals: list[Rival]) -> None:
+        Path(folder).mkdir()
+        self.rivals = rivals
+        self.ours, self.reference = Contender("minet", folder), Contender("cpu", folder)
+        self.others = {rival.name: Contender(rival.name, folder) for rival in rivals}
+
+    @property
+    def all(self) -> list[Contender]:
+        return [self.ours, self.reference, *self.others.values()]
+
+
+def _close(places: Iterable[_Place]) -> None:
+    for contender in (contender for place in places for contender in place.all):
+        contender.close()
 
 
 class _Contest:
-    def __init__(
-        self, case: Case, backend: str, ours: Contender, reference: Contender, others: dict[str, Contender]
-    ) -> None:
+    def __init__(self, case: Case, backend: str, place: _Place) -> None:
         self.case, self.backend = case, backend
-        self.ours, self.reference, self.others = ours, reference, others
+        self.rivals = [rival for rival in place.rivals if rival.can(case)]
+        self.ours, self.reference, self.others = place.ours, place.reference, place.others
         self.fit: list[Contender] = []
         self.notes: dict[str, str] = {}
         self.facts: dict[str, dict[str, Any]] = {}
+        self.failed = ""
 
-    def run(self, rivals: list[Rival], rounds: int, peaks: dict[str, Any] | None) -> list[dict[str, Any]]:
+    def prove(self) -> None:
+        """Let all compute the case; those that agree with minet's cpu backend are fit to be timed."""
+        try:
+            how = {self.others[r.name]: How(r.module, r.variant, self.backend) for r in self.rivals}
+            late = [self.others[r.name] for r in self.rivals if r.name == COMPILED]
+            first = {c: each for c, each in how.items() if c not in late}
+            if self.backend == "cpu":
+                self._admit({self.ours: How(MINET, "", "cpu")}, None)
+                self._admit(first, self.ours.file)
+            else:
+                self._admit({self.reference: How(MINET, "", "cpu")}, None)
+                self._admit({self.ours: How(MINET, "", self.backend)} | first, self.reference.file)
+                self.fit.remove(self.reference)
+            for contender in late:
+                best = How(how[contender].module, f"compiled+{self._best_format()}", self.backend)
+                self._admit({contender: best}, self.ours.file)
+            doubts = [f"{name} {why}" for name, why in self.notes.items() if why.startswith("differs")]
+            if doubts and self.fit == [self.ours]:
+                raise Failed(f"no rival agrees with it: {'; '.join(doubts)}")
+        except Failed as error:
+            self.failed = str(error)
+
+    def rows(self, rounds: int, peaks: dict[str, Any] | None) -> list[dict[str, Any]]:
+        """Time who is fit; return a row for each phase."""
         asked = self.case.phases_on(self.backend)
         try:
-            self._check()
-            self._admit({rival: rival.variant for rival in rivals if rival.name != COMPILED})
-            compiled = [rival for rival in rivals if rival.name == COMPILED]
-            if compiled:
-                self._admit(dict.fromkeys(compiled, f"compiled+{self._best_format(asked[-1])}"))
-            doubts = [f"{name} {why}" for name, why in self.notes.items() if why.startswith("differs")]
-            if doubts and not self.fit:
-                raise Failed(f"no rival agrees with it: {'; '.join(doubts)}")
-            self.fit.insert(0, self.ours)
+            if self.failed:
+                raise Failed(self.failed)
             return [self._row(phase, rounds, peaks) for phase in asked]
         except Failed as error:
             return [self._row_without(phase, str(error)) for phase in asked]
 
-    def _check(self) -> None:
-        """Let minet compute the case; on any backend but cpu it must agree with the cpu backend."""
-        both = {self.ours: How(MINET, "", self.backend)}
-        if self.backend != "cpu":
-            both[self.reference] = How(MINET, "", "cpu")
-        for why in self._proven(both).values():
-            if why:
-                raise Failed(why)
-        if len(both) > 1 and (why := differs(self.case, self.reference.file, self.ours.file)):
-            raise Failed(f"differs from the cpu backend: {why}")
-
-    def _admit(self, rivals: dict[Rival, str]) -> None:
-        """Let rivals, each in its variant, take part if they compute what minet computes."""
-        how = {self.others[r.name]: How(r.module, variant, self.backend) for r, variant in rivals.items()}
-        for contender, why in self._proven(how).items():
-            if why:
-                self.notes[contender.name] = f"failed: {why}"
-                continue
-            phases = self.facts[contender.name]["phases"]
-            whole = any("bprop" in phase or phase == "step" for phase in phases)
-            if why := differs(self.case, self.ours.file, contender.file, whole):
-                self.notes[contender.name] = f"differs: {why}"
-            else:
-                self.fit.append(contender)
-
-    def _proven(self, how: dict[Contender, How]) -> dict[Contender, str]:
-        """Let contenders compute the case, on a card all at once; return why those that failed did."""
+    def _admit(self, how: dict[Contender, How], against: Path | None) -> None:
+        """Let contenders compute the case, on a card all at once; those that do it right may take part."""
 
         def prove(contender: Contender) -> str:
             try:
-                self.facts[contender.name] = contender.prove(self.case, how[contender])
+                facts = self.facts[contender.name] = contender.prove(self.case, how[contender], against)
             except Failed as error:
-                return str(error)
-            return ""
+                return f"failed: {error}"
+            return f"differs: {facts['differs']}" if facts["differs"] else ""
 
         with ThreadPoolExecutor(1 if self.backend == "cpu" else max(1, len(how))) as pool:
             try:
-                return dict(zip(how, pool.map(prove, how), strict=True))
+                found = dict(zip(how, pool.map(prove, how), strict=True))
             except BaseException:  # an interrupt need not wait for answers
                 for contender in how:
                     contender.close()
                 raise
+        for contender, why in found.items():
+            if why and contender in (self.ours, self.reference):
+                kind, _, what = why.partition(": ")
+                raise Failed(f"differs from the cpu backend: {what}" if kind == "differs" else what)
+            if why:
+                self.notes[contender.name] = why
+            else:
+                self.fit.append(contender)
 
-    def _best_format(self, phase: str) -> str:
+    def _best_format(self) -> str:
         """Return the variant of PyTorch that is fastest so far."""
+        phase = self.case.phases_on(self.backend)[-1]
         variants = {rival.name: rival.variant for rival in RIVALS if rival.package == "torch"}
         times = {c.name: self._milliseconds(c, phase) for c in self.fit if c.name in variants}
         return variants[min(times, key=times.__getitem__)] if times else "channels_last"

@@ -18,6 +18,8 @@ MARKS = {  # a colour and a shape for each rival
     "torch-channels_last": (HUES[1], "s"),
     "torch-separable": (HUES[1], "D"),
     "torch-compiled": (HUES[3], "^"),
+    "torch-compiled-nchw": (HUES[3], "o"),
+    "torch-compiled-channels_last": (HUES[3], "s"),
     "dcls": (HUES[2], "v"),
     "scipy": (HUES[4], "P"),
     "numpy": (GREY, "p"),

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minet.bench.cases import Case
-from minet.bench.compare import wrong
 from minet.core.errors import MinetError
 
 PATIENCE = 300  # seconds that an answer may take; on a cold machine a model is compiled meanwhile
@@ -41,8 +40,13 @@ class Contender:
         self._errors, self._threads = Path(folder, f"{name}.txt"), threads
         self._process: subprocess.Popen[str] | None = None
 
-    def prove(self, case: Case, how: How, keep: bool = True) -> dict[str, Any]:
+    def prove(self, case: Case, how: How, against: Path | None = None, keep: bool = True) -> dict[str, Any]:
         """Build the case, compute it into `file` if it is to be kept, and return facts about it.
+
+        Parameters
+        ----------
+        against : Path, optional
+            Results that these must agree with: the fact ``differs`` is how they do not, or empty.
 
         Raises
         ------
@@ -51,9 +55,10 @@ class Contender:
         """
         if case.is_model and how.backend == "cpu":
             self.close()  # the system counts a process's memory: what earlier cases left would be counted too
-        facts = self._ask("prove", *how, case.as_dict(), str(self.file) if keep else "")
-        if keep and (why := wrong(case, self.file)):
-            raise Failed(why)
+        files = [str(self.file) if keep else "", str(against or "")]
+        facts = self._ask("prove", *how, case.as_dict(), *files)
+        if facts["wrong"]:
+            raise Failed(facts["wrong"])
         return facts
 
     def milliseconds(self, phase: str) -> float:

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from minet.bench.cases import Case
-from minet.bench.timers import Built, measure
+from minet.bench.compare import differs, wrong
+from minet.bench.timers import Built, HostWatch, measure
 
 
 def main() -> None:
@@ -57,7 +59,9 @@ def listen(requests: SimpleQueue[str]) -> None:
     os._exit(0)
 
 
-def prove(module: str, variant: str, backend: str, values: dict[str, Any], file: str) -> tuple[Built, Any]:
+def prove(
+    module: str, variant: str, backend: str, values: dict[str, Any], file: str, against: str
+) -> tuple[Built, Any]:
     """Build a case, compute its results, and call each phase once: then nothing is left to compile.
 
     Parameters
@@ -67,13 +71,16 @@ def prove(module: str, variant: str, backend: str, values: dict[str, Any], file:
     values : dict
         The case.
     file : str
-        Where the arrays of the results go; "" keeps none.
+        Where the arrays of the results go; "" keeps none, and judges none.
+    against : str
+        The file of the results that they must agree with; "" if there is none.
 
     Returns
     -------
     Built
     dict
-        Facts about the case; for a training step also ``mib``, its peak memory.
+        Facts about the case: ``phases``; ``wrong`` and ``differs``, empty if the results are right; for a
+        training step on the cpu ``mib``, its peak memory.
     """
     case = Case.from_dict(values)
     built = importlib.import_module(f".{module}", __package__).build(case, variant, backend)
@@ -84,8 +91,12 @@ def prove(module: str, variant: str, backend: str, values: dict[str, Any], file:
     able = [phase for phase in case.phases_on(backend) if phase in built.phases]
     for phase in able:
         built.phases[phase]()
-    facts = {"phases": able, **built.facts}
-    if "step" in able:
+    facts = {"phases": able, "wrong": "", "differs": "", **built.facts}
+    if file:  # here rather than where it was asked for, since there many contenders would wait for it
+        facts["wrong"] = wrong(case, Path(file))
+        whole = any("bprop" in phase or phase == "step" for phase in able)
+        facts["differs"] = differs(case, Path(against), Path(file), whole) if against else ""
+    if "step" in able and isinstance(built.watch, HostWatch):
         built.watch.forget_peak()
         built.phases["step"]()
         facts["mib"] = built.watch.peak_mib()

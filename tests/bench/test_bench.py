@@ -33,7 +33,8 @@ TINY = (4, 9, 8, 5)
 LARGE, MIDDLE = "64x32x32x128", "128x16x16x128"
 PEAKS = {"copy": [[1 << 10, 1e9], [1 << 20, 4e9]], "product": 1e9, "of": "numpy"}
 SCIPY = [rival for rival in rivals.RIVALS if rival.name == "scipy"]
-TORCH = [rival for rival in rivals.RIVALS if rival.name.startswith("torch")]
+TORCH = [rival for rival in rivals.RIVALS if rival.name.startswith("torch") and rival.on_cpu]
+ON_CARD = [rival for rival in rivals.RIVALS if rival.on_card]
 LAYERS = [
     cases.layer("GaussianPool", TINY, window=3, stride=2, kernels=1),
     cases.layer("GaussianPool", TINY, window=5, stride=1, kernels=3),
@@ -334,12 +335,13 @@ def names(found):
 
 def test_rivals_are_chosen_by_name(monkeypatch):
     monkeypatch.setattr(rivals, "installed", lambda package: "1.0")
-    every = [rival.name for rival in rivals.RIVALS]
+    every = [rival.name for rival in rivals.RIVALS if rival.on_cpu]
     assert names(rivals.chosen(None, "cpu")) == every
     assert names(rivals.chosen(["torch"], "cpu")) == [name for name in every if name.startswith("torch-")]
     assert names(rivals.chosen(["torch-nchw", "scipy"], "cpu")) == ["torch-nchw", "scipy"]
     assert names(rivals.chosen(["none"], "cpu")) == []
-    assert names(rivals.chosen(None, "cuda")) == [name for name in every if name.startswith("torch-")]
+    kinds = ("nchw", "channels_last", "separable", "compiled-nchw", "compiled-channels_last")
+    assert names(rivals.chosen(None, "cuda")) == [f"torch-{kind}" for kind in kinds]
     with pytest.raises(MinetError, match="--against tf: no such rival"):
         rivals.chosen(["tf"], "cpu")
     with pytest.raises(MinetError, match="no such rival on cuda"):
@@ -371,17 +373,19 @@ class Fake:
     y = {}
     ms = {}
     dies = ()
+    phases = ["fprop", "fprop+bprop"]
 
     def __init__(self, name, folder):
         self.name, self.file = name, Path(folder, f"{name}.npz")
 
-    def prove(self, case, how):
+    def prove(self, case, how, against=None):
         self.log.append((self.name, how))
         if self.name in self.y and isinstance(self.y[self.name], str):
             raise contest.Failed(self.y[self.name])
         saved(self.file, y=np.array([self.y.get(self.name, 1.0)]), dx=np.ones(1))
         facts = {"bytes": dict.fromkeys(("fprop", "bprop", "fprop+bprop"), 1 << 20), "planned_mib": 1.0}
-        return {"phases": ["fprop", "fprop+bprop"], **facts, "operations": dict.fromkeys(facts["bytes"], 0)}
+        facts["differs"] = compare.differs(case, against, self.file) if against else ""
+        return {"phases": self.phases, **facts, "operations": dict.fromkeys(facts["bytes"], 0)}
 
     def milliseconds(self, phase):
         self.log.append((self.name, phase))
@@ -465,6 +469,23 @@ def test_pytorch_is_compiled_in_the_format_that_suits_it(fake):
     fake.ms |= {"torch-nchw": 5.0, "torch-channels_last": 7.0}
     rows_of(LAYERS[3], TORCH, "cpu", 1, PEAKS)
     assert ("torch-compiled", ("contender_torch", "compiled+nchw", "cpu")) in fake.log
+
+
+def test_on_a_card_some_cases_are_proven_at_once_and_timed_one_by_one(fake, monkeypatch):
+    """Each has contenders of its own; a failure concerns its case alone."""
+    monkeypatch.setattr(contest, "SIDE_BY_SIDE", 2)
+    fake.phases = ["fprop", "bprop", "fprop+bprop"]
+    fake.y["torch-nchw"] = 1.1
+    chosen = [LAYERS[3], LAYERS[4], LAYERS[5]]
+    found = contest.run(chosen, TORCH[:2], "cuda", 1, PEAKS)
+    first = next(found)
+    assert [name for name, what in fake.log if isinstance(what, tuple)].count("minet") == 2
+    rest = list(found)
+    assert [rows[0]["case"]["name"] for rows in (first, *rest)] == [case.name for case in chosen]
+    for rows in (first, *rest):
+        assert rows[0]["notes"] == {"torch-nchw": "differs: y by 0.1 of its largest value"}
+        assert set(rows[0]["times"]) == {"minet", "torch-channels_last"}
+    assert [name for name, what in fake.log if what == "close"].count("minet") == 2
 
 
 # -- contests between real contenders -------------------------------------------------------------------
@@ -583,12 +604,11 @@ def test_what_a_card_needs_is_compiled_ahead(tmp_path, monkeypatch):
 
 
 def test_the_longest_is_compiled_first_and_pytorch_in_each_form():
-    found = ahead.jobs([LAYERS[0], MODELS[0]], TORCH, "cuda")
-    assert [case for case, _ in found] == [MODELS[0]] * 5 + [LAYERS[0]] * 5
-    assert [how for _, how in found[:5]] == [
+    found = ahead.jobs([LAYERS[0], MODELS[0]], ON_CARD, "cuda")
+    assert [case for case, _ in found] == [MODELS[0]] * 4 + [LAYERS[0]] * 4
+    assert [how for _, how in found[:4]] == [
         ("contender_torch", "compiled+nchw", "cuda"),
         ("contender_torch", "compiled+channels_last", "cuda"),
-        ("contender_torch", "compiled+separable+channels_last", "cuda"),
         ("contender_minet", "", "cpu"),
         ("contender_minet", "", "cuda"),
     ]
