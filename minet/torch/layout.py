@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from minet.backends import Backend
+from minet.backends.gpu import GPU
 from minet.core.memory import aligned
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # not what stands for one while a compiler traces
 LARGE = 1 << 20  # elements, four megabytes of float32
+SIDE, BLOCKS = 32, 1 << 16  # of a block's square, and of a grid
 NCHW, NHWC, CHWN = "nchw", "nhwc", "chwn"  # the last axis is the innermost
 
 
@@ -51,21 +54,62 @@ def fresh(like: torch.Tensor, shape: tuple[Any, ...], dtype: torch.dtype | None 
     return torch.from_numpy(aligned(shape, np.dtype(str(dtype).removeprefix("torch."))))
 
 
+def native(t: torch.Tensor) -> np.ndarray:
+    """The array in a tensor's memory, on the host or on a card."""
+    if t.device.type == "cuda":
+        from minet.torch.card import native
+
+        return native(t)
+    return t.detach().numpy()
+
+
 def array(x: torch.Tensor) -> np.ndarray:
     """The array (C, H, W, N) of a tensor that lies like one."""
-    found: np.ndarray = x.detach().permute(1, 2, 3, 0).numpy()
+    found = native(x.detach().permute(1, 2, 3, 0))
     return found.reshape(-1).reshape(found.shape)  # with the usual strides where a size is 1
 
 
-def lay(x: torch.Tensor, out: np.ndarray) -> None:
+def lay(be: Backend, x: torch.Tensor, out: np.ndarray) -> None:
     """Write an image tensor to an array (C, H, W, N)."""
-    from minet.loops import layout
+    if not isinstance(be, GPU):
+        from minet.loops import layout
 
-    layout.lay(x.detach().numpy(), out)
+        layout.lay(native(x), out)
+        return
+    C, H, W, N = out.shape
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    x = x.detach() if last else x.detach().contiguous()
+    if last:
+        _transpose(be, x, out, (N, C, H * W), (H * W * C, C), (H * W * N, N))
+    else:
+        _transpose(be, x, out, (N, C * H * W, 1), (C * H * W, 0), (N, 0))
 
 
-def lift(a: np.ndarray, out: torch.Tensor) -> None:
-    """Write an array (C, H, W, N) to an image tensor."""
-    from minet.loops import layout
+def lift(be: Backend, a: np.ndarray, out: torch.Tensor) -> None:
+    """Write an array (C, H, W, N) to an image tensor that lies as `empty` makes one."""
+    if not isinstance(be, GPU):
+        from minet.loops import layout
 
-    layout.lift(a, out.numpy())
+        layout.lift(a, native(out))
+        return
+    C, H, W, N = a.shape
+    if out.is_contiguous():
+        _transpose(be, a, out, (C * H * W, N, 1), (N, 0), (C * H * W, 0))
+    else:
+        _transpose(be, a, out, (C, N, H * W), (H * W * N, N), (H * W * C, C))
+
+
+def _transpose(be: GPU, x: Any, y: Any, sizes: Any, x_steps: Any, y_steps: Any) -> None:
+    """Call the kernel: sizes are (rows, columns, planes), steps those from row to row and plane to plane."""
+    x, y = (_flat(native(v) if isinstance(v, torch.Tensor) else v) for v in (x, y))
+    rows, columns, planes = sizes
+    squares = -(-rows // SIDE) * -(-columns // SIDE) * planes
+    values = {"x": x, "y": y, "rows": rows, "columns": columns, "planes": planes}
+    values |= dict(zip(("x_row", "x_plane", "y_column", "y_plane"), (*x_steps, *y_steps), strict=True))
+    grid, block = (min(squares, BLOCKS), 1, 1), (SIDE, 8, 1)
+    be.call_own("layout", "transpose", values, grid=grid, block=block)
+
+
+def _flat(a: np.ndarray) -> np.ndarray:
+    """All elements of an array without gaps, in the order of memory."""
+    return a.transpose(sorted(range(a.ndim), key=lambda i: -a.strides[i])).reshape(-1)

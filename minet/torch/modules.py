@@ -24,8 +24,10 @@ FORMS = (None, layouts.NCHW, layouts.NHWC, layouts.CHWN)
 class Module(Part):
     """Layers of minet as a module on images (N, C, H, W), of any batch size and memory format.
 
-    It computes in float32, or on the cpu in float64: in the dtype of its parameters, which its input must
-    have. Under ``torch.autocast`` it computes in float32, and its output is float32, whatever the input.
+    It computes where its parameters are: on the cpu, in float32 or float64, or on a CUDA device, in float32.
+    Its input must be there, in their dtype. Under ``torch.autocast`` it computes in float32, and its output
+    is float32, whatever the input. On a CUDA device it works in PyTorch's current stream and memory, and its
+    kernels are compiled by nvcc at the first call; CUDA graphs capture it after that.
 
     Parameters have minet's names for them, and get shapes and values at the first input, as those of
     ``torch.nn.LazyConv2d``, or at once if `in_shape` is given. minet computes on their memory. Those with
@@ -46,8 +48,8 @@ class Module(Part):
         Not bound; its settings are copied.
     in_shape : (C, H, W), optional
     layout : {"nchw", "nhwc", "chwn"}, optional
-    backend : {"cpu", "emu"}
-        emu runs the CUDA kernels on the cpu, slowly, to test them.
+    backend : {"auto", "cpu", "emu"}
+        auto computes where the input is. emu runs the CUDA kernels on the cpu, slowly, to test them.
     device, dtype : optional
         Of the parameters.
 
@@ -61,7 +63,7 @@ class Module(Part):
     layout: str | None = None
 
     def __init__(
-        self, graph: Layer, in_shape: Any = None, *, layout: str | None = None, backend: str = "cpu",
+        self, graph: Layer, in_shape: Any = None, *, layout: str | None = None, backend: str = "auto",
         device: Any = None, dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         if layout not in FORMS:
@@ -121,7 +123,7 @@ class Module(Part):
 
 def module(
     layer_or_list: Layer | Iterable[Any], in_shape: Any = None, *, layout: str | None = None,
-    backend: str = "cpu", device: Any = None, dtype: torch.dtype | None = None,
+    backend: str = "auto", device: Any = None, dtype: torch.dtype | None = None,
 ) -> Module:  # fmt: skip
     """A layer, or a list of layers one after another, as a `Module`.
 

@@ -17,7 +17,7 @@ from minet.core.layer import Shape
 from minet.core.memory import carve, padded_nbytes
 from minet.torch import layout as layouts
 from minet.torch.program import Program, borrowed
-from minet.torch.spec import Spec, spec_of
+from minet.torch.spec import Spec, on, spec_of
 
 
 @torch.library.custom_op("minet::fprop", mutates_args=())
@@ -44,30 +44,30 @@ def fprop(
         Of the `Spec`.
     """
     spec = spec_of(handle)
-    with spec.program(spec.check(x, params), x.dtype) as program:
+    with on(x), spec.program(spec.check(x, params), x) as program:
         y, kept = _made(spec, program, x, params, layout)
-        N = x.shape[0]
+        be, N = program.be, x.shape[0]
         news = [value.clone() for value in running] if train else []
         if not N:
             return y, kept, news
         in_place = layouts.lies(y)
-        room = 0 if in_place else padded_nbytes((*program.out_shape, N), program.be.dtype)
-        bytes_kept = kept.numpy()
+        room = 0 if in_place else padded_nbytes((*program.out_shape, N), be.dtype)
+        bytes_kept = layouts.native(kept)
         if layouts.lies(x):
             x_array = layouts.array(x)
         else:
             x_array = _held_x(program, bytes_kept, N)
-            layouts.lay(x, x_array)
-            bytes_kept[program.fixed + N * program.each + x_array.nbytes :] = 0
-        program.start(N, [value.detach().numpy() for value in running], bytes_kept)
-        with borrowed(room + program.scratch_size(N)) as buffer:
+            layouts.lay(be, x, x_array)
+            be.fill(bytes_kept[program.fixed + N * program.each + x_array.nbytes :], 0)
+        program.start(N, [layouts.native(value) for value in running], bytes_kept)
+        with borrowed(be, room + program.scratch_size(N)) as buffer:
             program.bind(N, _arrays(params), [], bytes_kept, buffer[room:])
             y_array = layouts.array(y) if in_place else _carved(program, buffer, program.out_shape, N)
             program.fprop(x_array, y_array, train, 0 if draw is None else int(draw))
             if not in_place:
-                layouts.lift(y_array, y)
+                layouts.lift(be, y_array, y)
         for new, place in zip(news, program.running, strict=False):
-            np.copyto(new.numpy(), place.array(bytes_kept, N, program.be.dtype))
+            be.copy(place.array(bytes_kept, N, be.dtype), layouts.native(new))
     return y, kept, news
 
 
@@ -82,7 +82,7 @@ def _(
     handle: str,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     spec = spec_of(handle, compiled=True)
-    with spec.program(spec.check(x, params), x.dtype) as program:
+    with spec.program(spec.check(x, params), x) as program:
         y, kept = _made(spec, program, x, params, layout)
     return y, kept, [torch.empty_like(value) for value in running] if train else []
 
@@ -130,19 +130,19 @@ def bprop(
     dx, grads = _deltas(dy, params, in_shape, wants_dx, layout)
     if not N:
         return dx, grads
-    with spec.program(tuple(in_shape), dy.dtype) as program:
-        kept_bytes, dtype = kept.numpy(), program.be.dtype
+    with on(dy), spec.program(tuple(in_shape), dy) as program:
+        kept_bytes, be, dtype = layouts.native(kept), program.be, program.be.dtype
         x_array = _held_x(program, kept_bytes, N) if x is None else layouts.array(x)
         dy_in_place, dx_in_place = layouts.lies(dy), not wants_dx or layouts.lies(dx)
         room_dy = 0 if dy_in_place else padded_nbytes((*program.out_shape, N), dtype)
         room = room_dy + (0 if dx_in_place else padded_nbytes((*program.in_shape, N), dtype))
-        with borrowed(room + program.scratch_size(N)) as buffer:
+        with borrowed(be, room + program.scratch_size(N)) as buffer:
             program.bind(N, _arrays(params), _arrays(grads), kept_bytes, buffer[room:])
             if dy_in_place:
                 dy_array = layouts.array(dy)
             else:
                 dy_array = _carved(program, buffer, program.out_shape, N)
-                layouts.lay(dy, dy_array)
+                layouts.lay(be, dy, dy_array)
             dx_array = None
             if wants_dx:
                 dx_array = (
@@ -152,7 +152,7 @@ def bprop(
                 )
             program.bprop(x_array, dy_array, dx_array, train, 0 if draw is None else int(draw))
             if dx_array is not None and not dx_in_place:
-                layouts.lift(dx_array, dx)
+                layouts.lift(be, dx_array, dx)
     return dx, grads
 
 
@@ -206,7 +206,7 @@ for device in ("cpu", "cuda"):
 
 def _arrays(tensors: list[Tensor]) -> list[np.ndarray]:
     """Views of the tensors' memory; of parameters with other strides, as in channels_last, copies."""
-    return [np.ascontiguousarray(tensor.detach().numpy()) for tensor in tensors]
+    return [layouts.native(tensor.detach().contiguous()) for tensor in tensors]
 
 
 def _x_bytes(program: Program) -> int:

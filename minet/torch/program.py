@@ -40,15 +40,15 @@ class Kept:
         found: np.ndarray = carve(kept, self.start + batch * self.start_each, shape, dtype)[0]
         return found
 
-    def clear(self, kept: np.ndarray, batch: int, default: np.dtype) -> None:
+    def clear(self, be: Backend, kept: np.ndarray, batch: int) -> None:
         """Set its bytes to 0, so that they are alike in two calls even where the layer writes none.
 
         Of a Sequential's activations, all of which are written, the gaps behind them will do.
         """
         begin = self.start + batch * self.start_each
-        size = padded_nbytes(*concrete(self.state, 1, default)) * (batch if _is_each(self.state) else 1)
-        array = self.array(kept, batch, default)
-        kept[begin + (array.nbytes if isinstance(self.layer, Sequential) else 0) : begin + size] = 0
+        size = padded_nbytes(*concrete(self.state, 1, be.dtype)) * (batch if _is_each(self.state) else 1)
+        array = self.array(kept, batch, be.dtype)
+        be.fill(kept[begin + (array.nbytes if isinstance(self.layer, Sequential) else 0) : begin + size], 0)
 
 
 class Program:
@@ -162,7 +162,7 @@ class Program:
     def attach(self, params: Sequence[np.ndarray], running: Sequence[np.ndarray]) -> None:
         """Bind the layers for good, one sample at a time, to these arrays and to memory of their own."""
         kept, scratch = (self.be.zeros((n,), "uint8") for n in (self.fixed + self.each, self.scratch_size(1)))
-        self.bind(1, params, [np.zeros_like(p) for p in params], kept, scratch)
+        self.bind(1, params, [self.be.zeros(p.shape, p.dtype) for p in params], kept, scratch)
         for place, array in zip(self.running, running, strict=True):
             place.layer.s = Named({**place.layer.s, place.name: array})
 
@@ -192,12 +192,12 @@ class Program:
     def start(self, batch: int, running: Sequence[np.ndarray], kept: np.ndarray) -> None:
         """Write into `kept` what a layer may read before it writes it, and clear what it may not write."""
         for place in self._kept:
-            place.clear(kept, batch, self.be.dtype)
+            place.clear(self.be, kept, batch)
         for place, value in zip(self.running, running, strict=True):
-            np.copyto(place.array(kept, batch, self.be.dtype), value)
+            self.be.copy(value, place.array(kept, batch, self.be.dtype))
         for place in self._kept[len(self.running) :]:
             if place.state.init and not place.state.per_sample:
-                place.array(kept, batch, self.be.dtype).fill(place.state.init)
+                self.be.fill(place.array(kept, batch, self.be.dtype), place.state.init)
 
     def fprop(self, x: Any, y: Any, train: bool, step: int) -> None:
         """``y <- f(x)``, on bound arrays."""
@@ -221,7 +221,7 @@ def draws(graph: Layer, in_shape: Shape) -> bool:
     program.start(2, [np.full(k.state.shape, k.state.init, k.state.dtype) for k in program.running], kept)
     params = [be.zeros(param.shape) for _, _, param in program.params]
     x, y = be.zeros((*in_shape, 2)), be.zeros((*program.out_shape, 2))
-    with borrowed(program.scratch_size(2)) as scratch:
+    with borrowed(be, program.scratch_size(2)) as scratch:
         program.bind(2, params, [], kept, scratch)
         program.fprop(x, y, True, 0)
     return program.clock.read
@@ -235,12 +235,15 @@ _free: list[np.ndarray] = []  # buffers that no call uses now; appending and pop
 
 
 @contextmanager
-def borrowed(size: int) -> Iterator[np.ndarray]:
+def borrowed(be: Backend, size: int) -> Iterator[np.ndarray]:
     """Yield `size` bytes from a cache line on, which calls of all modules take turns to use.
 
     Fresh pages cost more than writing to them. Calls that run at the same time, in other threads or inside
-    one another, get different ones.
+    one another, get different ones. On a card PyTorch does that already.
     """
+    if be.name == "cuda":
+        yield be.empty((size,), "uint8")
+        return
     try:
         buffer = _free.pop()
     except IndexError:

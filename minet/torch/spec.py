@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,9 +15,11 @@ from minet import backends
 from minet.core.errors import MinetError
 from minet.core.graph import assign_paths
 from minet.core.layer import Layer, Shape
+from minet.torch import layout
 from minet.torch.program import Program
 
 MOST = 64  # shapes of input for which a module is kept ready
+BACKENDS = ("auto", "cpu", "emu")
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _numbers = itertools.count()
 _known: WeakValueDictionary[str, Spec] = WeakValueDictionary()
@@ -33,10 +35,10 @@ class Spec:
     ----------
     graph : Layer
         Unbound; a clone of it is kept.
-    backend : str
+    backend : {"auto", "cpu", "emu"}
     """
 
-    def __init__(self, graph: Layer, backend: str = "cpu") -> None:
+    def __init__(self, graph: Layer, backend: str = "auto") -> None:
         for layer in graph.walk():
             if layer.bound:
                 raise layer.error(
@@ -46,12 +48,10 @@ class Spec:
         self.graph, self.backend = graph.clone(), backend
         for old, new in zip(graph.walk(), self.graph.walk(), strict=True):
             new.path, new.placed = old.path, True
-        if backend not in ("cpu", "emu"):
-            raise MinetError(
-                f"a module's backend is cpu or emu, got {backend!r}", "on a card, modules do not compute yet"
-            )
+        if backend not in BACKENDS:
+            raise MinetError(f"a module's backend is one of {', '.join(BACKENDS)}, got {backend!r}")
         self.handle = f"{type(graph).__name__}#{next(_numbers)}"
-        self._idle: dict[tuple[Shape, str], list[Program]] = {}
+        self._idle: dict[tuple[Shape, torch.device, str], list[Program]] = {}
         _known[self.handle] = self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Spec:
@@ -61,16 +61,16 @@ class Spec:
         return Spec, (self.graph.clone(), self.backend)
 
     @contextmanager
-    def program(self, in_shape: Shape, dtype: torch.dtype) -> Iterator[Program]:
-        """Yield a program that no other call uses; it is kept for the next call."""
-        key = in_shape, DTYPES[dtype]
+    def program(self, in_shape: Shape, like: torch.Tensor) -> Iterator[Program]:
+        """Yield a program for a tensor's device and dtype that no other call uses; then keep it."""
+        key = in_shape, like.device, DTYPES[like.dtype]
         if key not in self._idle and len(self._idle) == MOST:
             self._idle.pop(next(iter(self._idle)), None)  # the oldest
         idle = self._idle.setdefault(key, [])
         try:
             program = idle.pop()  # atomic
         except IndexError:
-            program = Program(self.graph, in_shape, _backend(self.backend, key[1]))
+            program = Program(self.graph, in_shape, self._backend(like.device, key[2]))
         yield program
         idle.append(program)  # not after an error: layers may be in any state
 
@@ -78,10 +78,18 @@ class Spec:
         self, in_shape: Shape, params: Sequence[torch.Tensor], running: Sequence[torch.Tensor]
     ) -> Layer:
         """The layers, bound to the memory of parameters and running statistics."""
-        dtype = DTYPES[params[0].dtype] if params else "float32"
-        program = Program(self.graph, in_shape, _backend(self.backend, dtype))
-        program.attach(*([t.detach().numpy() for t in tensors] for tensors in (params, running)))
+        like = params[0] if params else torch.empty(0)
+        program = Program(self.graph, in_shape, self._backend(like.device, DTYPES[like.dtype]))
+        with on(like):
+            program.attach(*([layout.native(t) for t in tensors] for tensors in (params, running)))
         return program.graph
+
+    def _backend(self, device: torch.device, dtype: str) -> backends.Backend:
+        if device.type == "cuda" and self.backend == "auto":
+            from minet.torch.card import card
+
+            return card(device)
+        return _backend("emu" if self.backend == "emu" else "cpu", dtype)
 
     def check(self, x: torch.Tensor, params: Sequence[torch.Tensor]) -> Shape:
         """(C, H, W) of an input that the module can take; else raise.
@@ -96,10 +104,16 @@ class Spec:
             three = x.dim() == 3
             hint = "x[None] makes a batch of one" if three else "x[:, :, None, None] has maps of 1x1"
             raise graph.error(f"takes images (N, C, H, W), got a tensor of shape {tuple(x.shape)}", hint)
-        if x.device.type not in ("cpu", "meta"):
-            raise graph.error(f"computes on the cpu, got a tensor on {x.device}", "x.cpu(), module.cpu()")
-        if x.dtype not in DTYPES or (x.dtype == torch.float64 and self.backend != "cpu"):
-            kinds = "float32 or float64" if self.backend == "cpu" else "float32"
+        on_card = x.device.type == "cuda" and self.backend == "auto"
+        if x.device.type not in ("cpu", "meta") and not on_card:
+            where = (
+                "the cpu or a CUDA device"
+                if self.backend == "auto"
+                else f"the cpu, as backend={self.backend!r}"
+            )
+            raise graph.error(f"computes on {where}, got a tensor on {x.device}", "x.cpu(), module.cpu()")
+        if x.dtype not in DTYPES or (x.dtype == torch.float64 and (on_card or self.backend == "emu")):
+            kinds = "float32" if on_card or self.backend == "emu" else "float32 or float64"
             raise graph.error(f"computes in {kinds}, got {x.dtype}", "x.float(), or torch.autocast")
         for param in params:
             if param.dtype != x.dtype:
@@ -120,6 +134,11 @@ class Spec:
                     "a module learns C, and what else its parameters depend on, from its first input",
                     in_shape=program.in_shape,
                 )
+
+
+def on(x: torch.Tensor) -> AbstractContextManager[Any]:
+    """Make a tensor's device PyTorch's current one."""
+    return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
 
 
 def spec_of(handle: str, compiled: bool = False) -> Spec:

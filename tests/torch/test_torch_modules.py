@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import minet.torch  # noqa: E402
 from minet import Concat, Layer, MinetError, Net, Param, Sequential, State, Sum, update  # noqa: E402
+from minet.backends import get  # noqa: E402
 from minet.layers import (  # noqa: E402
     BatchNorm,
     Conv,
@@ -365,9 +366,10 @@ def test_threads_use_one_module_at_once(module, x):
 
 
 def test_calls_take_turns_with_their_memory():
-    with borrowed(1000) as first, borrowed(1000) as second:
+    cpu = get("cpu")
+    with borrowed(cpu, 1000) as first, borrowed(cpu, 1000) as second:
         assert not np.may_share_memory(first, second)
-    with borrowed(100) as third:
+    with borrowed(cpu, 100) as third:
         assert np.may_share_memory(third, first) or np.may_share_memory(third, second)
 
 
@@ -380,7 +382,7 @@ def test_on_the_meta_device(module, x):
 )
 def test_cuda_kernels_on_the_emulator(layer, x, gpu_backend):
     if gpu_backend == "cuda":
-        pytest.skip("modules do not compute on a card yet")
+        pytest.skip("test_torch_card.py is about cards")
     theirs = minet.torch.module(layer.clone(), SHAPE)
     ours = minet.torch.module(layer.clone(), SHAPE, backend="emu")
     for a, b in zip(results(ours, x), results(theirs, x), strict=True):
@@ -415,10 +417,19 @@ def test_a_refused_first_input_leaves_a_module_without_shapes(x):
     assert is_lazy(module.w) and module(torch.randn(2, 3, 9, 9)).shape == (2, 4, 1, 1)
 
 
-def test_a_card_is_refused():
-    on_card = SimpleNamespace(dim=lambda: 4, device=torch.device("cuda", 0), dtype=torch.float32)
-    with pytest.raises(MinetError, match="computes on the cpu, got a tensor on cuda:0"):
-        Spec(PReLU()).check(on_card, [])
+@pytest.mark.parametrize(
+    ("backend", "device", "dtype", "what"),
+    [
+        ("emu", "cuda:0", torch.float32, "computes on the cpu, as backend='emu', got a tensor on cuda:0"),
+        ("cpu", "cuda:0", torch.float32, "computes on the cpu, as backend='cpu', got a tensor on cuda:0"),
+        ("auto", "xpu:0", torch.float32, "computes on the cpu or a CUDA device, got a tensor on xpu:0"),
+        ("auto", "cuda:0", torch.float64, "computes in float32, got torch.float64"),
+    ],
+)
+def test_a_device_that_it_does_not_compute_on(backend, device, dtype, what):
+    x = SimpleNamespace(dim=lambda: 4, device=torch.device(device), dtype=dtype)
+    with pytest.raises(MinetError, match=what):
+        Spec(PReLU(), backend).check(x, [])
 
 
 def test_images_of_many_sizes_one_after_another():
@@ -502,7 +513,7 @@ def test_layers_that_cannot_be_modules():
         minet.torch.module(Elementwise("x * layer", layer=1.0))
     with pytest.raises(MinetError, match="layout must be"):
         minet.torch.PReLU(layout="hwcn")
-    with pytest.raises(MinetError, match="backend is cpu or emu"):
+    with pytest.raises(MinetError, match="backend is one of auto, cpu, emu"):
         minet.torch.PReLU(backend="tpu")
     with pytest.raises(MinetError, match="no parameters before its first input"):
         minet.torch.PReLU().layer

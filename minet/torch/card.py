@@ -1,0 +1,266 @@
+"""minet's kernels on PyTorch's tensors: its device, its current stream, its memory.
+
+PyCUDA has no part in this: nvcc compiles the kernels, and the driver's calls, by ctypes, load and launch
+them. Nothing here waits for the card but `get`, so PyTorch's CUDA graphs capture it all, once the kernels are
+loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+
+from minet.backends.cuda_graph import GraphError, call
+from minet.backends.cuda_source import Kernel, Source
+from minet.backends.cuda_toolkit import cubin, recipe
+from minet.backends.gpu import GPU
+from minet.backends.kernel_cache import Recipe
+from minet.core.errors import MinetError
+from minet.core.layer import Array, Shape
+
+BUFFER, SIZE, END = 1, 2, 0  # CU_LAUNCH_PARAM_*: kernels' arguments as one block of bytes
+
+
+class CardArray(np.ndarray):
+    """An array on a card: a shape, a dtype, strides and an address, for which NumPy does the arithmetic.
+
+    Slices and views are NumPy's. The elements are out of the host's reach: whatever would compute with them
+    is refused.
+    """
+
+    __array_ufunc__: Any = None  # no arithmetic
+
+    def __getitem__(self, key: Any) -> Any:
+        whole = key if isinstance(key, tuple) else (key,)
+        if len(whole) == self.ndim and all(isinstance(i, (int, np.integer)) for i in whole):
+            _refuse()
+        return super().__getitem__(key)
+
+    def __array_function__(self, *args: Any) -> Any:
+        _refuse()
+
+    def __repr__(self) -> str:
+        return f"CardArray({self.shape}, {self.dtype}, at {address(self):#x})"
+
+    __str__ = __repr__
+
+    def _on_host(self, *args: Any, **kwargs: Any) -> Any:
+        _refuse()
+
+    __array__ = __setitem__ = __iter__ = __float__ = __int__ = __bool__ = _on_host
+    all = any = astype = copy = fill = item = max = mean = min = sum = tobytes = tolist = _on_host
+
+
+def _refuse() -> NoReturn:
+    raise MinetError("an array on a card was used by host code", "be.get(array) has its values")
+
+
+class _Memory:
+    """What NumPy needs to place an array in a tensor's memory, which it keeps alive."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        kind = np.dtype(str(tensor.dtype).removeprefix("torch."))
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tuple(tensor.shape),
+            "typestr": kind.str,
+            "data": (tensor.data_ptr(), False),
+            "strides": tuple(step * kind.itemsize for step in tensor.stride()),
+        }
+
+
+class _Offer:
+    """What PyTorch needs to make a tensor of an array, which it keeps alive."""
+
+    def __init__(self, array: CardArray) -> None:
+        self.array = array
+        self.__cuda_array_interface__ = {
+            "version": 2,
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (address(array), False),
+            "strides": array.strides,
+        }
+
+
+def native(tensor: torch.Tensor) -> CardArray:
+    """The array in a tensor's memory."""
+    found: CardArray = np.asarray(_Memory(tensor.detach())).view(CardArray)
+    return found
+
+
+def _bytes(array: Any) -> Any:
+    return array.reshape(-1).view(np.uint8)
+
+
+def address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+class Card(GPU):
+    """Kernels on a card that PyTorch computes on.
+
+    Parameters
+    ----------
+    device : torch.device
+        With its index.
+
+    Raises
+    ------
+    MinetError
+        At the first kernel, if nvcc is missing.
+    """
+
+    name = "cuda"
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__("float32", strict=False)
+        self.device = device
+        self.capability = torch.cuda.get_device_capability(device)
+        self.device_name = torch.cuda.get_device_name(device)
+
+    # -- memory ---------------------------------------------------------------------------------------
+
+    def empty(self, shape: Shape, dtype: Any = None) -> Any:
+        kind = np.dtype(dtype or self.dtype)
+        memory = torch.empty(math.prod(shape) * kind.itemsize, dtype=torch.uint8, device=self.device)
+        return native(memory).view(kind).reshape(shape)
+
+    def zeros(self, shape: Shape, dtype: Any = None) -> Any:
+        out = self.empty(shape, dtype)
+        self.fill(out, 0)
+        return out
+
+    def array(self, values: Any, dtype: Any = None) -> Any:
+        wanted = np.dtype(dtype or self.dtype)
+        if isinstance(values, CardArray) and values.dtype == wanted and values.flags.c_contiguous:
+            return values
+        host = np.ascontiguousarray(self.get(values), wanted)
+        out = self.empty(host.shape, wanted)
+        self.copy(host, out)
+        return out
+
+    def is_native(self, values: Any) -> bool:
+        return isinstance(values, CardArray) and values.dtype == self.dtype and values.flags.c_contiguous
+
+    def get(self, array: Any) -> np.ndarray:
+        if not isinstance(array, CardArray):
+            return np.asarray(array)
+        if not array.size or not array.flags.c_contiguous:
+            return np.asarray(self.tensor(array).cpu().numpy(), array.dtype)
+        found: np.ndarray = self.tensor(_bytes(array)).cpu().numpy()
+        return found.view(array.dtype).reshape(array.shape)
+
+    def tensor(self, array: CardArray) -> torch.Tensor:
+        """A tensor in the array's memory."""
+        if not array.size:
+            return torch.empty(array.shape, device=self.device)
+        return torch.as_tensor(_Offer(array), device=self.device)
+
+    def copy(self, src: Any, dst: Array) -> None:
+        if not dst.size:
+            return
+        if isinstance(src, CardArray) and src.dtype == dst.dtype and src.shape == dst.shape:
+            source: Any = src
+        else:
+            source = np.empty(dst.shape, dst.dtype)
+            np.copyto(source, self.get(src))
+        if source.flags.c_contiguous and dst.flags.c_contiguous:  # any dtype, some of which PyTorch has not
+            source, dst = _bytes(source), _bytes(dst)
+        on_card = isinstance(source, CardArray)
+        self.tensor(dst).copy_(self.tensor(source) if on_card else torch.from_numpy(source))
+
+    def fill(self, array: Array, value: float) -> None:
+        if array.size:
+            self.tensor(array if value else _bytes(array)).fill_(value)
+
+    def address(self, array: Array) -> int:
+        if not isinstance(array, CardArray):
+            what = f"a kernel was given {type(array).__name__} in host memory"
+            raise MinetError(what, "copy it to the device: be.array(...)")
+        return address(array)
+
+    def free_memory(self) -> int | None:
+        return int(torch.cuda.mem_get_info(self.device)[0])
+
+    # -- computation ----------------------------------------------------------------------------------
+
+    def gemm(
+        self, a: Array, b: Array, out: Array, alpha: float = 1.0, beta: float = 0.0, trans: str = "nn"
+    ) -> None:
+        """A product by PyTorch's own library: it follows `torch.backends.cuda.matmul`."""
+        if not out.size:
+            return
+        left, right, result = self.tensor(a), self.tensor(b), self.tensor(out)
+        left, right = (m.T if t == "t" else m for m, t in zip((left, right), trans, strict=True))
+        torch.addmm(result, left, right, beta=beta, alpha=alpha, out=result)
+
+    def recipe(self, code: Source, constants: dict[str, Any]) -> Recipe:
+        return recipe(code, constants, self.capability)
+
+    def load(self, code: Source, constants: dict[str, Any]) -> _Module:
+        path = cubin(code, constants, self.capability)
+        with self._reporting(f"loading {code.path.name}"):
+            return _module(self.device.index, path, path.stat().st_mtime_ns)
+
+    def start(
+        self,
+        module: Any,
+        kernel: Kernel,
+        grid: Shape,
+        block: Shape,
+        args: bytes,
+        arrays: Any,
+        shared: int = 0,
+    ) -> None:
+        size = ctypes.c_size_t(len(args))
+        given = ctypes.create_string_buffer(args, len(args))
+        extra = (ctypes.c_void_p * 5)(BUFFER, ctypes.addressof(given), SIZE, ctypes.addressof(size), END)
+        stream = ctypes.c_void_p(torch.cuda.current_stream(self.device).cuda_stream)
+        with self._reporting(kernel.name):
+            call("cuLaunchKernel", module.function(kernel.name), *grid, *block, shared, stream, None, extra)
+
+    @contextmanager
+    def _reporting(self, what: str) -> Iterator[None]:
+        """Turn an error of the driver into one that says what failed."""
+        try:
+            yield
+        except GraphError as error:
+            found = f"{what} failed on {self.device_name}: {error.message}"
+            raise MinetError(found, "CUDA_LAUNCH_BLOCKING=1 shows whether an earlier kernel did") from error
+
+
+class _Module:
+    """A loaded cubin and its functions, each looked up once."""
+
+    def __init__(self, code: bytes) -> None:
+        self.handle, self._functions = ctypes.c_void_p(), dict[str, ctypes.c_void_p]()
+        call("cuModuleLoadData", ctypes.byref(self.handle), code)
+
+    def function(self, name: str) -> ctypes.c_void_p:
+        if name not in self._functions:
+            found = ctypes.c_void_p()
+            call("cuModuleGetFunction", ctypes.byref(found), self.handle, name.encode())
+            self._functions[name] = found
+        return self._functions[name]
+
+
+@cache
+def _module(device: int, path: Path, changed: int) -> _Module:
+    """The module in a cubin, loaded once for all of a device's backends."""
+    return _Module(path.read_bytes())
+
+
+@cache
+def card(device: torch.device) -> Card:
+    """The only backend of a device."""
+    return Card(device)
