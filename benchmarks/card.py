@@ -232,8 +232,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no part is called {unknown[0]!r}; the parts are: {', '.join(found)}")
     chosen = [part for name, part in found.items() if not given.parts or name in given.parts]
     rows = run(chosen, given.out, given.quick, TOTAL[given.quick])
-    if (bench := given.out / "bench.json").exists():
-        (given.out / "table.md").write_text(table(json.loads(bench.read_text())["rows"]))
+    if (file := given.out / "bench.json").exists():
+        (given.out / "table.md").write_text(table(json.loads(file.read_text())["rows"]))
     return int(any(row["status"] for row in rows))
 
 

@@ -56,9 +56,7 @@ def test_the_limits_add_up(tmp_path, monkeypatch, quick):
 
 def test_what_times_nothing_runs_side_by_side(tmp_path):
     """Each of two parts waits for the other's file."""
-    waits = (
-        "import time, pathlib as p; p.Path({!r}).touch()\nwhile not p.Path({!r}).exists(): pass"
-    )
+    waits = "import time, pathlib as p; p.Path({!r}).touch()\nwhile not p.Path({!r}).exists(): pass"
     one, two = str(tmp_path / "1"), str(tmp_path / "2")
     chosen = [
         part("last", "print()"),
@@ -98,6 +96,16 @@ def test_average_pooling_against_float64(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
     assert all(float(word) < 1e-6 for line in lines for word in line.split() if "e-" in word)
+
+
+def test_the_bench_within_it(tmp_path, monkeypatch):
+    """`--inside bench` takes words of cases' names, and writes bench.json."""
+    asked = {}
+    monkeypatch.setattr(card.peaks, "measured", lambda backend: None)
+    monkeypatch.setattr(card.run_bench, "measure", lambda *a: asked.update(cases=a[0], file=a[5]))
+    assert card.main(["--inside", "bench", "--out", str(tmp_path), "ReLU 64", "LRN"]) == 0
+    assert [case.layer for case in asked["cases"]] == ["PReLU", "ReLU", "LRN"]
+    assert asked["file"] == tmp_path / "bench.json"
 
 
 def test_an_unknown_part_is_an_error(tmp_path, capsys):
