@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +38,16 @@ def train(
         bool, typer.Option("--resume", help="Continue from the checkpoint in --out, or the model's newest.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="With --resume: even if the model file or settings have changed.")
+        bool,
+        typer.Option("--force", help="With --resume: even if model file, settings or data have changed."),
+    ] = False,
+    save_every: Annotated[
+        str, typer.Option(metavar="60s|500", help="Save within epochs: a time (s, m, h) or steps; 0: never.")
+    ] = "60s",
+    keep: Annotated[int, typer.Option(help="How many checkpoints are kept, besides the best.")] = 2,
+    tag: Annotated[str | None, typer.Option(help="A text that is kept with the run.")] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")
     ] = False,
     data_dir: DataDir = None,
     strict: Strict = False,
@@ -47,7 +56,8 @@ def train(
 ) -> None:
     """Train a model; its log, weights and plots go to runs/MODEL.
 
-    Ctrl-C stops it; --resume continues after the last complete epoch.
+    Ctrl-C finishes the step and saves; --resume continues there. A run that was killed continues after its
+    last checkpoint, with the same result as if it had not been killed.
     """
     with reporting(debug):
         from minet.train import runs
@@ -57,4 +67,5 @@ def train(
         use_data(data_dir)
         chosen = parsed([*(settings or []), *(words or [])], batch=batch, epochs=epochs)
         device = computing(backend, strict, sync)
-        runs.train(model, chosen, backend=device, seed=seed, out=out, resume=resume, force=force)
+        kept: Any = {"save_every": save_every, "keep": keep, "tag": tag, "quiet": quiet}
+        runs.train(model, chosen, backend=device, seed=seed, out=out, resume=resume, force=force, **kept)

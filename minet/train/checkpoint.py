@@ -22,6 +22,7 @@ from minet.core.arrays_file import as_named_today, differences
 from minet.core.errors import MinetError
 from minet.core.files import FileError
 from minet.core.net import Net
+from minet.train.callback import is_array
 from minet.version import __version__
 
 KINDS = {
@@ -34,7 +35,11 @@ KINDS = {
     "untested": dict,
     "batch": int,
     "pixels": dict,
+    "within": dict,
+    "callbacks": dict,
+    "tag": str,
 }
+CALLBACK = "callback"  # the kind of the arrays that callbacks keep: callback:<its name>:<the array's>
 LITERAL = "literal"  # a setting that JSON would change is saved as {"literal": "(3, 5)"}
 
 
@@ -48,15 +53,21 @@ def save(path: str | Path, net: Net, solver: Any = None, **facts: Any) -> None:
     solver : Solver, optional
         Its state is saved too, so that the training run can be resumed.
     **facts
-        More facts to save, as JSON can hold them; `settings` may hold any Python literals. The step, the seed
-        and minet's version are added.
+        More facts to save, as JSON can hold them; `settings` may hold any Python literals, and `callbacks`
+        arrays by name in the dict of each. The step, the seed and minet's version are added.
     """
     net.steps.settle()
     arrays = {**net.params, **net.persistent}
     if solver is not None:
         arrays |= solver.state(net)
+    if "callbacks" in facts:
+        facts["callbacks"] = kept = {name: dict(state) for name, state in facts["callbacks"].items()}
+        for name, state in kept.items():
+            for key in [key for key, value in state.items() if is_array(value)]:
+                arrays[f"{CALLBACK}:{name}:{key}"] = state.pop(key)
     facts = {"minet": __version__, "step": net.clock.step, "seed": net.seed, **facts}
-    write(path, {name: net.be.get(value) for name, value in arrays.items()}, facts)
+    on_host = {name: a if isinstance(a, np.ndarray) else net.be.get(a) for name, a in arrays.items()}
+    write(path, on_host, facts)
 
 
 def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
@@ -68,6 +79,9 @@ def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
     net.steps.settle()
     arrays, facts = read(path)
     kept = {name: arrays.pop(name) for name in list(arrays) if ":" in name}
+    for name in [name for name in kept if name.startswith(f"{CALLBACK}:")]:
+        callback, _, key = name.removeprefix(f"{CALLBACK}:").partition(":")
+        facts.setdefault("callbacks", {}).setdefault(callback, {})[key] = kept.pop(name)
     arrays, targets = as_named_today(arrays, net.graph), {**net.params, **net.persistent}
     lines = [*differences(arrays, targets).values()]
     if solver is not None and kept:

@@ -11,11 +11,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minet.core.errors import MinetError
-from minet.train import checkpoint, modelfile
-from minet.train.callbacks import CURVES, KERNEL_LOG, KERNELS, LOG, WEIGHTS
+from minet.train import modelfile, older
+from minet.train.run_files import (
+    AVERAGE,
+    BEST,
+    CURVES,
+    EVENTS,
+    KERNEL_LOG,
+    KERNELS,
+    LOG,
+    OLDER,
+    RATES,
+    STATISTICS,
+    WEIGHTS,
+)
 
 RUNS = Path("runs")
-BESIDE = (LOG, KERNEL_LOG, CURVES, KERNELS)  # files of a run beside its weights
+OF_CALLBACKS = (BEST, AVERAGE, RATES, STATISTICS, EVENTS, OLDER)
+BESIDE = (LOG, KERNEL_LOG, CURVES, KERNELS, *OF_CALLBACKS)  # files of a run beside its weights
 OURS = {*BESIDE, *(f"{name}.part" for name in (*BESIDE, WEIGHTS))}
 
 
@@ -110,7 +123,7 @@ def _check_unused(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise MinetError(f"{folder}: cannot be written to", "choose another --out")
     others = sorted({path.name for path in folder.iterdir()} - OURS)
-    if WEIGHTS in others:
+    if WEIGHTS in others or older.found(folder):
         hint = "choose another --out, or continue its run with --resume"
         raise MinetError(f"{folder}: is not empty: it holds a run", hint)
     if others:
@@ -121,7 +134,9 @@ def old(file_or_name: str | Path, out: Path | None = None) -> Path:
     """The folder of a run to resume: `out`, or the one with the model's newest checkpoint."""
     if out is None:
         return latest(file_or_name)
-    if not os.path.exists(out / WEIGHTS):  # not Path.exists, which fails for names that are too long
+    if not (
+        os.path.exists(out / WEIGHTS) or older.candidates(out)
+    ):  # not Path.exists, which fails for names that are too long
         ended = "its run ended before its first checkpoint" if os.path.isdir(out) else "no such folder"
         raise MinetError(f"{out / WEIGHTS}: no such file: {ended}", "to begin anew, leave out --resume")
     return out
@@ -153,9 +168,9 @@ def latest(file_or_name: str | Path) -> Path:
     path, others = modelfile.find(file_or_name), []
     stem = path.stem
     found = [folder for folder in RUNS.glob("*") if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", folder.name)]
-    found = [folder for folder in found if (folder / WEIGHTS).is_file()]
-    for folder in sorted(found, key=lambda folder: (folder / WEIGHTS).stat().st_mtime_ns, reverse=True):
-        facts = checkpoint.read(folder / WEIGHTS)[1]
+    saved = {folder: files[0] for folder in found if (files := older.candidates(folder))}
+    for folder in sorted(saved, key=lambda folder: saved[folder].stat().st_mtime_ns, reverse=True):
+        facts = older.newest_whole(folder)[1]
         if facts.get("model") != stem:  # stem-2 may also be a model's name
             continue
         if modelfile.is_of(path, facts):

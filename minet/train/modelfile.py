@@ -1,5 +1,7 @@
 """Model files: plain Python with an input shape, a net, a solver, data sets, a batch size, epochs and a loss.
 
+It may also have callbacks: a list, or a function that returns one.
+
 The functions' default arguments are the model's settings: ``load("digits", kernels=3)`` passes ``kernels=3``
 to every function in ``models/digits.py`` that has a parameter of that name.
 """
@@ -12,7 +14,6 @@ import difflib
 import importlib.util
 import inspect
 import os
-import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,8 @@ from minet.core.loss import Loss
 from minet.core.naming import did_you_mean, relative
 from minet.core.node import LayerError
 from minet.data.dataset import Dataset
+from minet.train.callback import Callback, check_callbacks
+from minet.train.function_settings import choices_of, hint_for, kind_of, parameters
 from minet.train.solver import Solver, lacking
 
 PARTS = {  # what a model file must define, each with a line to add if it is missing
@@ -71,7 +74,7 @@ def names() -> list[str]:
 def find(file_or_name: str | Path) -> Path:
     """Return the path of a model file that is given as a path or by name."""
     if not isinstance(file_or_name, (str, os.PathLike)):
-        raise ModelFileError(f"a model must be given as a path or a name, got {_kind(file_or_name)}")
+        raise ModelFileError(f"a model must be given as a path or a name, got {kind_of(file_or_name)}")
     text = os.fspath(file_or_name)
     if text.endswith(".py") or os.path.basename(text) != text or not text:
         return Path(text)
@@ -124,7 +127,11 @@ class Model:
         The settings that were passed.
     known : dict
         All available settings, with the file's own values.
+    tag : str
+        What the user says of the run, kept with it.
     """
+
+    tag = ""
 
     def __init__(self, path: Path, module: ModuleType, settings: dict[str, Any]) -> None:
         self.path, self.name, self.text = path, path.stem, source(path)
@@ -133,9 +140,14 @@ class Model:
             lines = "; ".join(PARTS[name] for name in missing)
             raise self.error(f"lacks {', '.join(missing)}", f"add {lines}")
         self._functions = {name: self._function(module, name) for name in FUNCTIONS}
+        self._callbacks = getattr(module, "callbacks", ())
+        if isinstance(self._callbacks, ModuleType):  # the file has imported minet's
+            self._callbacks = ()
+        if inspect.isfunction(self._callbacks):
+            self._functions["callbacks"] = self._function(module, "callbacks")
         self.known: dict[str, Any] = {"batch": module.batch, "epochs": module.epochs}
         for function in self._functions.values():
-            for name, parameter in _parameters(function).items():
+            for name, parameter in parameters(function).items():
                 self.known.setdefault(name, parameter.default)
         self.settings = {name: self._checked(name, value) for name, value in settings.items()}
         self.input_shape = self._shape(module.input_shape)
@@ -145,14 +157,14 @@ class Model:
         if not isinstance(self.loss, Loss):
             parentheses = isinstance(self.loss, type) and issubclass(self.loss, Loss)
             hint = f"loss = {self.loss.__name__}()" if parentheses else PARTS["loss"]
-            raise self.error(f"loss is {_kind(self.loss)}, not a loss", hint)
+            raise self.error(f"loss is {kind_of(self.loss)}, not a loss", hint)
 
     def net(self) -> Layer:
         """Build the graph, with new, unbound layers at each call; a list stands for a Sequential."""
         graph = self._call("net", self._sequential)
         if not isinstance(graph, Layer):
             raise self.error(
-                f"net() returned {_kind(graph)}, not a layer", _hint(graph, "return Sequential(...)")
+                f"net() returned {kind_of(graph)}, not a layer", hint_for(graph, "return Sequential(...)")
             )
         return graph
 
@@ -168,8 +180,8 @@ class Model:
         """Build the solver, new at each call."""
         solver: Solver = self._call("solver")
         if lacks := lacking(solver):
-            found = f"solver() returned {_kind(solver)}, not a solver: it has no {', '.join(lacks)}"
-            raise self.error(found, _hint(solver, "return SGD(lr=0.05)"))
+            found = f"solver() returned {kind_of(solver)}, not a solver: it has no {', '.join(lacks)}"
+            raise self.error(found, hint_for(solver, "return SGD(lr=0.05)"))
         return solver
 
     def datasets(self) -> tuple[Dataset, Dataset | None]:
@@ -181,13 +193,25 @@ class Model:
             if isinstance(train, Dataset) and isinstance(test, Dataset | None):
                 return train, test
         raise self.error(
-            f"datasets() returned {_kind(got)}, not one or two Datasets", _hint(got, "return train, test")
+            f"datasets() returned {kind_of(got)}, not one or two Datasets",
+            hint_for(got, "return train, test"),
         )
+
+    def callbacks(self) -> list[Callback]:
+        """The callbacks of a training run, from a function new at each call; none if the file has none."""
+        made = "callbacks" in self._functions
+        got = self._call("callbacks") if made else self._callbacks
+        if not isinstance(got, (list, tuple)):
+            what = f"callbacks{'() returned' if made else ' is'} {kind_of(got)}, not a list of callbacks"
+            raise self.error(what, hint_for(got, "callbacks = [EarlyStopping()]"))
+        with self.named():
+            return check_callbacks(got)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What a checkpoint says of the model."""
-        return {"model": self.name, "file": place(self.path), "text": self.text, "settings": self.settings}
+        facts = {"model": self.name, "file": place(self.path), "text": self.text, "settings": self.settings}
+        return facts | ({"tag": self.tag} if self.tag else {})
 
     def error(self, message: str, hint: str = "") -> ModelFileError:
         """Make an error that starts with this file's name."""
@@ -205,7 +229,7 @@ class Model:
 
     def _call(self, name: str, finish: Callable[[Any], Any] = lambda result: result) -> Any:
         function = self._functions[name]
-        known = _parameters(function)
+        known = parameters(function)
         values = {
             key: self._typed(key, self.settings[key], function) for key in self.settings if key in known
         }
@@ -218,8 +242,8 @@ class Model:
     def _function(self, module: ModuleType, name: str) -> Callable[..., Any]:
         function = getattr(module, name)
         if not inspect.isfunction(function):
-            raise self.error(f"{name} is {_kind(function)}, not a function", PARTS[name])
-        for parameter in _parameters(function).values():
+            raise self.error(f"{name} is {kind_of(function)}, not a function", PARTS[name])
+        for parameter in parameters(function).values():
             if parameter.default is parameter.empty:
                 raise self.error(
                     f"{name}() has no default for {parameter.name}", f"def {name}({parameter.name}=...)"
@@ -234,13 +258,13 @@ class Model:
                 f"has no setting {name!r}; its settings are: {listed}", did_you_mean(name, list(self.known))
             )
         typed = [value] if name in ("batch", "epochs") else []
-        typed += [self._typed(name, value, f) for f in self._functions.values() if name in _parameters(f)]
+        typed += [self._typed(name, value, f) for f in self._functions.values() if name in parameters(f)]
         # If functions expect different types, each gets its own when it is called.
         return typed[0] if len({type(one) for one in typed}) == 1 else value
 
     def _typed(self, name: str, value: Any, function: Callable[..., Any]) -> Any:
         """Return a setting as this function takes it, judged by its default value and its annotation."""
-        default, choices = _parameters(function)[name].default, _choices(function, name)
+        default, choices = parameters(function)[name].default, choices_of(function, name)
         if choices:
             if value not in choices:
                 hint = did_you_mean(str(value), [str(choice) for choice in choices])
@@ -257,7 +281,7 @@ class Model:
         if kind is float and word.lstrip("+-") in ("inf", "infinity", "nan"):
             raise self.error(f"{name} must be a finite number, like {default!r}, got {value}")
         raise self.error(
-            f"{name} must be of type {kind.__name__}, like {default!r}, got {_kind(value)}",
+            f"{name} must be of type {kind.__name__}, like {default!r}, got {kind_of(value)}",
             f"write {word.capitalize()}" if kind is bool and word in ("true", "false") else "",
         )
 
@@ -274,25 +298,3 @@ class Model:
                 f"input_shape must be (channels, height, width), got {shape!r}", PARTS["input_shape"]
             )
         return shape
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name: p for name, p in inspect.signature(function).parameters.items() if p.kind in kinds}
-
-
-def _choices(function: Callable[..., Any], name: str) -> tuple[Any, ...]:
-    """The values that a parameter's annotation allows, if it is a Literal."""
-    try:
-        annotation = typing.get_type_hints(function).get(name)
-    except Exception:  # an annotation that cannot be evaluated restricts nothing
-        return ()
-    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
-
-
-def _kind(value: Any) -> str:
-    return "nothing (None)" if value is None else f"{value!r:.80} of type {type(value).__name__}"
-
-
-def _hint(value: Any, line: str) -> str:
-    return "is the return statement missing?" if value is None else line

@@ -2,83 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from numbers import Real
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from minet.core.blame import blaming
 from minet.core.errors import MinetError
+from minet.core.files import FileError
 from minet.core.finite import NotFiniteError
-from minet.core.loss import Loss
 from minet.core.net import Net
 from minet.core.settings import is_whole
 from minet.core.step import Started
-from minet.data.dataset import DataError, Dataset
-from minet.train.records import RECORDED, TESTED
+from minet.data.dataset import Dataset
+from minet.train import checkpoint
+from minet.train.callback import Callback, Result, check_callbacks, named, states
+from minet.train.evaluation import check_data, evaluate
+from minet.train.fingerprint import fingerprint
+from minet.train.pixels import Pixels
+from minet.train.records import RECORDED, Within, place
 from minet.train.solver import Solver, lacking
 
-
-@dataclass
-class Result:
-    """The result of a training run.
-
-    Attributes
-    ----------
-    history : list of dict
-        One per epoch: epoch (from 1), step, loss (mean over the epoch's steps), rate, seconds and
-        images_per_second (of the steps, without the test). With a test set also test_loss and the loss's
-        metrics, such as accuracy (0 to 1).
-    seconds : float
-        Total duration of `fit`.
-    """
-
-    history: list[dict[str, Any]]
-    seconds: float
-
-    @property
-    def accuracy(self) -> float:
-        """Test accuracy after the last epoch; an error if the loss does not measure it, or without a test."""
-        last = self.history[-1]
-        if "accuracy" not in last:
-            raise MinetError("this run measured no accuracy", f"history[-1] has {', '.join(last)}")
-        return float(last["accuracy"])
-
-    def _repr_svg_(self) -> str:
-        """The curves, in a notebook."""
-        from minet.train import plots  # here, as it is slow to import
-
-        return plots.as_svg(plots.curves(self.history))
-
-
-class Callback:
-    """Hooks into a training run; override the ones you need. An error raised in a hook ends the run."""
-
-    def on_start(self, trainer: Trainer) -> None:
-        """Called before the first epoch."""
-
-    def on_batch(self, trainer: Trainer, loss: float) -> None:
-        """Called after each step, with the batch's mean loss."""
-
-    def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        """Called after each epoch and its test, with the record added to ``trainer.history``."""
-
-    def on_end(self, trainer: Trainer, result: Result) -> None:
-        """Called after the last epoch."""
-
-    def on_error(self, trainer: Trainer, error: BaseException) -> None:
-        """Called when an error, or the user, ends the run; the error is raised again afterwards."""
+__all__ = ["Callback", "Result", "Trainer", "check_data", "evaluate"]
 
 
 class Trainer:
     """Train a net on one data set and, if there is another, test it on that after each epoch.
 
     The order of the images depends on (net.seed, epoch), and what layers draw on (net.seed, step). With the
-    same parameters, solver's state, `epoch` and step, a resumed run is bit for bit like an uninterrupted one.
+    same parameters, solver's and callbacks' state, and place in the data, a resumed run is bit for bit like
+    an uninterrupted one: `save` writes all of that, `resume` reads it.
 
     Parameters
     ----------
@@ -90,15 +45,23 @@ class Trainer:
     test : Dataset, optional
     epochs : int
     callbacks : iterable of Callback
+    folder : str or Path, optional
+        Where callbacks write if they are not told another place.
 
     Attributes
     ----------
     epoch : int
         Epochs done.
+    within : Within
+        Steps done of the epoch under way.
     history : list of dict
         As in `Result`.
     untested : dict, optional
         The record of an epoch whose test is still to be done, in a run that was stopped then.
+    facts : dict
+        What checkpoints say of the run besides, such as its model's name, as JSON can hold it.
+    rate : float
+        The learning rate of the step that `on_batch` is called for.
 
     Raises
     ------
@@ -114,6 +77,7 @@ class Trainer:
         test: Dataset | None = None,
         epochs: int = 1,
         callbacks: Iterable[Callback] = (),
+        folder: str | Path | None = None,
     ) -> None:
         from minet.data.batches import Batches  # here, as it imports Numba: `import minet` stays fast
 
@@ -128,57 +92,173 @@ class Trainer:
             check_data(test, net)
         self.net, self.solver, self.test, self.epochs = net, solver, test, epochs
         self.batches = Batches(train, net.batch, seed=net.seed, dtype=net.be.dtype)
-        self.callbacks = list(callbacks)
-        self.epoch = 0
+        self.callbacks = check_callbacks(callbacks)
+        self.folder, self.facts = None if folder is None else Path(folder), dict[str, Any]()
+        self.epoch, self.within, self.rate = 0, Within(), 0.0
         self.history: list[dict[str, Any]] = []
         self.untested: dict[str, Any] | None = None
+        self._content: list[str] = []  # of the data sets: taken once, as it takes a moment
+        self.stopped, self.pausing, self.interrupted, self.stepping = "", False, False, False
+
+    @property
+    def place(self) -> str:
+        """Where the run is, in words: ``epoch 2``, or ``17 of 45 batches of epoch 3``."""
+        return place(self.epoch, self.within.batches, len(self.batches))
+
+    @property
+    def steps(self) -> int:
+        """Steps done by the run."""
+        return self.epoch * len(self.batches) + self.within.batches
+
+    # -- what callbacks may ask for -------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Have `Callback.on_pause` called as soon as no step is running."""
+        self.pausing = True
+
+    def stop(self, why: str) -> None:
+        """End the run after the step or the epoch under way, as if it were complete; `Result` says why."""
+        self.stopped, self.pausing = why, True
+
+    def interrupt(self) -> None:
+        """End the run by KeyboardInterrupt, after the step under way and a pause."""
+        self.interrupted = self.pausing = True
+
+    def save(self, file: str | Path, **facts: Any) -> None:
+        """Write a checkpoint from which `resume` goes on; between two steps, as in `on_pause` or `on_epoch`.
+
+        It does not hold `history`. The facts are saved besides those of the trainer, as JSON can hold them.
+        """
+        data = [self.batches.dataset] + ([self.test] if self.test else [])
+        known = {"epoch": self.epoch, "batch": self.net.batch, "data": [one.name for one in data]}
+        self._content = self._content or [fingerprint(one) for one in data]
+        known |= {"images": [len(one) for one in data], "content": self._content}
+        known |= Pixels.of(self.batches.dataset).facts
+        if self.within.batches:
+            known["within"] = asdict(self.within)
+        if self.untested:
+            known["untested"] = self.untested
+        if kept := states(self.callbacks):
+            known["callbacks"] = kept
+        checkpoint.save(file, self.net, self.solver, **{**known, **self.facts, **facts})
+
+    def resume(self, file: str | Path, strict: bool = True) -> dict[str, Any]:
+        """Go to where a run was when `save` wrote this file, and return the file's facts.
+
+        The net and the solver must be made like those of the run, and the same callbacks be there. Without
+        `strict`, callbacks of other kinds begin anew, and so does an epoch of another number of batches.
+        """
+        facts = checkpoint.load(file, self.net, self.solver)
+        self.epoch, kept = facts.get("epoch", 0), dict(facts.get("callbacks", {}))
+        if untested := facts.get("untested"):
+            self.untested = {name: untested[name] for name in RECORDED}
+        try:
+            self.within = Within.of(facts["within"]) if "within" in facts else Within()
+        except ValueError:
+            found = f"{file}: its place in the epoch is {facts['within']!r:.80}"
+            raise FileError(found, "minet never writes this") from None
+        if self.within.batches > len(self.batches) or facts.get("batch", self.net.batch) != self.net.batch:
+            if strict and self.within.batches:
+                there = f"{self.within.batches} batches of {facts.get('batch')} images into an epoch"
+                here = f"{len(self.batches)} of {self.net.batch}"
+                raise MinetError(f"{file}: is {there}; this trainer's epochs have {here}")
+            self.within = Within()
+        for name, callback in named(self.callbacks):
+            if name in kept:
+                callback.load_state(kept.pop(name))
+        if kept and strict:
+            raise MinetError(
+                f"{file}: is of a run with {', '.join(kept)}, which this trainer has not",
+                "Trainer(..., callbacks=[...]) as in that run",
+            )
+        return facts
+
+    # -- the loop -------------------------------------------------------------------------------
 
     def fit(self) -> Result:
-        """Train until `epochs` epochs are done in total."""
-        begin = time.perf_counter()
+        """Train until `epochs` epochs are done in total, or a callback ends the run."""
+        begin, self.stopped, self.pausing, self.interrupted = time.perf_counter(), "", False, False
         try:
             self._call("on_start")
-            while self.untested or self.epoch < self.epochs:
-                self.untested = self.untested or self._train_epoch()
-                record = self._tested(self.untested)
-                self.untested = None
-                self.history.append(record)
-                self._call("on_epoch", record)
-            result = Result(self.history, time.perf_counter() - begin)
+            with contextlib.suppress(_Stopped):
+                while not self.stopped and (self.untested or self.epoch < self.epochs):
+                    self._epoch()
+            self.stepping = False
+            result = Result(self.history, time.perf_counter() - begin, self.stopped)
             self._call("on_end", result)
         except BaseException as error:
+            self.stepping = False
             self._call("on_error", error)
             raise
         return result
 
+    def _epoch(self) -> None:
+        self.stepping = True
+        self.untested = self.untested or self._train_epoch()
+        self.stepping = False  # a test ends at once if the user says so, as it can be done again
+        self._obey()
+        record = self._tested(self.untested)
+        self.stepping = True
+        self.untested = None
+        self.history.append(record)
+        self._call("on_epoch", record)
+        self._obey()
+
     def _train_epoch(self) -> dict[str, Any]:
-        begin, losses = time.perf_counter(), 0.0
+        here = self.within
+        if not here.batches:
+            self._call("on_epoch_begin")
+        begin = time.perf_counter() - here.seconds
         for loss in self._steps():
-            losses += loss
+            here.batches += 1
+            here.losses += loss
+            here.seconds = time.perf_counter() - begin
             self._call("on_batch", loss)
         seconds = time.perf_counter() - begin
         self.epoch += 1
+        self.within = Within()
         return {
             "epoch": self.epoch,
             "step": self.net.clock.step,
-            "loss": losses / len(self.batches),
+            "loss": here.losses / len(self.batches),
             "rate": self.solver.rate,
             "seconds": seconds,
             "images_per_second": len(self.batches) * self.net.batch / seconds,
         }
 
     def _steps(self) -> Iterator[float]:
-        """Take the epoch's steps and yield their losses; on a GPU each when the next step is on its way."""
-        before: Started | None = None
-        for i, (x, labels) in enumerate(self.batches.epoch(self.epoch)):
+        """Take the epoch's other steps and yield their losses; on a GPU each when the next is on its way."""
+        running: Started | None = None
+        rate, start, waits = 0.0, self.within.batches, any(one.reads_net for one in self.callbacks)
+        self.solver.epoch = self.epoch + max(0, start - 1) / len(self.batches)  # if no step is left to take
+        for i, (x, labels) in enumerate(self.batches.epoch(self.epoch, start), start):
             self.solver.epoch = self.epoch + i / len(self.batches)
-            step: Started | None = self.net.start_step(x, labels, self.solver)
-            if step is not None and step.running:
-                step, before = before, step
-            if step is not None:
-                yield step.loss()
-        if before is not None:
-            yield before.loss()
+            before, self.rate, rate = running, rate, self.solver.rate
+            running = self.net.start_step(x, labels, self.solver)
+            if before is not None:
+                yield before.loss()
+            if waits or self.pausing or not running.running:
+                self.rate = rate
+                yield running.loss()
+                running = None
+                if self.pausing:
+                    self._pause()
+        if running is not None:
+            self.rate = rate
+            yield running.loss()
+        if self.pausing:
+            self._pause()
+
+    def _pause(self) -> None:
+        self.pausing = False
+        self._call("on_pause")
+        self._obey()
+        if self.stopped:
+            raise _Stopped
+
+    def _obey(self) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def _tested(self, record: dict[str, Any]) -> dict[str, Any]:
         """A record with the test loss and the metrics, if there is a test set."""
@@ -198,58 +278,5 @@ class Trainer:
             getattr(callback, event)(self, *args)
 
 
-def evaluate(net: Net, data: Dataset) -> tuple[float, dict[str, float]]:
-    """The mean loss of a net on a data set, and the loss's metrics."""
-    from minet.data.batches import Batches
-
-    sums: dict[str, float] = {}
-    counts: dict[str, float] = {}
-    left = len(data)
-    with np.errstate(all="ignore"):  # an overflow shows in the loss
-        for x, labels in Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0):
-            count = min(left, net.batch)  # the others fill up the last batch
-            y = np.ascontiguousarray(net.be.get(net.fprop(x))[..., :count])
-            labels = np.ascontiguousarray(labels[..., :count])
-            means = _measured(net.loss, y, labels)
-            if sums and sums.keys() != means.keys():
-                different = f"{', '.join(sums)}, later {', '.join(means)}"
-                raise net.loss.error(f"metrics returned {different}", "return the same names for any batch")
-            for name, mean in means.items():
-                over = net.loss.count(labels, name)
-                sums[name] = sums.get(name, 0.0) + mean * over
-                counts[name] = counts.get(name, 0.0) + over
-            left -= count
-    means = {name: total / (counts[name] or 1) for name, total in sums.items()}
-    return means.pop("loss"), means
-
-
-def _measured(loss: Loss, y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The mean loss of a batch and its metrics, by name."""
-    with blaming():
-        mean, metrics = loss.loss_cpu(y, labels), loss.metrics(y, labels)
-    if not isinstance(metrics, dict) or not all(isinstance(value, Real) for value in metrics.values()):
-        raise loss.error(f"metrics returned {metrics!r:.80}, not numbers by name", 'return {"name": mean}')
-    if taken := [name for name in metrics if name in (*RECORDED, *TESTED)]:
-        raise loss.error(f"metrics returned {taken[0]!r}, which a run records itself", "choose another name")
-    return {"loss": mean, **{name: float(value) for name, value in metrics.items()}}
-
-
-def check_data(data: Dataset, net: Net) -> None:
-    """Raise DataError unless the images and labels fit the net."""
-    if not isinstance(data, Dataset):
-        raise DataError(f"{data!r:.60} is not a Dataset", "data.Dataset(images, labels)")
-    if data.image_shape != net.input_shape:
-        channels_last = data.image_shape == (*net.input_shape[1:], net.input_shape[0])
-        raise DataError(
-            f"{data.name}: its images are {data.image_shape}, the net takes {net.input_shape}",
-            "channels come before height and width: images.transpose(0, 3, 1, 2)"
-            if channels_last
-            else f"input_shape = {data.image_shape}",
-        )
-    labels = np.moveaxis(data.labels, 0, -1)
-    try:
-        net.loss.check(labels, net.output_shape, len(data))
-    except MinetError as error:
-        raise DataError(f"{data.name}: {error.message}", error.hint) from error
-    if not net.loss.count(labels, "loss"):
-        raise DataError(f"{data.name}: the loss ignores every label", "-1 marks those to be ignored")
+class _Stopped(Exception):
+    """A callback has ended the run within an epoch."""

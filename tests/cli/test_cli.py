@@ -21,7 +21,8 @@ from minet.train import checkpoint
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
 ROOT = TOY.parents[2]
-FILES = {"curves.png", "log.jsonl", "weights.safetensors"}
+FILES = {"best.safetensors", "curves.png", "log.jsonl", "weights.safetensors"}  # and, after one epoch,
+OLDER = {"checkpoints"}
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +80,8 @@ def test_train_prints_epochs_and_a_summary_and_keeps_its_files():
     assert [line.split()[0] for line in out.splitlines() if re.match(r" +\d/2", line)] == ["1/2", "2/2"]
     assert re.search(r"\ntest accuracy  \d+\.\d\d %\n", out)
     assert re.search(r"\nspeed          [\d,]+ images/s\n", out)
-    assert {path.name for path in Path("runs/toy").iterdir()} == FILES
-    for name in FILES:
+    assert {path.name for path in Path("runs/toy").iterdir()} == FILES | OLDER
+    for name in FILES | OLDER:
         assert f"\nruns/toy/{name}" in out
     assert "\x1b" not in out
     log = [json.loads(line) for line in Path("runs/toy/log.jsonl").read_text().splitlines()]
@@ -104,7 +105,7 @@ def test_a_regression_trains_and_is_evaluated_without_an_accuracy():
     assert log[-1]["test_loss"] < 0.2 * log[0]["test_loss"]
     assert f"\ntest loss  {log[-1]['test_loss']:.4f}\nepochs     30\n" in out
     assert "accuracy" not in out and "runs/regression/curves.png           loss by epoch" in out
-    assert {path.name for path in Path("runs/regression").iterdir()} == FILES
+    assert {path.name for path in Path("runs/regression").iterdir()} == FILES | OLDER
     out = done("eval", "regression.py")
     assert out.startswith(f"loss {log[-1]['test_loss']:.4f} on digits test (80 images), ")
     assert "regression.py: digits train: targets must have" in refused(
@@ -280,9 +281,10 @@ def test_a_run_that_is_stopped_keeps_the_checkpoint_and_shows_how_to_resume(how)
     out, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert err == "interrupted\n"
-    assert "stopped; --resume continues after epoch" in out
+    assert re.search(r"stopped; --resume continues after (epoch \d+|\d of 3 batches of epoch \d+)\n", out)
+    assert out.endswith("\n  minet train toy.py --resume --out runs/toy\n")
     assert checkpoint.read("runs/toy/weights.safetensors")[1]["epoch"] >= 1
-    assert {path.name for path in Path("runs/toy").iterdir()} == FILES - {"curves.png"}
+    assert {path.name for path in Path("runs/toy").iterdir()} == (FILES | OLDER) - {"curves.png"}
 
 
 # -- mistakes ---------------------------------------------------------------------------------------
@@ -400,7 +402,7 @@ def test_a_loss_that_turns_nan_stops_the_run_and_names_the_last_epoch_saved():
     assert "5:Diverge (changed.py:" in result.stderr
     assert "hint: " in result.stderr
     assert "Traceback" not in result.output
-    assert {path.name for path in Path("runs/changed").iterdir()} == {"log.jsonl", "weights.safetensors"}
+    assert {path.name for path in Path("runs/changed").iterdir()} == FILES - {"curves.png"}
     assert "; runs/changed/weights.safetensors holds epoch 1\n" in result.stderr
     assert " on digits test (96 images), " in done("eval", "changed.py")
 
@@ -417,7 +419,8 @@ def test_a_full_disk_ends_the_run_with_one_message_and_no_partial_file():
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert run.returncode == 2, run.stderr
-    assert run.stderr.startswith("error: out/weights.safetensors: cannot be written: File too large\n")
+    assert run.stderr.startswith("error: out/best.safetensors: cannot be written: File too large\n")
+    assert run.stderr.endswith("; nothing was saved yet\n")
     assert run.stderr.count("\n") == 2
     assert [path.name for path in Path("out").iterdir()] == ["log.jsonl"]
 

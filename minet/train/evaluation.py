@@ -1,0 +1,71 @@
+"""The test of a net: its loss and metrics on a data set, and whether the two fit together."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import numpy as np
+
+from minet.core.blame import blaming
+from minet.core.errors import MinetError
+from minet.core.loss import Loss
+from minet.core.net import Net
+from minet.data.dataset import DataError, Dataset
+from minet.train.records import RECORDED, TESTED
+
+
+def evaluate(net: Net, data: Dataset) -> tuple[float, dict[str, float]]:
+    """The mean loss of a net on a data set, and the loss's metrics."""
+    from minet.data.batches import Batches
+
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    left = len(data)
+    with np.errstate(all="ignore"):  # an overflow shows in the loss
+        for x, labels in Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0):
+            count = min(left, net.batch)  # the others fill up the last batch
+            y = np.ascontiguousarray(net.be.get(net.fprop(x))[..., :count])
+            labels = np.ascontiguousarray(labels[..., :count])
+            means = _measured(net.loss, y, labels)
+            if sums and sums.keys() != means.keys():
+                different = f"{', '.join(sums)}, later {', '.join(means)}"
+                raise net.loss.error(f"metrics returned {different}", "return the same names for any batch")
+            for name, mean in means.items():
+                over = net.loss.count(labels, name)
+                sums[name] = sums.get(name, 0.0) + mean * over
+                counts[name] = counts.get(name, 0.0) + over
+            left -= count
+    means = {name: total / (counts[name] or 1) for name, total in sums.items()}
+    return means.pop("loss"), means
+
+
+def _measured(loss: Loss, y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The mean loss of a batch and its metrics, by name."""
+    with blaming():
+        mean, metrics = loss.loss_cpu(y, labels), loss.metrics(y, labels)
+    if not isinstance(metrics, dict) or not all(isinstance(value, Real) for value in metrics.values()):
+        raise loss.error(f"metrics returned {metrics!r:.80}, not numbers by name", 'return {"name": mean}')
+    if taken := [name for name in metrics if name in (*RECORDED, *TESTED)]:
+        raise loss.error(f"metrics returned {taken[0]!r}, which a run records itself", "choose another name")
+    return {"loss": mean, **{name: float(value) for name, value in metrics.items()}}
+
+
+def check_data(data: Dataset, net: Net) -> None:
+    """Raise DataError unless the images and labels fit the net."""
+    if not isinstance(data, Dataset):
+        raise DataError(f"{data!r:.60} is not a Dataset", "data.Dataset(images, labels)")
+    if data.image_shape != net.input_shape:
+        channels_last = data.image_shape == (*net.input_shape[1:], net.input_shape[0])
+        raise DataError(
+            f"{data.name}: its images are {data.image_shape}, the net takes {net.input_shape}",
+            "channels come before height and width: images.transpose(0, 3, 1, 2)"
+            if channels_last
+            else f"input_shape = {data.image_shape}",
+        )
+    labels = np.moveaxis(data.labels, 0, -1)
+    try:
+        net.loss.check(labels, net.output_shape, len(data))
+    except MinetError as error:
+        raise DataError(f"{data.name}: {error.message}", error.hint) from error
+    if not net.loss.count(labels, "loss"):
+        raise DataError(f"{data.name}: the loss ignores every label", "-1 marks those to be ignored")

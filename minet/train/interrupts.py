@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM in a training run: the step under way is finished and saved before the run ends."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from minet.train.trainer import Trainer
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def finishing_steps(trainer: Trainer) -> Iterator[None]:
+    """Within this context, an interruption ends the run as soon as it can be saved; a second one, at once.
+
+    Signals that this process ignores, or that something else than Python handles, stay as they are.
+    """
+
+    def interrupted(number: int, frame: Any) -> None:
+        if trainer.interrupted or not trainer.stepping:
+            raise KeyboardInterrupt
+        trainer.interrupt()
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if callable(signal.getsignal(number)):
+                before[number] = signal.signal(number, interrupted)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
