@@ -59,3 +59,15 @@ def run(place):
 def gpu_backend(request):
     """The backends that run CUDA kernels."""
     return available(request.param)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A real browser, without a display; the test is skipped where none is installed."""
+    from browser import Browser, program
+
+    if program() is None:
+        pytest.skip("no browser is installed: apt-get install chromium")
+    opened = Browser(tmp_path_factory.mktemp("browser"))
+    yield opened
+    opened.close()

@@ -16,11 +16,26 @@ ALLOWED = {  # what the modules of a subpackage may import besides their own
     "layers": {"core", "loops"},
     "data": {"core", "loops"},
     "train": {"core", "layers", "data", "backends"},
+    "report": {"core", "data", "backends", "train"},
+    "compare": {"core", "train", "report"},
     "testing": {"core", "layers", "backends"},
     "bench": {"core", "layers", "data", "backends", "train"},
     "torch": {"core", "layers", "loops", "backends", "testing"},
     "onnx": {"core", "layers", "train"},
-    "cli": {"core", "layers", "data", "backends", "train", "testing", "bench", "loops", "torch", "onnx"},
+    "cli": {
+        "core",
+        "layers",
+        "data",
+        "backends",
+        "train",
+        "report",
+        "compare",
+        "testing",
+        "bench",
+        "loops",
+        "torch",
+        "onnx",
+    },
 }
 
 

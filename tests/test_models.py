@@ -93,6 +93,25 @@ def test_the_net_of_zeiler_and_fergus_takes_each_pooling(pool, kind):
     ]  # fmt: skip
 
 
+POOLS = ("max", "avg", "stochastic", "gaussian")
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("name", ["mnist", "cifar10_gaussian", "cifar10_zeiler"])
+def test_the_pooling_and_whether_it_learns_are_settings(name, pool):
+    small = {"maps" if name == "cifar10_zeiler" else "width": 4}
+    model = modelfile.load(name, pool=pool, kernels=2, learn=False, **small)
+    net = Net(model.net(), model.input_shape, 2)
+    kind = dict(zip(POOLS, (MaxPool, AvgPool, StochasticPool, GaussianPool), strict=True))[pool]
+    found = [layer for layer in net.graph.walk() if isinstance(layer, kind)]
+    assert len(found) >= 1
+    assert bool([slot for slot in net.slots if not slot.param.lr]) == (pool == "gaussian")
+    if pool in ("avg", "gaussian"):  # of few images the others pick no negative value, for a PReLU to learn
+        step(model)
+    assert all(net.shapes[one][1][0] == (2 if pool == "gaussian" else 1) * net.shapes[one][0][0]
+               for one in found[:1])  # fmt: skip
+
+
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(
         MinetError, match=r"pool must be one of 'max', 'avg', 'stochastic', 'gaussian', got 'maxi'"
@@ -112,7 +131,7 @@ def test_digits_learns_and_draws_its_pictures(tmp_path):
     result, folder = runs.train("digits", out=tmp_path / "run", seed=1)
     assert result.accuracy >= 0.97
     assert {path.name for path in folder.iterdir()} == {
-        "curves.png", "kernels.jsonl", "kernels.png", "log.jsonl", "weights.safetensors",
+        "curves.png", "kernels.jsonl", "kernels.png", "log.jsonl", "run.json", "weights.safetensors",
     }  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import platform
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from minet.bench import targets
 from minet.bench.cases import Case
 from minet.bench.process import threads
 from minet.bench.rivals import RIVALS, installed
+from minet.core.machine import processor
 from minet.version import __version__
 
 WORDS = {"copy": "of copy", "product": "of sgemm"}
@@ -110,13 +110,3 @@ def facts(backend: str, peaks: dict[str, Any] | None) -> dict[str, Any]:
         "versions": {"minet": __version__, "Python": platform.python_version(), **versions},
         "peaks": peaks,
     }
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()

@@ -13,6 +13,7 @@ import typer
 
 from minet.cli.bench import bench
 from minet.cli.check import check
+from minet.cli.compare import compare
 from minet.cli.doctor import doctor
 from minet.cli.evaluate import evaluate
 from minet.cli.export import export
@@ -20,6 +21,8 @@ from minet.cli.import_ import import_
 from minet.cli.new_layer import new_layer
 from minet.cli.new_model import new_model
 from minet.cli.predict import predict
+from minet.cli.report import report
+from minet.cli.runs import runs
 from minet.cli.summary import summary
 from minet.cli.train import train
 from minet.cli.view import view
@@ -86,7 +89,9 @@ def about(
     """Train neural networks, and check layers of your own."""
 
 
-for command in (train, predict, export, summary, view, check, doctor, bench, new_layer, new_model):
+for command in (
+    train, compare, runs, report, predict, export, summary, view, check, doctor, bench, new_layer, new_model
+):  # fmt: skip
     app.command()(command)
 app.command("eval")(evaluate)
 app.command("import")(import_)

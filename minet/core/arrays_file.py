@@ -41,26 +41,37 @@ def read(path: str | Path, kinds: Mapping[str, type] = KINDS) -> tuple[Arrays, d
     FileError
         If the file is missing or damaged, or if a fact is not of its kind.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if Path(path).is_dir():
-        raise FileError(f"{path}: is a folder", "name the .safetensors file in it")
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
-    except (OSError, SafetensorError, KeyError, ValueError) as error:  # KeyError: a type that NumPy lacks
-        raise FileError(
-            f"{path}: not a valid safetensors file: {error}", "it may be truncated: use another copy"
-        ) from error
+    arrays, metadata = _opened(path, True)
     if "minet" not in metadata:
         return arrays, {}
     facts = _checked_facts(path, metadata["minet"], kinds)
     if facts.pop("sha256", None) != _digest(arrays, facts):
         raise FileError(f"{path}: damaged: its content does not match its checksum", "use another copy")
     return arrays, facts
+
+
+def facts(path: str | Path, kinds: Mapping[str, type] = KINDS) -> dict[str, Any]:
+    """Read the facts alone, without the checksum, which would need the arrays; errors as of `read`."""
+    _, metadata = _opened(path, False)
+    return _checked_facts(path, metadata["minet"], kinds) if "minet" in metadata else {}
+
+
+def _opened(path: str | Path, whole: bool) -> tuple[Arrays, dict[str, str]]:
+    """A file's arrays, if wanted, and its metadata."""
+    from safetensors import SafetensorError, safe_open
+
+    if Path(path).is_dir():
+        raise FileError(f"{path}: is a folder", "name the .safetensors file in it")
+    try:
+        with safe_open(path, framework="np") as file:
+            names = file.keys() if whole else []
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except FileNotFoundError:
+        raise FileError(f"{path}: no such file") from None
+    except (OSError, SafetensorError, KeyError, ValueError) as error:  # KeyError: a type that NumPy lacks
+        raise FileError(
+            f"{path}: not a valid safetensors file: {error}", "it may be truncated: use another copy"
+        ) from error
 
 
 def _checked_facts(path: str | Path, text: str, kinds: Mapping[str, type]) -> dict[str, Any]:

@@ -131,8 +131,16 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the arrays and facts of a safetensors file; one that minet did not write has no facts."""
     arrays, facts = arrays_file.read(path, KINDS)
     if "settings" in facts:
-        facts["settings"] = _from_json(path, facts["settings"])
+        facts["settings"] = from_json(path, facts["settings"])
     return arrays, facts
+
+
+def facts_of(path: str | Path) -> dict[str, Any]:
+    """The facts alone, without reading and checking the arrays."""
+    facts = arrays_file.facts(path, KINDS)
+    if "settings" in facts:
+        facts["settings"] = from_json(path, facts["settings"])
+    return facts
 
 
 def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +171,8 @@ def _setting_as_json(name: str, value: Any) -> Any:
     return {LITERAL: text}
 
 
-def _from_json(path: str | Path, settings: dict[str, Any]) -> dict[str, Any]:
+def from_json(path: str | Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that `as_json` made this of."""
     try:
         return {
             name: ast.literal_eval(value[LITERAL]) if isinstance(value, dict) else value

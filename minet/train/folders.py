@@ -12,6 +12,7 @@ from pathlib import Path
 
 from minet.core.errors import MinetError
 from minet.train import modelfile, older
+from minet.train.about import ABOUT
 from minet.train.run_files import (
     AVERAGE,
     BEST,
@@ -28,7 +29,8 @@ from minet.train.run_files import (
 
 RUNS = Path("runs")
 OF_CALLBACKS = (BEST, AVERAGE, RATES, STATISTICS, EVENTS, OLDER)
-BESIDE = (LOG, KERNEL_LOG, CURVES, KERNELS, *OF_CALLBACKS)  # files of a run beside its weights
+OUTPUT = "output.txt"  # what a run printed that `minet compare` started
+BESIDE = (LOG, KERNEL_LOG, CURVES, KERNELS, ABOUT, OUTPUT, *OF_CALLBACKS)  # files of a run beside its weights
 OURS = {*BESIDE, *(f"{name}.part" for name in (*BESIDE, WEIGHTS))}
 
 

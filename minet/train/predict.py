@@ -91,8 +91,7 @@ class Predictor:
 
     def _said(self, y: np.ndarray, top: int) -> dict[str, Any]:
         if isinstance(self.net.loss, SoftmaxCrossEntropy):
-            shares = y if _gives_shares(self.net.graph) else np.exp(y - y.max())
-            shares = shares / shares.sum()
+            shares = probabilities(self.net, y)
             order = np.argsort(-shares, kind="stable")[:top].tolist()
             best = [
                 {"class": self.pixels.name(i), "label": i, "probability": float(shares[i])} for i in order
@@ -101,6 +100,13 @@ class Predictor:
         if isinstance(self.net.loss, BinaryCrossEntropy):
             return {"probabilities": (0.5 + 0.5 * np.tanh(0.5 * y)).tolist()}
         return {"outputs": y.tolist()}
+
+
+def probabilities(net: Net, outputs: np.ndarray) -> np.ndarray:
+    """The classes' probabilities ``(..., K)`` of a net trained with SoftmaxCrossEntropy, from its outputs."""
+    shares = outputs if _gives_shares(net.graph) else np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    found: np.ndarray = shares / shares.sum(axis=-1, keepdims=True)
+    return found
 
 
 def _gives_shares(graph: Layer) -> bool:

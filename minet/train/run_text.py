@@ -6,6 +6,7 @@ import shlex
 import statistics
 from pathlib import Path
 
+from minet.train.about import ABOUT
 from minet.train.modelfile import Model
 from minet.train.number_text import loss_text, number_text
 from minet.train.records import metrics_in
@@ -69,6 +70,7 @@ def ending(result: Result, folder: Path) -> str:
         BEST: "the best epoch",
         AVERAGE: "the average of the parameters",
         OLDER: "the checkpoints before the last",
+        ABOUT: "settings and machine, for minet report",
         WEIGHTS: "for minet eval and --resume",
     }
     present = {str(folder / name): what for name, what in files.items() if (folder / name).exists()}

@@ -18,6 +18,7 @@ from minet.core.finite import NotFiniteError
 from minet.core.net import Net
 from minet.data.batches import Batches
 from minet.train import checkpoint, folders, modelfile, older
+from minet.train.about import About
 from minet.train.callbacks import Best, Checkpointer, Curves, JsonLog, KernelLog, Progress
 from minet.train.evaluation import evaluate as test
 from minet.train.interrupts import finishing_steps
@@ -129,7 +130,7 @@ def _trainer(
     best = [] if any(isinstance(one, Best) for one in own) else [Best()]
     trainer.callbacks = [
         *own, *([] if quiet else [Progress()]), JsonLog(folder / LOG), KernelLog(folder / KERNEL_LOG, net),
-        *best, saving, Curves(folder, net, model.name),
+        *best, saving, Curves(folder, net, model.name), About(folder, model),
     ]  # fmt: skip
     trainer.facts = model.facts
     return trainer

@@ -21,7 +21,7 @@ from minet.train import checkpoint
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
 ROOT = TOY.parents[2]
-FILES = {"best.safetensors", "curves.png", "log.jsonl", "weights.safetensors"}  # and, after one epoch,
+FILES = {"best.safetensors", "curves.png", "log.jsonl", "run.json", "weights.safetensors"}  # and, after one epoch,
 OLDER = {"checkpoints"}
 
 
@@ -412,7 +412,7 @@ def test_a_loss_that_is_nan_at_once_leaves_nothing():
 
 
 def test_a_full_disk_ends_the_run_with_one_message_and_no_partial_file():
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700)); "
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); "
     run = subprocess.run(
         [sys.executable, "-c", f"{limit} from minet.cli.main import main; main()",
          "train", "toy.py", "--out=out"],
@@ -422,7 +422,7 @@ def test_a_full_disk_ends_the_run_with_one_message_and_no_partial_file():
     assert run.stderr.startswith("error: out/best.safetensors: cannot be written: File too large\n")
     assert run.stderr.endswith("; nothing was saved yet\n")
     assert run.stderr.count("\n") == 2
-    assert [path.name for path in Path("out").iterdir()] == ["log.jsonl"]
+    assert {path.name for path in Path("out").iterdir()} == {"log.jsonl", "run.json"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -57,7 +58,12 @@ nav label{animation:none}}
 """
 
 
-def page(title: str, facts: dict[str, str], sections: Sequence[str], notes: Sequence[str]) -> str:
+UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")  # no XML has these
+
+
+def page(
+    title: str, facts: dict[str, str], sections: Sequence[str], notes: Sequence[str], style: str = ""
+) -> str:
     """The page as HTML that is also well-formed XML.
 
     Parameters
@@ -68,14 +74,17 @@ def page(title: str, facts: dict[str, str], sections: Sequence[str], notes: Sequ
         HTML.
     notes : list of str
         What is missing, and why.
+    style : str
+        More of it, for these sections.
     """
     told = "".join(f"<li><span>{escape(name)}</span> {escape(value)}</li>" for name, value in facts.items())
     missing = "".join(f"<p>{escape(note)}</p>" for note in notes)
-    return (
+    text = (
         '<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="utf-8"/>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main><h1>{escape(title)}</h1>"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n<body><main><h1>{escape(title)}</h1>"
         f'<ul class="facts">{told}</ul>\n'
         + "\n".join(sections)
         + f"\n<footer>{missing}</footer></main></body></html>\n"
     )
+    return UNREADABLE.sub("\ufffd", text)

@@ -1,0 +1,1 @@
+"""Models trained with every combination of some settings, side by side, for `minet compare`."""
