@@ -33,6 +33,9 @@ def evaluate(
     backend: BackendName = "auto",
     batch: Batch = None,
     settings: Settings = None,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="Show each class's accuracy, and what it is taken for.")
+    ] = False,
     data_dir: DataDir = None,
     strict: Strict = False,
     sync: Sync = False,
@@ -45,4 +48,4 @@ def evaluate(
         use_data(data_dir)
         chosen = parsed([*(settings or []), *(words or [])], batch=batch)
         device = computing(backend, strict, sync)
-        typer.echo(runs.evaluate(model, chosen, weights=weights, backend=device))
+        typer.echo(runs.evaluate(model, chosen, weights=weights, backend=device, by_class=by_class))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minet.core.memory import aligned
-from minet.data.dataset import DataError, Dataset
+from minet.data.augment import Brightness, Draws, framed
+from minet.data.dataset import Dataset
+from minet.data.errors import DataError
 
 AHEAD = 2  # batches prepared while the consumer works on one
-_WORD = 2**64 - 1
+WORKERS = 2 if (os.cpu_count() or 1) >= 8 else 1  # threads that prepare them, each one batch at a time
 
 Batch = tuple[NDArray[Any], NDArray[Any]]
 
@@ -24,6 +27,9 @@ class Plan(NamedTuple):
 
     order: NDArray[np.int64]  # (positions,): index of the image
     moves: NDArray[np.int64]  # (positions, 3): shift down, shift right, 1 if mirrored
+    inside: NDArray[np.int64]  # (positions, 4): top, bottom, left and right of what may be seen
+    holes: NDArray[np.int64]  # (positions, holes, 4): such rectangles, which are 0
+    gain: NDArray[np.float32]  # (positions,)
 
 
 class Batches:
@@ -73,6 +79,8 @@ class Batches:
                 f"{dataset.name}: a batch of {batch} is larger than the data set of {len(dataset)} images",
                 "use a smaller batch or a larger limit",
             )
+        bright = any(isinstance(one, Brightness) for one in dataset.augment)
+        self._most = np.float32(dataset.white if bright and dataset.white else np.inf)
         if self.dtype not in (np.float32, np.float64):
             raise DataError(f"{dataset.name}: cannot make batches of {self.dtype}", "use float32 or float64")
 
@@ -84,7 +92,7 @@ class Batches:
     def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch `e`, starting with batch `start`.
 
-        A worker thread prepares them ahead. It ends with the loop, even if the loop is left early. Each batch
+        Worker threads prepare them ahead. They end with the loop, even if the loop is left early. Each batch
         has its own memory and stays valid.
 
         Yields
@@ -103,7 +111,7 @@ class Batches:
             message = f"{self.dataset.name}: cannot start from batch {start}"
             raise DataError(message, f"an epoch has {len(self)} batches")
         plan = self._plan(e)
-        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="minet-data")
+        pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="minet-data")
         ready: deque[Future[Batch]] = deque()
         try:
             for i in range(start, len(self)):
@@ -116,24 +124,24 @@ class Batches:
             pool.shutdown(cancel_futures=True)
 
     def _plan(self, e: int) -> Plan:
-        n, crop = len(self.dataset), self.dataset.crop
+        data = self.dataset
+        n = len(data)
+        draws = Draws(self.seed, e, n)
+        # Of an image's four words the first is its rank in the order; Shift and Flip have the others.
         if self.train:
-            # One Philox4x64 block per image, numbered by its index: four words for its rank in the order, the
-            # two shifts and the mirror. Raw words, because Generator's methods may change with NumPy.
-            philox = np.random.Philox(key=(int(e) & _WORD) << 64 | int(self.seed) & _WORD)
-            words = philox.random_raw(4 * n).reshape(n, 4)
-            order = np.argsort(words[:, 0], kind="stable")
-            moves = (words[order, 1:] % np.uint64(2 * crop + 1)).astype(np.int64) - crop
-            moves[:, 2] = words[order, 3] >> np.uint64(63) if self.dataset.flip else 0
+            order = np.argsort(draws.words()[:, 0], kind="stable")
         else:
             order = np.arange(len(self) * self.batch) % n
-            moves = np.zeros((len(order), 3), np.int64)
-        return Plan(order, moves)
+        _, C, H, W = data.images.shape
+        frames = framed(data.augment, (C, H, W), draws, self.train)
+        holes = np.stack(frames.holes, axis=1) if frames.holes else np.empty((n, 0, 4), np.int64)
+        return Plan(order, frames.moves[order], frames.inside[order], holes[order], frames.gain[order])
 
     def _make(self, plan: Plan, i: int) -> Batch:
         data, here = self.dataset, slice(i * self.batch, (i + 1) * self.batch)
         x = aligned((*data.image_shape, self.batch), self.dtype)
-        self._gather(data.images, plan.order[here], plan.moves[here], data.mean, data.std, x)
+        parts = [array[here] for array in plan]
+        self._gather(data.images, *parts, self._most, data.mean, data.std, x)
         real = data.labels.dtype.kind == "f"
         labels = np.empty((*data.labels.shape[1:], self.batch), self.dtype if real else np.int64)
         labels[...] = np.moveaxis(data.labels[plan.order[here]], 0, -1)

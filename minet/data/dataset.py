@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minet.core.errors import MinetError
 from minet.core.settings import is_real, is_whole
+from minet.data.augment import Augmentation, Flip, Shift, checked
+from minet.data.checks import check_labels, checked_images, checked_labels, checked_names
+from minet.data.errors import DataError
+from minet.data.parts import chosen, divided, middle
 
-
-class DataError(MinetError):
-    """A data set, or one of its files, that cannot be used: missing, damaged or inconsistent."""
+MEASURED = "measured"
 
 
 class Dataset:
@@ -33,14 +35,19 @@ class Dataset:
     classes : int or sequence of str, optional
         The number of classes, or their names; by default the largest label plus one. Given with whole numbers
         ``(N, P, Q)``, it says that they are class numbers, which are then checked.
-    mean, std : float or array_like of float
+    mean, std : float or array_like of float, or "measured"
         Input to the net is ``(image - mean) / std``, in units of the stored pixel: one number, or one per
-        channel. A test set uses the values of its training set. By default pixels are left unchanged.
+        channel. "measured" takes those of these images. A test set uses the values of its training set,
+        ``mean=train.mean, std=train.std``. By default pixels are left unchanged.
     flip : bool
-        In training, mirror each image left to right with probability 1/2.
+        In training, mirror each image left to right with probability 1/2: ``Flip()``.
     crop : int
-        In training, shift each image by up to `crop` pixels along each axis. Pixels from outside the image
-        are 0 after normalisation. Target maps would not move along: they allow neither `flip` nor `crop`.
+        In training, shift each image by up to `crop` pixels along each axis: ``Shift(crop)``. Pixels from
+        outside the image are 0 after normalisation.
+    augment : sequence of Augmentation
+        What else is done to images in training, in this order, after `crop` and `flip`: `Flip`, `Shift`,
+        `Crop`, `Cutout`, `Brightness`. Target maps would not move along: they allow none of the first
+        three.
     white : float, optional
         The number that a white pixel is stored as, to which ``minet predict`` scales image files. By default
         255 for bytes; for other numbers it is not known.
@@ -58,6 +65,8 @@ class Dataset:
     names : tuple of str, or None
         The classes' names, if given.
     white : float or None
+    augment : tuple of Augmentation
+        Those of `crop` and `flip`, and those given.
     flip, crop, name
         As given.
 
@@ -73,19 +82,20 @@ class Dataset:
         labels: ArrayLike,
         *,
         classes: int | Sequence[str] | None = None,
-        mean: ArrayLike = 0.0,
-        std: ArrayLike = 1.0,
+        mean: ArrayLike | str = 0.0,
+        std: ArrayLike | str = 1.0,
         flip: bool = False,
         crop: int = 0,
+        augment: Sequence[Augmentation] = (),
         white: float | None = None,
         name: str = "data set",
     ) -> None:
         self.name = name
-        self.images = _checked_images(images, name)
-        self.labels = _checked_labels(labels, len(self.images), name)
+        self.images = checked_images(images, name)
+        self.labels = checked_labels(labels, len(self.images), name)
         self.names: tuple[str, ...] | None = None
         if classes is not None and not is_whole(classes):
-            self.names = _checked_names(classes, name)
+            self.names = checked_names(classes, name)
         count: Any = len(self.names) if self.names else classes
         if self.labels.ndim == 1 and count is None:
             count = max(int(self.labels.max()) + 1, 1)
@@ -98,21 +108,27 @@ class Dataset:
                 f"{name}: classes={classes!r:.60} is for class numbers, but these are targets",
                 "leave it out, or use labels.astype(int)",
             )
-        self.mean = self._per_channel("mean", mean)
-        self.std = self._per_channel("std", std)
+        self.mean, self.std = (
+            self._per_channel(setting, value)
+            for setting, value in measured({"mean": mean, "std": std}, self.images).items()
+        )
         if (self.std <= 0).any():
             raise DataError(f"{name}: std must be positive, got {std!r}", "use 1 for a constant channel")
-        if not 0 <= crop < min(self.image_shape[1:]):
+        stored = self.images.shape[1:]
+        if not 0 <= crop < min(stored[1:]):
             raise DataError(
-                f"{name}: crop={crop} does not fit images of shape {self.image_shape}",
+                f"{name}: crop={crop} does not fit images of shape {stored}",
                 "crop, the largest shift in pixels, must be smaller than height and width",
             )
-        if (flip or crop) and self.labels.shape[2:] not in ((), (1, 1)):
-            raise DataError(
-                f"{name}: flip and crop move the images, but not their targets {self.labels.shape[1:]}",
-                "leave them out, and augment images and targets together before",
-            )
         self.flip, self.crop = bool(flip), int(crop)
+        before = [*([Shift(self.crop)] if crop else []), *([Flip()] if flip else [])]
+        self.augment, self._shape = checked(augment, stored, name, before)
+        moving = [one for one in self.augment if one.moves_images]
+        if moving and self.labels.shape[2:] not in ((), (1, 1)):
+            raise DataError(
+                f"{name}: {moving[0]} moves the images, but not their targets {self.labels.shape[1:]}",
+                "leave it out, and augment images and targets together before",
+            )
         if white is not None and not (is_real(white) and white > 0):
             raise DataError(f"{name}: white must be a number above 0, got {white!r}", "255 for bytes")
         self.white = white if white is not None or self.images.dtype != np.uint8 else 255.0
@@ -127,96 +143,90 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """``(C, H, W)``."""
-        _, c, h, w = self.images.shape
-        return c, h, w
+        """``(C, H, W)`` of the net's input: that of the images or, with `Crop`, of its window."""
+        return self._shape
+
+    def __getitem__(self, index: Any) -> Any:
+        """A part of the data set with all its settings, or one image and its label.
+
+        ``data[10:50]`` shares the images' memory if the step is 1; ``data[[3, 1, 4]]`` and
+        ``data[data.labels == 2]`` copy them. ``data[3]`` is (image, label) as they are stored.
+
+        Raises
+        ------
+        DataError
+            If that holds no image. IndexError if there is no image of that number.
+        """
+        if is_whole(index):
+            return self.images[index], self.labels[index]
+        here, text = chosen(index, len(self), self.name)
+        return self._part(here, f"{self.name}{text}")
+
+    def split(self, share: float, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """Split into two data sets at random, each in this one's order, with all its settings.
+
+        Parameters
+        ----------
+        share : float or int
+            The first part's share of the images, such as 0.9, or how many it has. Each class is split
+            alike, to within one image.
+        seed : int
+            Which of the possible splits.
+
+        Raises
+        ------
+        DataError
+            If a part would be empty.
+        """
+        first, second = divided(share, self.labels, seed, self.name)
+        return self._part(first, f"{self.name}, part 1"), self._part(second, f"{self.name}, part 2")
+
+    def _part(self, index: slice | NDArray[np.int64], name: str) -> Dataset:
+        part: Any = copy.copy(self)
+        part.images, part.labels = (np.ascontiguousarray(a[index]) for a in (self.images, self.labels))
+        part.name = name
+        return part
+
+    def replaced(self, mean: ArrayLike, std: ArrayLike) -> Dataset:
+        """The same images, normalised by other values."""
+        other = copy.copy(self)
+        other.mean, other.std = other._per_channel("mean", mean), other._per_channel("std", std)
+        return other
+
+    def centred(self, images: NDArray[Any]) -> NDArray[Any]:
+        """What a net sees of stored images ``(N, C, H, W)`` in evaluation: all, or the middle, with Crop."""
+        return middle(images, self.image_shape[1:])
 
     def normalize(self, images: ArrayLike) -> NDArray[np.float32]:
-        """``(images - mean) / std`` in float32, for images ``(N, C, H, W)`` in units of the stored pixel."""
-        column = (slice(None), None, None)
-        return (np.asarray(images, np.float32) - self.mean[column]) / self.std[column]
+        """``(images - mean) / std`` in float32, for images ``(N, C, H, W)`` in units of the stored pixel.
 
-    def _per_channel(self, setting: str, value: ArrayLike) -> NDArray[np.float32]:
-        values, channels = np.asarray(value, np.float32), self.image_shape[0]
+        Images of the stored size are cut to the middle that `Crop` takes.
+        """
+        column = (slice(None), None, None)
+        return (self.centred(np.asarray(images, np.float32)) - self.mean[column]) / self.std[column]
+
+    def _per_channel(self, setting: str, value: ArrayLike | str) -> NDArray[np.float32]:
+        channels = self.images.shape[1]
+        try:
+            values = np.asarray(value, np.float32)
+        except (TypeError, ValueError):
+            values = np.full(1, np.nan, np.float32)
         if values.shape not in ((), (1,), (channels,)) or not np.isfinite(values).all():
             raise DataError(
                 f"{self.name}: {setting}={value!r} does not fit images of {channels} channel(s)",
-                "give one finite number, or one per channel",
+                'give one finite number, or one per channel, or "measured"',
             )
         return np.broadcast_to(values, channels).copy()
 
 
-def _checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
-    array = np.asarray(images)
-    if array.size == 0:
-        raise DataError(
-            f"{name}: the data set is empty: images have shape {array.shape}", "give at least one image"
-        )
-    if array.dtype.kind not in "iuf" or array.ndim not in (3, 4):
-        raise DataError(
-            f"{name}: images must be numbers (N, C, H, W) or (N, H, W), got {array.dtype} {array.shape}",
-            "channels come before height and width",
-        )
-    if array.ndim == 3:
-        array = array[:, np.newaxis]
-    return np.ascontiguousarray(array) if array.dtype == np.uint8 else _finite(array, "data", name)
-
-
-def _checked_names(classes: Any, name: str) -> tuple[str, ...]:
-    """Class names, one each."""
-    names = tuple(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else ()
-    if not names or not all(isinstance(one, str) and one.strip() for one in names):
-        hint = 'classes=10 or classes=("cat", "dog")'
-        raise DataError(f"{name}: classes must be a number or names, got {classes!r:.60}", hint)
-    if len(set(names)) < len(names):
-        twice = next(one for one in names if names.count(one) > 1)
-        raise DataError(f"{name}: two classes are called {twice!r}", "give each a name of its own")
-    return names
-
-
-def _checked_labels(labels: ArrayLike, images: int, name: str) -> NDArray[Any]:
-    """Class numbers (N,), or targets (N, K, P, Q)."""
-    array = np.asarray(labels)
-    check_counts(images, len(array) if array.ndim else 0, name)
-    if array.dtype.kind not in "iuf" or array.ndim > 4 or array.size == 0:
-        raise DataError(
-            f"{name}: labels must be numbers, (N,) or (N, K, P, Q), got {array.dtype} {array.shape}",
-            "class numbers or targets, for example labels.astype(int)",
-        )
-    whole = array.dtype.kind in "iu"
-    if not (whole and array.ndim == 1):
-        maps = array[:, np.newaxis] if array.ndim == 3 else array
-        array = maps.reshape(*maps.shape, *(1,) * (4 - maps.ndim))
-    return np.ascontiguousarray(array, np.int64) if whole else _finite(array, "targets", name)
-
-
-def _finite(array: NDArray[Any], what: str, name: str) -> NDArray[np.float32]:
-    """An array (N, C, H, W) in float32, in which it must be finite."""
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is reported below
-        array = np.ascontiguousarray(array, np.float32)
-    finite = np.isfinite(array)
-    if not finite.all():
-        n, c, h, w = (int(i) for i in np.unravel_index(finite.argmin(), finite.shape))
-        kind = "NaN" if np.isnan(array[n, c, h, w]) else "infinity"
-        raise DataError(
-            f"{name}: {kind} in the {what}: image {n}, channel {c}, row {h}, column {w}",
-            "remove such images, or repair them with np.nan_to_num",
-        )
-    return array
-
-
-def check_counts(images: int, labels: int, where: str) -> None:
-    """Raise DataError unless there is one label for each image."""
-    if images != labels:
-        raise DataError(f"{where}: {images} images but {labels} labels", "each image needs one")
-
-
-def check_labels(labels: NDArray[np.integer], classes: int, where: str, least: int = 0) -> None:
-    """Raise DataError for the first label outside ``least .. classes-1``."""
-    bad = np.argwhere((labels < least) | (labels >= classes))
-    if bad.size:
-        at = tuple(int(i) for i in bad[0])
-        raise DataError(
-            f"{where}: label {labels[at]} of image {at[0]} is out of range for {classes} classes",
-            f"labels run from 0 to {classes - 1}" + (", and -1 is ignored" if least < 0 else ""),
-        )
+def measured(settings: dict[str, Any], images: NDArray[Any]) -> dict[str, Any]:
+    """Mean and std, with those of images (N, C, H, W) in place of "measured"; std 1 where it would be 0."""
+    wanted = [name for name, value in settings.items() if isinstance(value, str) and value == MEASURED]
+    if not wanted:
+        return settings
+    channels = images.swapaxes(0, 1)
+    mean = np.array([one.mean(dtype=np.float64) for one in channels])
+    squares = [sum(((image - mean[c]) ** 2).sum() for image in one) for c, one in enumerate(channels)]
+    std = np.sqrt(np.array(squares) / channels[0].size)
+    found = {"mean": mean, "std": np.where(std > 0, std, 1.0)}
+    return settings | {name: found[name] for name in wanted}

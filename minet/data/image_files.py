@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minet.core.naming import relative
-from minet.data.dataset import DataError
+from minet.data.errors import DataError
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by the number of channels
@@ -21,8 +22,10 @@ NAMED = 9  # files that an error names
 Image = NDArray[np.float32]
 
 
-def found(paths: Sequence[str | Path]) -> list[Path]:
+def found(paths: Sequence[str | Path], endings: Sequence[str] = (*FORMATS, ".npy")) -> list[Path]:
     """The files in a list of files and folders; of a folder its images, in sorted order, subfolders too.
+
+    Hidden files and subfolders are left out.
 
     Raises
     ------
@@ -34,14 +37,17 @@ def found(paths: Sequence[str | Path]) -> list[Path]:
         if not os.path.isdir(path):
             files.append(path)
             continue
-        inside = [
-            Path(folder, name)
-            for folder, _, names in os.walk(path, onerror=_unreadable)
-            for name in names
-            if Path(name).suffix.lower() in (*FORMATS, ".npy") and not name.startswith(".")
-        ]
+        inside = []
+        for folder, below, names in os.walk(path, onerror=_unreadable):
+            below[:] = [name for name in below if not name.startswith(".")]
+            inside += [
+                Path(folder, name)
+                for name in names
+                if Path(name).suffix.lower() in endings and not name.startswith(".")
+            ]
         if not inside:
-            raise DataError(f"{path}: no images in this folder", "they end in .png, .jpg, .jpeg or .npy")
+            listed = f"{', '.join(endings[:-1])} or {endings[-1]}"
+            raise DataError(f"{path}: no images in this folder", f"they end in {listed}")
         files += sorted(inside)
     return files
 
@@ -67,6 +73,8 @@ class ImageFiles:
         Scale image files of another size, to cover HxW, and cut off what hangs over on both sides.
     """
 
+    wanted = "the net takes", "--resize scales images to cover that, and cuts off what hangs over"
+
     def __init__(self, shape: tuple[int, ...], white: float | None, resize: bool = False) -> None:
         self.shape, self.white, self.resize = shape, white, resize
 
@@ -86,10 +94,7 @@ class ImageFiles:
                 wrong.append(error.message)
                 hints[error.hint] = None
         if wrong:
-            more = [f"and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
-            raise DataError(
-                "\n  ".join([*wrong[:NAMED], *more]), next(iter(hints)) if len(hints) == 1 else ""
-            )
+            raise several(wrong, hints)
         return count
 
     def images(self, file: Path) -> Iterator[tuple[str, Image]]:
@@ -129,8 +134,6 @@ class ImageFiles:
             yield name, values
 
     def _image(self, file: Path, shown: str) -> Image:
-        from PIL import Image as pillow
-
         C = self.shape[0]
         if self.white is None or C not in MODES:
             why = "what its white is" if C in MODES else f"how it has {C} channels"
@@ -138,21 +141,8 @@ class ImageFiles:
                 f"{shown}: the net was trained on arrays, and of an image file it is not known {why}",
                 "Dataset(..., white=1.0) says it in training; a .npy file is taken as it is",
             )
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module="PIL")  # such as of damaged metadata
-                warnings.simplefilter("error", pillow.DecompressionBombWarning)
-                with pillow.open(file, formats=sorted(set(FORMATS.values()))) as opened:
-                    return self._fitted(opened, shown)
-        except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
-            most = pillow.MAX_IMAGE_PIXELS
-            raise DataError(f"{shown}: has more than {most:,} pixels, Pillow's limit") from error
-        except pillow.UnidentifiedImageError:
-            raise DataError(f"{shown}: is not a PNG or JPEG file") from None
-        except DataError:
-            raise
-        except Exception as error:  # whatever a decoder meets in a damaged file
-            raise DataError(f"{shown}: cannot be read: {error}") from error
+        with quiet(), opened(file, shown) as image:
+            return self._fitted(image, shown)
 
     def _fitted(self, image: Any, shown: str) -> Image:
         """An open image file in the data set's size, channels and units."""
@@ -160,13 +150,10 @@ class ImageFiles:
         from PIL import ImageOps
 
         C, H, W = self.shape
-        size = image.size
-        if image.getexif().get(0x0112, 1) > 4:  # stored on its side
-            size = size[::-1]
+        size = upright(image)
         if size != (W, H) and not self.resize:
             raise DataError(
-                f"{shown}: is {size[0]}x{size[1]} pixels, the net takes {W}x{H}",
-                "--resize scales images to cover that, and cuts off what hangs over",
+                f"{shown}: is {size[0]}x{size[1]} pixels, {self.wanted[0]} {W}x{H}", self.wanted[1]
             )
         image = ImageOps.exif_transpose(image)
         deep = image.mode.startswith("I")  # 16 bits, which Pillow would cut off at 255
@@ -184,3 +171,49 @@ class ImageFiles:
             grey = np.broadcast_to(array, (3, H, W))
             array = grey if C == 3 else np.concatenate([grey, np.full((1, H, W), self.white, np.float32)])
         return np.ascontiguousarray(array)
+
+
+def several(wrong: Sequence[str], hints: Iterable[str]) -> DataError:
+    """One error for several files, of which the first are named; with the hint, if all have the same."""
+    more = [f"and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
+    same = set(hints)
+    return DataError("\n  ".join([*wrong[:NAMED], *more]), same.pop() if len(same) == 1 else "")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Pillow's warnings: none, such as of damaged metadata, but an error of too many pixels.
+
+    Warnings belong to the process, so this goes around all threads that read.
+    """
+    from PIL import Image as pillow
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        warnings.simplefilter("error", pillow.DecompressionBombWarning)
+        yield
+
+
+@contextlib.contextmanager
+def opened(file: Path, shown: str) -> Iterator[Any]:
+    """An image file, of which the header has been read; what goes wrong in the block is a DataError."""
+    from PIL import Image as pillow
+
+    try:
+        with pillow.open(file, formats=sorted(set(FORMATS.values()))) as image:
+            yield image
+    except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
+        most = pillow.MAX_IMAGE_PIXELS
+        raise DataError(f"{shown}: has more than {most:,} pixels, Pillow's limit") from error
+    except pillow.UnidentifiedImageError:
+        raise DataError(f"{shown}: is not a PNG or JPEG file") from None
+    except DataError:
+        raise
+    except Exception as error:  # whatever a decoder meets in a damaged file
+        raise DataError(f"{shown}: cannot be read: {error}") from error
+
+
+def upright(image: Any) -> tuple[int, int]:
+    """An open image file's width and height, as it is meant to be seen."""
+    size = image.size
+    return size[::-1] if image.getexif().get(0x0112, 1) > 4 else size  # stored on its side

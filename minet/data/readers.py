@@ -9,48 +9,55 @@ import shlex
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minet.data.dataset import DataError, check_counts, check_labels
+from minet.data.checks import check_counts, check_labels
+from minet.data.errors import DataError
+from minet.data.progress import BYTES, reading
 
 Bytes = NDArray[np.uint8]
 
 _FETCH_AGAIN = "the file is damaged or incomplete: delete it and fetch it again"
-_IDX_TYPES = {8: "bytes", 9: "signed bytes", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
+_IDX_TYPES = {
+    8: ("u1", "bytes"), 9: ("i1", "signed bytes"), 11: (">i2", "int16"), 12: (">i4", "int32"),
+    13: (">f4", "float32"), 14: (">f8", "float64"),
+}  # fmt: skip
 _CIFAR10_SHAPE = (3, 32, 32)
 _RECORD = 1 + math.prod(_CIFAR10_SHAPE)
 CIFAR10_MOST = 10_000 * _RECORD  # bytes in a file; a small gzip file may unpack to any size
 _CHUNK = 1 << 20
 
 
-def read_idx(path: Path, ndim: int) -> Bytes:
-    """Read an array of bytes with `ndim` axes from an IDX file, gzipped or not.
+def read_idx(path: Path, ndim: int | None = None) -> NDArray[Any]:
+    """Read an array from an IDX file, gzipped or not: of bytes with `ndim` axes or, with None, any.
 
     The format: two zero bytes, the element type (8 for unsigned bytes), the number of axes, the length of
-    each axis as a big-endian 32-bit number, then the elements in C order. Source: Y. LeCun, C. Cortes and
-    C. Burges, "The MNIST database of handwritten digits".
+    each axis as a big-endian 32-bit number, then the elements in C order, big-endian too. Source: Y. LeCun,
+    C. Cortes and C. Burges, "The MNIST database of handwritten digits".
 
     Raises
     ------
     DataError
-        If the file cannot be read, is in another format, or is truncated, too long or empty.
+        If the file cannot be read, is in another format, or is truncated, too long or empty. No more is
+        read, and no more memory taken, than the header says and the file holds.
     """
-    start = 4 + 4 * ndim
     with _opened(path) as file:
-        raw = _read(file, start)
-        _check_magic(path, bytes(raw[:4]), ndim)
+        magic = bytes(_read(file, 4))
+        _check_magic(path, magic, ndim)
+        kind, start = np.dtype(_IDX_TYPES[magic[2]][0]), 4 + 4 * magic[3]
+        raw = bytearray(magic) + _read(file, start - 4)
         shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4))
-        size = start + math.prod(shape)
-        raw += _read(file, size + 1 - len(raw))
+        size = start + math.prod(shape) * kind.itemsize
+        raw += _read(file, size + 1 - len(raw), path.name)
     if len(raw) != size:
         found = "more" if len(raw) > size else len(raw)
         raise DataError(f"{path}: shape {shape} takes {size} bytes, found {found}", _FETCH_AGAIN)
     if 0 in shape:
         raise DataError(f"{path}: the data set is empty: its shape is {shape}", _FETCH_AGAIN)
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(raw, kind, offset=start).reshape(shape).astype(kind.newbyteorder("="), copy=False)
 
 
 def read_idx_pair(images: Path, labels: Path, classes: int) -> tuple[Bytes, Bytes]:
@@ -90,15 +97,23 @@ def may_not(path: Path | str, error: OSError) -> DataError:
     return DataError(f"{path}: cannot be read: {error.strerror}", f"chmod u+rX {shlex.quote(str(path))}")
 
 
-def _check_magic(path: Path, found: bytes, ndim: int) -> None:
+def _check_magic(path: Path, found: bytes, ndim: int | None) -> None:
+    whole = len(found) == 4 and found[:2] == b"\0\0" and found[2] in _IDX_TYPES and found[3] > 0
+    if whole and ndim is None:
+        return
+    if ndim is None:
+        raise DataError(
+            f"{path}: is not an IDX file: it begins with {found.hex() or 'nothing'}",
+            "one begins with two zeros, the numbers' type (8 to 14) and how many axes there are",
+        )
     magic = bytes((0, 0, 8, ndim))
     if found == magic:
         return
-    kind = _IDX_TYPES.get(found[2]) if found[:2] == b"\0\0" and found[3:] == magic[3:] else None
+    kind = _IDX_TYPES[found[2]][1] if whole and found[3:] == magic[3:] else None
     raise DataError(
         f"{path}: an IDX file of bytes with {ndim} axes begins with {magic.hex()}, "
         f"this one with {found.hex() or 'nothing'}" + (f": its numbers are {kind}" if kind else ""),
-        "read it with NumPy, and make a minet.data.Dataset of the arrays"
+        "minet.data.idx reads it"
         if kind
         else "images (3 axes) and labels (1 axis) may be swapped; if not, fetch the file again",
     )
@@ -121,9 +136,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise DataError(f"{path}: cannot be read: {error}", _FETCH_AGAIN) from error
 
 
-def _read(file: BinaryIO, most: int) -> bytearray:
+def _read(file: BinaryIO, most: int, what: str = "") -> bytearray:
     """Read up to so many bytes, in parts: what a damaged header promises need not be there."""
     raw = bytearray()
-    while len(raw) < most and (part := file.read(min(_CHUNK, most - len(raw)))):
-        raw += part
+    with reading(what, most, BYTES) as show:
+        while len(raw) < most and (part := file.read(min(_CHUNK, most - len(raw)))):
+            raw += part
+            show(len(part))
     return raw

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tarfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minet.core.settings import is_whole
-from minet.data.dataset import DataError, Dataset
+from minet.data.augment import Augmentation
+from minet.data.dataset import Dataset
+from minet.data.errors import DataError
 from minet.data.readers import CIFAR10_MOST, Bytes, may_not, read_cifar10, read_idx_pair
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -49,6 +52,7 @@ def digits(
     *,
     flip: bool = False,
     crop: int = 0,
+    augment: Sequence[Augmentation] = (),
     mean: ArrayLike = 4.893,
     std: ArrayLike = 6.023,
     limit: int | None = None,
@@ -61,7 +65,7 @@ def digits(
     ----------
     split : str
         "train" or "test".
-    flip, crop, mean, std
+    flip, crop, augment, mean, std
         As in `Dataset`.
     limit : int, optional
         Use only the first `limit` images.
@@ -80,8 +84,8 @@ def digits(
     folder = Path(__file__).with_name("digits")
     images, labels = read_idx_pair(folder / "images-idx3-ubyte.gz", folder / "labels-idx1-ubyte.gz", 10)
     chosen = (np.arange(len(labels)) % 5 == 4) == (split == "test")
-    settings = {"mean": mean, "std": std, "flip": flip, "crop": crop, "white": 16.0}
-    return _dataset(f"digits {split}", images[chosen], labels[chosen], limit, **settings)
+    settings = {"mean": mean, "std": std, "flip": flip, "crop": crop, "augment": augment}
+    return _dataset(f"digits {split}", images[chosen], labels[chosen], limit, white=16.0, **settings)
 
 
 def mnist(
@@ -89,6 +93,7 @@ def mnist(
     *,
     flip: bool = False,
     crop: int = 0,
+    augment: Sequence[Augmentation] = (),
     mean: ArrayLike = 0.1307 * 255,
     std: ArrayLike = 0.3081 * 255,
     limit: int | None = None,
@@ -101,7 +106,7 @@ def mnist(
 
     Parameters
     ----------
-    split, flip, crop, mean, std, limit
+    split, flip, crop, augment, mean, std, limit
         As in `digits`.
 
     Raises
@@ -129,7 +134,8 @@ def mnist(
     if images.shape == (count, 28, 28):
         for path, array, md5 in zip(paths, (images, labels), sums, strict=True):
             _check_content(path, array, md5)
-    return _dataset(f"mnist {split}", images, labels, limit, mean=mean, std=std, flip=flip, crop=crop)
+    settings = {"mean": mean, "std": std, "flip": flip, "crop": crop, "augment": augment}
+    return _dataset(f"mnist {split}", images, labels, limit, **settings)
 
 
 def cifar10(
@@ -137,6 +143,7 @@ def cifar10(
     *,
     flip: bool = False,
     crop: int = 0,
+    augment: Sequence[Augmentation] = (),
     mean: ArrayLike = (0.4914 * 255, 0.4822 * 255, 0.4465 * 255),
     std: ArrayLike = (0.2470 * 255, 0.2435 * 255, 0.2616 * 255),
     limit: int | None = None,
@@ -150,7 +157,7 @@ def cifar10(
 
     Parameters
     ----------
-    split, flip, crop, mean, std, limit
+    split, flip, crop, augment, mean, std, limit
         As in `digits`.
 
     Raises
@@ -186,8 +193,8 @@ def cifar10(
             "all batch files are the same size: this one is incomplete, delete it and fetch it again",
         )
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    settings = {"mean": mean, "std": std, "flip": flip, "crop": crop, "classes": CIFAR10_CLASSES}
-    return _dataset(f"cifar10 {split}", images, labels, limit, **settings)
+    settings = {"mean": mean, "std": std, "flip": flip, "crop": crop, "augment": augment}
+    return _dataset(f"cifar10 {split}", images, labels, limit, classes=CIFAR10_CLASSES, **settings)
 
 
 def _check_content(path: Path, array: Bytes, md5: str) -> None:

@@ -113,7 +113,7 @@ def _images(model: Model, net: Net) -> tuple[np.ndarray | None, str, list[str]]:
     if data.image_shape != net.input_shape:
         return None, "noise", [f"checked on noise: {data.name} has images {data.image_shape}"]
     count = min(IMAGES, len(data))
-    return data.images[:count], f"{count} images of {data.name}", []
+    return data.centred(data.images[:count]), f"{count} images of {data.name}", []
 
 
 def _shape(sizes: tuple[int, ...]) -> str:

@@ -60,7 +60,8 @@ class Predictor:
         trained = Trained.of(run, model)
         self.pixels: Pixels
         self.pixels, self.note = trained.pixels()
-        self.reader = ImageFiles(trained.model.input_shape, self.pixels.white, resize)
+        shape = self.pixels.shape(trained.model.input_shape)
+        self.reader = ImageFiles(shape, self.pixels.white, resize)
         self.files = found(paths)
         count = self.reader.check(self.files)
         self.net: Net = trained.net(min(count, trained.model.batch), backend)

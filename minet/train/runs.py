@@ -19,11 +19,13 @@ from minet.core.net import Net
 from minet.data.batches import Batches
 from minet.train import checkpoint, folders, modelfile, older
 from minet.train.about import About
+from minet.train.by_class import confusion, table
 from minet.train.callbacks import Best, Checkpointer, Curves, JsonLog, KernelLog, Progress
 from minet.train.evaluation import evaluate as test
 from minet.train.interrupts import finishing_steps
 from minet.train.modelfile import Model
 from minet.train.number_text import number_text
+from minet.train.pixels import Pixels
 from minet.train.precompile import precompile
 from minet.train.resuming import as_before, history, restore
 from minet.train.run_files import CURVES, KERNEL_LOG, KERNELS, LOG, WEIGHTS
@@ -149,8 +151,9 @@ def evaluate(
     *,
     weights: Path | None = None,
     backend: str | Backend = "auto",
+    by_class: bool = False,
 ) -> str:
-    """Test a model's weights, by default those of its newest run, and return the result in one line."""
+    """Test a model's weights, by default those of its newest run; return a line, and perhaps one by class."""
     path = modelfile.find(file_or_name)
     stem = path.stem
     file = folders.latest(file_or_name) if weights is None else Path(weights)
@@ -164,11 +167,13 @@ def evaluate(
     model = modelfile.load(file_or_name, **{**facts.get("settings", {}), **(settings or {})})
     net = Net(model.net(), model.input_shape, model.batch, model.loss, backend)
     checkpoint.load(file, net)
-    _, data = model.datasets()
+    now, data = model.datasets()
     if data is None:
         raise model.error("has no test set to evaluate on", "let datasets() return train, test")
     with model.named():
         check_data(data, net)
+        if pixels := Pixels.from_facts(file, facts, model.input_shape[0]):
+            data = pixels.applied(now, data, file)
     precompile(net, data, train=False)
     begin = time.perf_counter()
     loss, metrics = test(net, data)
@@ -182,4 +187,5 @@ def evaluate(
     what = ", ".join(
         f"{name} {number_text(name, value)}" for name, value in {**metrics, "loss": loss}.items()
     )
-    return f"{what} on {data.name} ({len(data):,} images), {seconds:.1f} s, with {file}{edited}"
+    rows = f"\n\n{table(confusion(net, data), data.names)}" if by_class else ""
+    return f"{what} on {data.name} ({len(data):,} images), {seconds:.1f} s, with {file}{edited}{rows}"

@@ -768,7 +768,14 @@ def test_the_loader_is_timed_with_the_step(capsys, monkeypatch):
     assert loader.main(["digits"]) == 0
     line = capsys.readouterr().out
     assert "20,000 images/s" in line and "ratio    1.7  < target: at least 2" in line
+    monkeypatch.setattr(loader, "each", lambda name: {"none": 1.0, "Flip": 3.0})
+    assert loader.main(["digits", "--augment"]) == 0
+    _, none, flip = capsys.readouterr().out.splitlines()
+    assert none.startswith("  none") and none.endswith("5.0") and "ratio    1.7  < target" in flip
     monkeypatch.undo()
+    found = loader.each("digits", least=0)
+    assert list(found) == ["none", "Flip", "Shift", "Crop", "Cutout", "Brightness", "all"]
+    assert min(found.values()) > 0
     assert loader.main(["nonesuch"]) == 2
     assert "there is no model 'nonesuch'" in capsys.readouterr().err
 

@@ -17,6 +17,7 @@ import pytest
 
 from minet.core.errors import MinetError
 from minet.data import Batches, DataError, Dataset, cifar10, digits, mnist, readers
+from minet.data import batches as batches_module
 from minet.data.batches import AHEAD
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -151,7 +152,7 @@ IMAGES, LABELS = idx(PIXELS), idx(NUMBERS)
     ("images", "labels", "expected"),
     [
         (b"\0\0\x0d\x03" + IMAGES[4:], LABELS,
-         ["train-images", "begins with 00000803", "00000d03: its numbers are float32", "minet.data.Dataset"]),
+         ["train-images", "begins with 00000803", "00000d03: its numbers are float32", "minet.data.idx"]),
         (LABELS, IMAGES, ["train-images", "begins with 00000803", "00000801", "swapped"]),
         (b"", LABELS, ["train-images", "begins with 00000803", "nothing"]),
         (IMAGES[:9], LABELS, ["train-images", "found 9", "fetch it again"]),
@@ -524,8 +525,8 @@ GREY = np.zeros((3, 4, 5), np.uint8)
         (GREY, [0.0, np.nan, 2.0], {}, "NaN in the targets: image 1, channel 0, row 0, column 0"),
         (GREY, [[0, 1], [2, 1e39], [0, 0]], {}, "infinity in the targets: image 1, channel 1"),
         (GREY, [0.0, 1.0, 2.0], {"classes": 3}, "classes=3 is for class numbers, but these are targets"),
-        (GREY, GREY / 2, {"flip": True}, r"flip and crop move the images, but not their targets \(1, 4, 5\)"),
-        (GREY, GREY[:, None], {"crop": 1}, "flip and crop move the images, but not their targets"),
+        (GREY, GREY / 2, {"flip": True}, r"Flip\(\) moves the images, but not their targets \(1, 4, 5\)"),
+        (GREY, GREY[:, None], {"crop": 1}, "Shift.* moves the images, but not their targets"),
         (GREY, [0, 7, 9], {"classes": 7}, "label 7 of image 1 is out of range for 7 classes"),
         (GREY, [0, 1, -2], {}, r"label -2 of image 2 is out of range for 2 classes\n.*, and -1 is ignored"),
         (GREY, np.eye(3, dtype=int), {"classes": 3}, "classes=3 is for class numbers, but these are targets"),
@@ -710,7 +711,7 @@ def test_batches_stay_valid_after_the_next():
 def test_the_worker_ends_with_the_loop():
     batches = Batches(small(40), 4)
     for _ in batches.epoch(0):
-        assert len(workers()) == 1
+        assert 1 <= len(workers()) <= batches_module.WORKERS
     assert workers() == []
     for _ in batches.epoch(0):
         break

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from minet.core.errors import MinetError
 from minet.core.files import FileError
-from minet.data import Dataset, digits
+from minet.data import Crop, Dataset, Flip, digits
 from minet.train.pixels import Pixels
 
 DATA = Dataset(
@@ -55,3 +56,55 @@ def test_what_minet_never_writes_is_refused(wrong):
     assert Pixels.from_facts("w", {"pixels": GOOD}, 1) == Pixels.none(1)
     with pytest.raises(FileError, match="w: its pixels are"):
         Pixels.from_facts("w", {"pixels": GOOD | wrong}, 1)
+
+
+def test_the_window_of_a_crop_is_kept():
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 7, 9)).astype(np.uint8)
+    data = Dataset(images, [0, 1], mean=3, augment=[Flip(), Crop((4, 5))])
+    pixels = through(Pixels.of(data), 3)
+    assert pixels == Pixels.of(data) and (pixels.stored, pixels.window) == ([7, 9], [4, 5])
+    assert pixels.shape((3, 4, 5)) == (3, 7, 9) and Pixels.of(DATA).shape((3, 2, 2)) == (3, 2, 2)
+    assert np.array_equal(pixels.normalize(images), data.normalize(images))
+    assert np.array_equal(pixels.normalize(images), images[:, :, 1:5, 2:7].astype(np.float32) - 3)
+    assert np.array_equal(pixels.normalize(images[:, :, 1:5, 2:7]), pixels.normalize(images))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stored": [7, 9]}, {"window": [7, 9]}, {"stored": [7, 9], "window": [8, 5]},
+        {"stored": 7, "window": 4},
+        {"stored": [7, 9], "window": [4, 0]}, {"stored": [7, 9], "window": [4.0, 5]},
+        {"stored": [7, 9, 1], "window": [4, 5, 1]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_windows_that_minet_never_writes_are_refused(wrong):
+    assert Pixels.from_facts("w", {"pixels": GOOD | {"stored": [7, 9], "window": [4, 9]}}, 1).window == [4, 9]
+    with pytest.raises(FileError, match="w: its pixels are"):
+        Pixels.from_facts("w", {"pixels": GOOD | wrong}, 1)
+
+
+def test_a_test_set_gets_the_values_of_the_run():
+    now = Dataset(DATA.images, DATA.labels, classes=("cat", "dog"), mean=[9, 9, 9], augment=[Flip()])
+    data = Pixels.of(DATA).applied(now, now, "w")
+    assert (data.mean.tolist(), data.std.tolist()) == (DATA.mean.tolist(), DATA.std.tolist())
+    assert data.images is now.images and data.augment == now.augment and now.mean.tolist() == [9, 9, 9]
+    assert Pixels.none(3).applied(now, now[:1], "w").mean.tolist() == [0, 0, 0]
+    assert Pixels.none(3).applied(DATA, now, "w") is now  # which has values of its own
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (("dog", "cat"), "label 0 is 'dog', and was 'cat'"),
+        (("cat", "dog", "owl"), "label 2 is 'owl', and was 'none'"),
+        (("cat", "dog "), "label 1 is 'dog ', and was 'dog'"),
+    ],
+)  # fmt: skip
+def test_a_test_set_of_other_classes_is_refused(names, what):
+    now = Dataset(DATA.images, DATA.labels, classes=names, name="photos")
+    with pytest.raises(
+        MinetError, match=rf"photos: {what} when w was trained\n  hint: classes=\('cat', 'dog'\)"
+    ):
+        Pixels.of(DATA).applied(DATA, now, "w")

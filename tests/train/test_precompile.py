@@ -42,7 +42,7 @@ def wrong(x):
     return x.no_such_thing
 
 @njit(cache=True)
-def gather(images, order, moves, mean, std, x):
+def gather(images, order, moves, inside, holes, gain, most, mean, std, x):
     x[:] = 0
 
 @njit

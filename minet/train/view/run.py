@@ -100,7 +100,7 @@ def _images(data: Dataset) -> tuple[np.ndarray, list[str]]:
         _, first = np.unique(data.labels, return_index=True)
         chosen = sorted(first.tolist())[:IMAGES]
     names = [f"label {data.labels[i]}" if data.labels.ndim == 1 else f"image {i}" for i in chosen]
-    return data.images[chosen], names
+    return data.centred(data.images[chosen]), names
 
 
 def _facts(folder: Path, facts: dict[str, Any]) -> dict[str, str]:
