@@ -18,13 +18,17 @@
 // everything after it. Inside an epoch a warp's own barriers order its lanes. They are numbered, and each
 // lane knows for every other lane the last barrier that both have passed, directly or through others
 // (`clock`). For a place in memory the last write is known, and the reads since. Blocks are ordered only by
-// an atomic operation in the later one, if the earlier one called __threadfence().
+// an atomic operation in the later one, if after its access the earlier one called __threadfence(): the thread
+// itself, or another after a barrier of the block.
+#include <cstdarg>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <link.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <algorithm>
 #include <vector>
 
 #ifdef EMU_ASAN
@@ -34,6 +38,8 @@
 struct uint3 { unsigned x, y, z; };
 struct EmuThread { uint3 thread, block; };
 extern "C" { // constants for the kernels: within a thread they never change
+extern char __start_emu_device[] __attribute__((weak, visibility("hidden"))); // __device__ and __constant__
+extern char __stop_emu_device[] __attribute__((weak, visibility("hidden")));
 __attribute__((visibility("hidden"))) EmuThread emu_now;
 __attribute__((visibility("hidden"))) uint3 emu_grid, emu_block;
 }
@@ -58,15 +64,45 @@ struct Launch { // as in minet/backends/emulator_faults.py
     char *address;
     Who who[2];
     const char *what;
+    // Of minet.emulator alone; a layer's launch has zeros here.
+    uint32_t flags, fill;     // fill: turns the bytes of unwritten shared memory into others than 0xff
+    char *dynamic;            // where dynamic shared memory lies, if the kernel's file has a place for it
+    const char *output;       // what the kernel printed
+    uint64_t output_bytes;
+    uint32_t unwritten_bytes; // a read of unwritten shared memory that did not end the launch
+    Who unwritten;
+    char *unwritten_at;
+    uint32_t guards;           // bytes among the kernel's shared variables that are the compiler's own:
+    const uint64_t *guard;     // where each begins and ends, counted from the first variable
 };
+enum Flag { TELL_SAME_VALUE = 1, ALLOW_SAME_VALUE = 2, GO_ON_UNWRITTEN = 4 };
 enum Fault { // as in minet/backends/emulator_faults.py
     NONE, OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED,
-    ENDLESS
+    ENDLESS, SAME_VALUE, REFUSED, FREED
 };
 enum Status { FRESH, RUNNING, AT_BLOCK, AT_WARP, DONE };
 enum Kind { READ, WRITE, ATOMIC };
+constexpr unsigned ACTIVE = ~0u; // the operation of lanes that meet whoever comes
+
+// The runtime's own memory does not come from `operator new`, which in a kernel is the device's.
+template <class T> struct Plain {
+    typedef T value_type;
+    Plain() = default;
+    template <class U> Plain(const Plain<U> &) {}
+    T *allocate(std::size_t n) {
+        void *room = calloc(n, sizeof(T));
+        if (!room) abort();
+        return (T *)room;
+    }
+    void deallocate(T *at, std::size_t) { free(at); }
+    template <class U> bool operator==(const Plain<U> &) const { return true; }
+    template <class U> bool operator!=(const Plain<U> &) const { return false; }
+};
+template <class T> using List = std::vector<T, Plain<T>>;
 
 constexpr std::size_t STACK_SIZE = 1 << 20, MARGIN = 64 << 10; // a GPU gives a thread up to 512 KiB
+constexpr std::size_t MOST_PRINTED = 1 << 24;
+constexpr std::size_t MOST_DYNAMIC = 227 << 10; // as in emulator_cuda.h
 constexpr std::size_t KEPT = 32; // fibers, from launch to launch
 constexpr uint32_t PATIENCE = 1 << 22;                         // steps between checks for a Ctrl-C
 
@@ -91,8 +127,9 @@ struct Thread {
     unsigned mask, group, op, line; // at a barrier: lanes waited for, lanes that came, which barrier
     uint64_t value, code, brought;  // the value it brings, and from where; the last one's value
     uint32_t clock[32];
-    std::vector<Copy> copies; // in their order
-    unsigned batch;           // copies committed so far, as batches
+    List<Copy> copies; // in their order
+    unsigned batch;    // copies committed so far, as batches
+    uint16_t fences;   // calls of __threadfence() so far
 };
 struct Place { // what is known about an array element, or a byte of shared memory
     uint32_t write_run, write_epoch, write_stamp, write_code; // run: which block
@@ -100,6 +137,7 @@ struct Place { // what is known about an array element, or a byte of shared memo
     uint32_t lanes; // of the reader's warp that have read since they were last ordered
     uint32_t other_run, other_code;
     uint16_t writer, reader, other; // other: a reader in another warp or block
+    uint16_t write_fences;          // the writer's, before it wrote
     bool atomic, warps, runs;       // last written by an atomic; read by several warps; in several blocks
 };
 struct Memory { // an array, or shared memory
@@ -108,19 +146,40 @@ struct Memory { // an array, or shared memory
     bool shared;
     Place *places;
     uint64_t room;
+    uint64_t freed; // its size before a kernel freed it
+};
+struct Heap { // from a kernel's malloc: stays from launch to launch
+    char *start;
+    uint64_t bytes, unit;
+};
+struct Fences { // of a block: each thread's calls; each warp's barriers at its last one; the last one's epoch
+    List<uint16_t> calls;
+    List<uint32_t> stamps;
+    uint32_t epoch;
+};
+struct Pending { // a write over another thread's, which may turn out to be of the same value
+    char *at;
+    unsigned bytes;
+    char before[16];
+    uint64_t code, other_code;
+    uint32_t other, other_run;
+    bool read; // or a read beside atomic operations, which a compare-and-swap may follow
 };
 
 Launch *launch;
 void (*body)(const char *);
-std::vector<Thread> threads;
-std::vector<uint32_t> events; // barriers so far, per warp
-std::vector<unsigned> sequence;
-std::vector<Fiber *> idle, all_fibers;
-std::vector<Memory> memories;
+List<Thread> threads;
+List<uint32_t> events; // barriers so far, per warp
+List<unsigned> sequence;
+List<Fiber *> idle, all_fibers;
+List<Memory> memories;
 std::size_t used, last; // memories of this launch, and where the last access was
-std::vector<char> dynamic_memory;
-std::vector<std::pair<char *, char *>> module;
-std::vector<bool> fenced; // whether a run, counted from first_run, called __threadfence()
+List<char> dynamic_memory, printed;
+List<std::pair<char *, char *>> module;
+List<std::pair<char *, char *>> guards;
+List<Fences> fences; // of the runs, counted from first_run
+List<Heap> heap;
+Pending pending;
 void *scheduler_there[5];
 void *scheduler_fake;
 const void *scheduler_stack;
@@ -129,7 +188,11 @@ Thread *self;
 uint32_t run, first_run, epoch, patience; // run: blocks run so far, over all launches
 unsigned begun;
 uint64_t blocks, stride, votes, steps; // steps: of this block
-bool pausing, acquired;
+bool pausing;
+List<bool> acquired; // per warp: whether it did an atomic operation in this block
+bool any_acquired;   // and the epoch of the block's first one
+uint32_t acquired_epoch;
+uint32_t order; // the last launch's
 
 unsigned number_of(const Thread *t) { return t->number; }
 uint32_t short_code(uint64_t code) { return (uint32_t)(code - (uint64_t)module[0].first); }
@@ -137,8 +200,10 @@ uint64_t long_code(uint32_t code) { return (uint64_t)module[0].first + code; }
 
 uint32_t block_of(uint32_t a_run) { // blocks in their order; the shuffled order goes by a stride
     uint64_t i = a_run - first_run;
-    return (uint32_t)(launch->order == 1 ? blocks - 1 - i : i * stride % blocks);
+    return (uint32_t)(order == 1 ? blocks - 1 - i : i * stride % blocks);
 }
+
+void settle();
 
 // -- fibers ----------------------------------------------------------------------------------------------
 
@@ -163,6 +228,7 @@ __attribute__((noipa)) void to_fiber(Fiber *fiber) {
     __sanitizer_finish_switch_fiber(scheduler_fake, nullptr, nullptr);
 }
 __attribute__((noipa)) void to_scheduler() {
+    if (pending.bytes) settle();
     __sanitizer_start_switch_fiber(&self->fiber->fake, scheduler_stack, scheduler_size);
     if (!__builtin_setjmp(self->fiber->there)) jump(scheduler_there);
     __sanitizer_finish_switch_fiber(self->fiber->fake, &scheduler_stack, &scheduler_size);
@@ -178,6 +244,17 @@ void found(Fault fault, uint32_t a, uint64_t code, Who other = {}) {
     found(fault, number_of(self), code, other);
     to_scheduler();
     abort(); // a failed fiber is never resumed
+}
+
+// The write has been done by now: has it changed what the other thread had written?
+void settle() {
+    Pending one = pending;
+    pending.bytes = 0;
+    if (launch->fault) return;
+    bool same = !one.read && !memcmp(one.at, one.before, one.bytes);
+    if (same && launch->flags & ALLOW_SAME_VALUE) return;
+    launch->address = one.at, launch->bytes = one.bytes, launch->writes = !one.read;
+    fail(same ? SAME_VALUE : RACE, one.code, {one.other, block_of(one.other_run), one.other_code});
 }
 
 void begin(Thread *t) {
@@ -197,6 +274,7 @@ void work() { // a fiber's endless loop over threads that have not begun
     for (;;) {
         Fiber *fiber = self->fiber;
         body(launch->args);
+        if (pending.bytes) settle();
         self->status = DONE;
         if (Thread *t = next_fresh()) {
             self->fiber = nullptr, t->fiber = fiber;
@@ -209,7 +287,8 @@ void work() { // a fiber's endless loop over threads that have not begun
 }
 
 Fiber *new_fiber() {
-    Fiber *fiber = new Fiber();
+    Fiber *fiber = (Fiber *)calloc(1, sizeof(Fiber));
+    if (!fiber) abort();
     fiber->stack = (char *)mmap(nullptr, STACK_SIZE, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (fiber->stack == MAP_FAILED) abort();
@@ -250,7 +329,7 @@ bool release_warps() { // lanes that wait for one another and have all arrived
         Thread *warp = &threads[32 * w];
         count = count < 32 ? count : 32;
         for (unsigned lane = 0; lane < count; lane++) {
-            waiting |= (unsigned)(warp[lane].status == AT_WARP) << lane;
+            waiting |= (unsigned)(warp[lane].status == AT_WARP && warp[lane].op != ACTIVE) << lane;
             there |= (unsigned)(warp[lane].status != DONE) << lane; // ended lanes are not waited for
         }
         while (waiting && !launch->fault) {
@@ -285,12 +364,29 @@ bool release_warps() { // lanes that wait for one another and have all arrived
     return any;
 }
 
+bool release_active() { // lanes at one place in the code that have met there; asked when no other thread can go on
+    bool any = false;
+    for (unsigned w = 0; w < events.size(); w++) {
+        Thread *first = nullptr, *last = &threads[std::min<std::size_t>(32 * w + 32, threads.size()) - 1];
+        unsigned group = 0;
+        for (Thread *t = &threads[32 * w]; t <= last; t++) {
+            if (t->status != AT_WARP || t->op != ACTIVE) continue;
+            if (!first) first = t;
+            if (t->code == first->code) group |= 1u << t->number % 32;
+        }
+        for (Thread *t = &threads[32 * w]; t <= last; t++)
+            if (group >> t->number % 32 & 1) t->status = RUNNING, t->group = group, any = true;
+    }
+    return any;
+}
+
 void run_block() {
-    begun = epoch = 0, acquired = false, steps = 0;
+    begun = epoch = 0, any_acquired = false, steps = 0;
+    acquired.assign(events.size(), false);
     emu_now.block.x = block_of(run) % emu_grid.x;
     emu_now.block.y = block_of(run) / emu_grid.x % emu_grid.y;
     emu_now.block.z = block_of(run) / emu_grid.x / emu_grid.y;
-    for (Thread &t : threads) t.status = FRESH, t.fiber = nullptr, t.batch = 0, t.copies.clear();
+    for (Thread &t : threads) t.status = FRESH, t.fiber = nullptr, t.batch = t.fences = 0, t.copies.clear();
     for (;;) {
         for (unsigned i : sequence) {
             Thread *t = &threads[i];
@@ -311,6 +407,7 @@ void run_block() {
         if (done == threads.size()) return;
         if (release_warps()) continue;
         if (launch->fault) return;
+        if (release_active()) continue;
         if (waiting == threads.size()) {
             epoch++, votes = 0;
             for (Thread &t : threads) votes += t.value, t.status = RUNNING;
@@ -340,14 +437,23 @@ void order_threads() {
 
 // Not memset: AddressSanitizer has guards between the arrays.
 __attribute__((no_sanitize("address"))) void poison(char *from, std::size_t bytes) {
-    for (volatile char *at = from; at < from + bytes; at++) *at = (char)0xff;
+    for (volatile char *at = from; at < from + bytes; at++) *at = (char)(0xff ^ launch->fill);
 }
 
 // -- what the hooks do with an access ----------------------------------------------------------------
 
+// Whether an earlier block's access is ordered before what `self` does now. `fence` counts the fences that its thread
+// had called before; of a read it is not known, and any fence of the block will do.
+bool fenced(uint32_t a_run, uint32_t when, uint32_t stamp, uint32_t who, int64_t fence) {
+    if (!any_acquired || (epoch == acquired_epoch && !acquired[number_of(self) / 32])) return false;
+    if (a_run - first_run >= fences.size() || fences[a_run - first_run].calls.empty()) return false;
+    const Fences &of = fences[a_run - first_run];
+    return fence < 0 || of.epoch > when || of.calls[who] != fence || of.stamps[who / 32] > stamp;
+}
+
 // Whether nothing orders a thread's earlier access before what `self` does now.
-bool unordered(uint32_t a_run, uint32_t when, uint32_t stamp, uint32_t who) {
-    if (a_run != run) return !(acquired && a_run - first_run < fenced.size() && fenced[a_run - first_run]);
+bool unordered(uint32_t a_run, uint32_t when, uint32_t stamp, uint32_t who, int64_t fence = -1) {
+    if (a_run != run) return !fenced(a_run, when, stamp, who, fence);
     uint32_t me = number_of(self);
     if (who == me || when != epoch) return false;
     return who / 32 != me / 32 || self->clock[who % 32] <= stamp;
@@ -377,8 +483,15 @@ void note_read(Place &p, uint32_t since, uint64_t code) {
 
 void touch(Place &p, uint32_t since, Kind kind, uint64_t code) { // whatever is older than `since` is ignored
     bool counts = p.write_run >= since && !(kind == ATOMIC && p.atomic);
-    if (counts && unordered(p.write_run, p.write_epoch, p.write_stamp, p.writer))
-        race(code, p.writer, p.write_run, p.write_code);
+    if (counts && unordered(p.write_run, p.write_epoch, p.write_stamp, p.writer, p.write_fences)) {
+        bool later = launch->flags & TELL_SAME_VALUE && launch->bytes <= 16;
+        if (!later || kind != (p.atomic ? READ : WRITE)) race(code, p.writer, p.write_run, p.write_code);
+        if (!pending.bytes) {
+            uint64_t other_code = long_code(p.write_code);
+            pending = {launch->address, launch->bytes, {}, code, other_code, p.writer, p.write_run, p.atomic};
+            memcpy(pending.before, pending.at, pending.bytes);
+        }
+    }
     if (kind == READ) return note_read(p, since, code);
     uint32_t me = number_of(self);
     if (p.read_run >= since) {
@@ -395,30 +508,49 @@ void touch(Place &p, uint32_t since, Kind kind, uint64_t code) { // whatever is 
         p.read_run = 0; // whatever is ordered after this write is also after those reads
     }
     p.writer = (uint16_t)me, p.write_run = run, p.write_epoch = epoch, p.write_stamp = events[me / 32];
-    p.write_code = short_code(code), p.atomic = kind == ATOMIC;
+    p.write_code = short_code(code), p.atomic = kind == ATOMIC, p.write_fences = self->fences;
 }
 
 bool holds(const Memory &m, char *at, unsigned bytes) { return at >= m.start && at + bytes <= m.start + m.bytes; }
 
+// Whether it is where only variables that the launch knows may be accessed.
+bool inside_own(char *at) {
+    if (launch->dynamic && at >= launch->dynamic && at < launch->dynamic + MOST_DYNAMIC) return true;
+    return at >= __start_emu_device && at < __stop_emu_device;
+}
+
 void access(char *at, unsigned bytes, Kind kind, uint64_t code, bool reads) {
     if (!launch || launch->fault) return;
     char *stack = self->fiber->stack;
-    if (at >= stack && at < stack + STACK_SIZE) return;
+    bool own = at >= stack && at < stack + STACK_SIZE;
+    if (pending.bytes && pending.read && kind == ATOMIC && at == pending.at) pending.bytes = 0;
+    if (pending.bytes && !(pending.read && own)) settle();
+    if (own) return;
     launch->address = at, launch->bytes = bytes, launch->writes = kind != READ;
     std::size_t m = last;
     if (m >= used || !holds(memories[m], at, bytes))
         for (m = 0; m < used && !holds(memories[m], at, bytes);) m++;
     if (m == used) {
-        for (auto [start, end] : module)
-            if (at >= start && at + bytes <= end) return;
+        for (const Memory &m : memories)
+            if (m.freed && at >= m.start && at < m.start + m.freed) fail(FREED, code);
+        if (!inside_own(at))
+            for (auto [start, end] : module)
+                if (at >= start && at + bytes <= end) return;
         fail(OUTSIDE, code);
     }
     if (kind == ATOMIC && (uint64_t)at % bytes) fail(MISALIGNED, code); // the compiler checks other accesses
     last = m;
     Memory &memory = memories[m];
+    for (auto [start, end] : guards)
+        if (at >= start && at < end) return;
     uint64_t begin = (at - memory.start) / memory.unit, end = (at - memory.start + bytes - 1) / memory.unit;
     for (uint64_t i = begin; i <= end; i++) {
-        if (memory.shared && reads && memory.places[i].write_run != run) fail(UNWRITTEN, code);
+        if (memory.shared && reads && memory.places[i].write_run != run) {
+            if (!(launch->flags & GO_ON_UNWRITTEN)) fail(UNWRITTEN, code);
+            if (!launch->unwritten_bytes)
+                launch->unwritten_bytes = bytes, launch->unwritten_at = at,
+                launch->unwritten = {number_of(self), block_of(run), code};
+        }
         touch(memory.places[i], memory.shared ? run : first_run, kind, code);
     }
 }
@@ -434,7 +566,7 @@ void remember(char *start, uint64_t bytes, uint64_t unit, bool shared) {
         m.places = (Place *)calloc(size, sizeof(Place)), m.room = size;
         if (!m.places) abort();
     }
-    m.start = start, m.bytes = bytes, m.unit = unit, m.shared = shared;
+    m.start = start, m.bytes = bytes, m.unit = unit, m.shared = shared, m.freed = 0;
 }
 
 // Finds this module's memory, and in it the block of its thread_local variables: the shared memory.
@@ -475,15 +607,26 @@ unsigned emu_sync_warp(unsigned op, unsigned mask, unsigned long long value) {
     to_scheduler();
     return self->group;
 }
+// The lanes of the warp that come to this call together.
+unsigned emu_sync_active() {
+    self->status = AT_WARP, self->mask = 1u << number_of(self) % 32, self->op = ACTIVE, self->code = HERE;
+    to_scheduler();
+    return self->group;
+}
 unsigned long long emu_value_of(int lane) { return threads[number_of(self) / 32 * 32 + lane].brought; }
 int emu_lane() { return (int)(number_of(self) % 32); }
 void *emu_dynamic_shared() { return dynamic_memory.data(); }
 void emu_fence() {
-    fenced.resize(run - first_run + 1);
-    fenced.back() = true;
+    fences.resize(run - first_run + 1);
+    Fences &ours = fences.back();
+    ours.calls.resize(threads.size()), ours.stamps.resize(events.size());
+    uint32_t me = number_of(self);
+    ours.calls[me]++, ours.stamps[me / 32] = events[me / 32], ours.epoch = epoch;
+    self->fences++;
 }
 void emu_atomic(void *at, unsigned bytes, int reads, void *code) {
-    acquired = true;
+    if (!any_acquired) any_acquired = true, acquired_epoch = epoch;
+    acquired[number_of(self) / 32] = true;
     if (EMU_CHECKED) access((char *)at, bytes, ATOMIC, (uint64_t)code, reads);
 }
 // A copy that does not wait is done as late as it may be: a kernel that reads before it has waited finds what was
@@ -512,18 +655,69 @@ void emu_stop(const char *what) {
     launch->what = what;
     fail(STOPPED, HERE);
 }
+void emu_refuse(const char *what) {
+    launch->what = what;
+    fail(REFUSED, HERE);
+}
+long long emu_clock() {
+    static long long now;
+    return now += 8;
+}
+int emu_printf(const char *format, ...) {
+    va_list values, again;
+    va_start(values, format);
+    va_copy(again, values);
+    int size = vsnprintf(nullptr, 0, format, again);
+    std::size_t before = printed.size();
+    if (size > 0 && before + size < MOST_PRINTED) {
+        printed.resize(before + size + 1);
+        vsnprintf(printed.data() + before, size + 1, format, values);
+        printed.pop_back();
+    }
+    va_end(again), va_end(values);
+    return size;
+}
+void *emu_malloc(std::size_t bytes) {
+    char *start = (char *)malloc(bytes ? bytes : 1);
+    if (!start || !EMU_CHECKED) return start;
+    memset(start, 0xff, bytes);
+    heap.push_back({start, bytes, 4});
+    for (std::size_t i = 0; i < used; i++)
+        if (memories[i].start == start) memories[i].freed = 0; // the host gave out the same place again
+    remember(start, bytes, 4, false);
+    memset(memories[used - 1].places, 0, (bytes + 3) / 4 * sizeof(Place)); // it may have been another's
+    return start;
+}
+void emu_free(void *at) {
+    if (!at) return;
+    if (EMU_CHECKED) {
+        auto one = heap.begin();
+        while (one != heap.end() && one->start != at) ++one;
+        if (one == heap.end()) {
+            launch->what = "free() of what no malloc() of a kernel gave, or for the second time";
+            fail(STOPPED, HERE);
+        }
+        heap.erase(one);
+        for (std::size_t i = 0; i < used; i++)
+            if (memories[i].start == at && memories[i].bytes) memories[i].freed = memories[i].bytes, memories[i].bytes = 0;
+    }
+    free(at);
+}
 void emu_assert_fail(const char *what, const char *, unsigned, const char *) {
     launch->what = what;
     fail(STOPPED, HERE);
 }
 
 int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
-    launch = (Launch *)what, body = kernel, patience = PATIENCE;
+    launch = (Launch *)what, body = kernel, patience = PATIENCE, order = launch->order;
     auto [gx, gy, gz] = launch->grid;
     auto [bx, by, bz] = launch->block;
     emu_grid = {gx, gy, gz}, emu_block = {bx, by, bz}, blocks = (uint64_t)gx * gy * gz;
     std::pair<char *, uint64_t> fixed = {start, stop - start};
     dl_iterate_phdr(look, &fixed);
+    guards.clear();
+    for (uint32_t i = 0; i < launch->guards; i++)
+        guards.push_back({fixed.first + launch->guard[2 * i], fixed.first + launch->guard[2 * i + 1]});
     if (run > 1u << 30) { // long before it wraps around
         for (Memory &m : memories) free(m.places);
         memories.clear(), run = 0;
@@ -531,11 +725,23 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
     first_run = run + 1, used = last = 0;
     for (unsigned i = 0; i < launch->arrays; i++)
         remember(launch->array[i].start, launch->array[i].bytes, launch->array[i].unit, false);
-    dynamic_memory = std::vector<char>(launch->dynamic_shared); // exactly this size, for AddressSanitizer
+    for (const Heap &one : heap) remember(one.start, one.bytes, one.unit, false);
+    char *dynamic = launch->dynamic;
+    if (!dynamic) {
+        dynamic_memory = List<char>(launch->dynamic_shared); // exactly this size, for AddressSanitizer
+        dynamic = dynamic_memory.data();
+    }
+#ifdef EMU_ASAN
+    else {
+        __asan_unpoison_memory_region(dynamic, launch->dynamic_shared);
+        __asan_poison_memory_region(dynamic + launch->dynamic_shared, MOST_DYNAMIC - launch->dynamic_shared);
+    }
+#endif
     remember(fixed.first, fixed.second, 1, true);
-    remember(dynamic_memory.data(), launch->dynamic_shared, 1, true);
+    remember(dynamic, launch->dynamic_shared, 1, true);
+    printed.clear(), pending.bytes = 0;
     threads.resize((std::size_t)bx * by * bz), events.resize((threads.size() + 31) / 32);
-    sequence.resize(threads.size()), fenced.clear();
+    sequence.resize(threads.size()), fences.clear();
     for (unsigned i = 0; i < threads.size(); i++)
         threads[i].number = i, threads[i].index = {i % bx, i / bx % by, i / bx / by};
     for (stride = launch->order == 2 ? blocks * 5 / 8 | 1 : 1; stride > 1; stride -= 2) {
@@ -546,19 +752,34 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
     for (uint64_t b = 0; b < blocks && !launch->fault; b++) {
         run++;
         if (!b || launch->order == 2) order_threads();
-        poison(fixed.first, fixed.second), poison(dynamic_memory.data(), launch->dynamic_shared);
+        poison(fixed.first, fixed.second), poison(dynamic, launch->dynamic_shared);
         run_block();
     }
     // Fibers that were stopped midway are discarded, and otherwise all but a few: a stack takes two of the mappings
     // that a process may have, and each kernel's library has fibers of its own.
     for (std::size_t kept = launch->fault ? 0 : KEPT; all_fibers.size() > kept; all_fibers.pop_back())
-        munmap(all_fibers.back()->stack, STACK_SIZE), delete all_fibers.back();
+        munmap(all_fibers.back()->stack, STACK_SIZE), free(all_fibers.back());
     idle = all_fibers;
     for (Memory &m : memories) // large tables are not kept
         if (m.room > 1u << 20) free(m.places), m.places = nullptr, m.room = 0;
+    launch->output = printed.data(), launch->output_bytes = printed.size();
     int fault = (int)launch->fault;
     launch = nullptr;
     return fault;
+}
+
+// Who wrote last to a place in an array, in the last launch; 0 if nobody did.
+int emu_writer(char *at, void *answer) {
+    for (std::size_t i = 0; i < used; i++) {
+        const Memory &m = memories[i];
+        if (!m.places || !holds(m, at, 1)) continue;
+        const Place &p = m.places[(at - m.start) / m.unit];
+        if (p.write_run < first_run) return 0;
+        Who who = {p.writer, block_of(p.write_run), long_code(p.write_code)};
+        memcpy(answer, &who, sizeof who);
+        return 1;
+    }
+    return 0;
 }
 
 // Called at each branch of a kernel's code. Hidden, as AddressSanitizer's library has one too.
@@ -583,6 +804,8 @@ HOOKS(8)
 HOOKS(16)
 void __tsan_read_range(void *at, unsigned long n) { access((char *)at, (unsigned)n, READ, HERE, true); }
 void __tsan_write_range(void *at, unsigned long n) { access((char *)at, (unsigned)n, WRITE, HERE, false); }
+void __tsan_vptr_read(void *at) { access((char *)at, 8, READ, HERE, true); } // of a class with virtual functions
+void __tsan_vptr_update(void *at, void *) { access((char *)at, 8, WRITE, HERE, false); }
 void __tsan_init() {}
 void __tsan_func_entry(void *) {
     if (launch && (char *)__builtin_frame_address(0) - self->fiber->stack < (long)MARGIN) fail(STACK, HERE);

@@ -7,23 +7,28 @@
 #include <cstring>
 #include <tuple>
 
+#if !defined EMU_ANY || defined EMU_LAYER // in others' files they stay until minet/emulator/source.py has read them
 #define __global__
 #define __device__ __attribute__((visibility("hidden"))) // not static: members could not be
 #define __host__
 #define __constant__ static
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
+#endif
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 // All shared memory is in one place, so that the runtime can find it: in thread_local variables of one host
 // thread; under AddressSanitizer, which does not guard those, in a section.
-#ifdef EMU_ASAN
+#if defined EMU_ANY && !defined EMU_LAYER
+#elif defined EMU_ASAN
 #define __shared__ static __attribute__((section("emu_shared")))
 #else
 #define __shared__ static thread_local
 #endif
 
+#ifndef EMU_ANY
 struct dim3 { unsigned x, y, z; };
+#endif
 #define EMU_VECTORS(type, name, bytes)                                                                     \
     struct alignas(2 * bytes) name##2 { type x, y; };                                                      \
     struct name##3 { type x, y, z; };                                                                      \
@@ -37,6 +42,9 @@ EMU_VECTORS(double, double, 8)
 EMU_VECTORS(int, int, 4)
 EMU_VECTORS(unsigned char, uchar, 1)
 EMU_VECTORS(signed char, char, 1)
+#ifdef EMU_ANY
+#include "emulator_vectors.h"
+#endif
 
 // -- what the runtime provides -------------------------------------------------------------------------
 

@@ -12,10 +12,12 @@ no card allows: too many threads, blocks or bytes of shared memory. Registers al
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,13 +41,17 @@ MOST_STEPS = 1 << 30  # branches that a block's threads take together: half a mi
 ABSENT = {
     r"<<<": "launches from kernels",
     r"\basm\b": "assembly",
-    r"cooperative_groups|namespace\s+cg\b": "cooperative groups",
     r"\bwmma\b|\bmma\.h\b": "tensor cores",
     r"\btex[123]D|\bsurf[123]D": "textures and surfaces",
     r"\bcuda::|<cuda/": "libcu++",
-    r"__half|cuda_fp16|__nv_bfloat16|cuda_bf16": "half precision",
-    r"__match_(any|all)_sync|__reduce_\w+_sync|__activemask": "this warp operation",
 }
+MORE = re.compile(  # what emulator.h alone does not have: emulator_cuda.h does, and takes longer to compile
+    r"cooperative_groups|cuda_fp16|cuda_bf16|curand|__half|__nv_bfloat16|\bprintf\s*\(|\b(?:malloc|free)\s*\("
+    r"|\bnew\b|\b__(?:match|reduce)_\w+_sync|\b__(?:activemask|shfl\w*|ballot|any|all)\s*\((?<!_sync\()"
+    r"|\b__(?:ld|st)(?:cs|cg|ca|cv|lu|wb|wt)\b|\b__u?mul24\b|\b__brev|\b__double_as|\bclock(?:64)?\s*\("
+    r"|\bu?(?:short|long|longlong)[1-4]\b|\b(?:float|double|u?int|u?char)1\b|\bdim3\s*[\w(]|\b(?:FLT|DBL|INT)_\w+"
+    r"|\b__(?:byte_perm|funnelshift|dp4a)|\batomic\w+_(?:block|system)\b|\bCUDART_"
+)
 
 
 class Emulator(HostMemory, GPU):
@@ -100,8 +106,14 @@ class Emulator(HostMemory, GPU):
         text = re.sub(CUDA_HEADERS, "", code.text)
         text = re.sub(DYNAMIC, r"\1 *\2 = (\1 *)emu_dynamic_shared();", text)
         entries = "".join(f"EMU_KERNEL({name})\n" for name in code.kernels)
-        text = f'{_text("emulator.h")}\n{text}\n#line 1 "the kernels\' entry points"\n{entries}'
         options = [*OPTIONS, *cuda_source.defines(constants)]
+        header = _text("emulator.h")
+        if MORE.search(bare):
+            kernels = shipped("kernels")
+            options += [*WITH_MORE, "-I", str(kernels), "-isystem", str(kernels / "emulator")]
+            header = f'#include "emulator_cuda.h" // {_headers()}'
+            entries += "" if self.sanitize else NEW
+        text = f'{header}\n{text}\n#line 1 "the kernels\' entry points"\n{entries}'
         if self.sanitize:
             options += SANITIZED
         if self.checked:
@@ -122,7 +134,10 @@ class Emulator(HostMemory, GPU):
             args_size=len(args), args=ctypes.cast(ctypes.c_char_p(args), ctypes.c_void_p), arrays=len(arrays),
             array=emulator_faults.spans(arrays), interrupted=SIGNALS, most_steps=MOST_STEPS,
         )  # fmt: skip
-        if getattr(module, f"emu_{kernel.name}")(ctypes.byref(launch)):
+        found = getattr(module, f"emu_{kernel.name}")(ctypes.byref(launch))
+        if launch.output_bytes:
+            sys.stdout.write(emulator_faults.printed(launch))
+        if found:
             raise emulator_faults.fault_error(launch, kernel, module._name)
 
 
@@ -143,6 +158,14 @@ SANITIZED = (
     "-DEMU_ASAN", "-fsanitize=address,undefined", "-fsanitize-sections=emu_shared",
     "-fno-sanitize-recover=all", "-fno-weak",
 )  # fmt: skip
+WITH_MORE = ("-DEMU_LAYER", "-fno-builtin-malloc", "-fno-builtin-free", "-fno-allocation-dce",
+             "-Wl,-Bsymbolic-functions")  # fmt: skip
+NEW = """void *operator new(std::size_t bytes) { return malloc(bytes); }
+void *operator new[](std::size_t bytes) { return malloc(bytes); }
+void operator delete(void *at) noexcept { free(at); }
+void operator delete[](void *at) noexcept { free(at); }
+void operator delete(void *at, std::size_t) noexcept { free(at); }
+void operator delete[](void *at, std::size_t) noexcept { free(at); }"""
 CUDA_HEADERS = (
     r"(?m)^\s*#\s*include\s*<(cuda|cuda_runtime|cuda_runtime_api|cuda_pipeline|device_launch_parameters)\.h>"
 )
@@ -187,6 +210,14 @@ def missing() -> str:
 @cache
 def _text(name: str) -> str:
     return (shipped("kernels") / name).read_text()
+
+
+@cache
+def _headers() -> str:
+    """A sum of the headers that a kernel may include, so that a cached one is not of older headers."""
+    folder = shipped("kernels")
+    files = sorted([*folder.glob("emulator*.h"), *(folder / "emulator").rglob("*.h*")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @cache

@@ -6,7 +6,7 @@ import ctypes
 import re
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from minet.backends.launcher import KernelError
 from minet.core.blame import running_node
 from minet.core.errors import MinetError
 
+KERNEL_FILES = r"\.cuh?:\d"
 ENDED = 1  # instead of a code address
 NULL = 4096  # addresses below come from a null pointer
 OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED = range(1, 7)
 UNDEFINED, STOPPED, STACK, INTERRUPTED, ENDLESS = range(7, 12)
+SAME_VALUE, REFUSED, FREED = range(12, 15)  # of minet.emulator alone
 MESSAGES = {  # what was found, and the fix
     OUTSIDE: (
         "{access} outside shared memory and the kernel's arrays{near}",
@@ -55,6 +57,12 @@ MESSAGES = {  # what was found, and the fix
         "a loop that does not end: this block has gone through more than {steps:.0e} branches",
         "check the loop's condition and step; waiting for another thread takes __syncthreads()",
     ),
+    SAME_VALUE: (
+        "a race of one value: two threads write the same to one place{near}, with no barrier between them",
+        "give each element one owner, or allow it: check(allow=('same_value_writes',))",
+    ),
+    REFUSED: ("{what}", "test such a kernel on a GPU"),
+    FREED: ("{access} of memory that a kernel has freed", "free() it after its last use"),
 }
 
 
@@ -80,6 +88,10 @@ class Launch(ctypes.Structure):
         ("array", ctypes.POINTER(Array)), ("interrupted", ctypes.c_void_p), ("most_steps", ctypes.c_uint64),
         ("fault", ctypes.c_uint32), ("bytes", ctypes.c_uint32), ("writes", ctypes.c_uint32),
         ("address", ctypes.c_uint64), ("who", Who * 2), ("what", ctypes.c_char_p),
+        ("flags", ctypes.c_uint32), ("fill", ctypes.c_uint32), ("dynamic", ctypes.c_void_p),
+        ("output", ctypes.c_void_p), ("output_bytes", ctypes.c_uint64), ("unwritten_bytes", ctypes.c_uint32),
+        ("unwritten", Who), ("unwritten_at", ctypes.c_uint64), ("guards", ctypes.c_uint32),
+        ("guard", ctypes.POINTER(ctypes.c_uint64)),
     )  # fmt: skip
 
 
@@ -94,39 +106,67 @@ def spans(arrays: list[np.ndarray]) -> Any:
 
 def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
     """The error for the fault that a launch found."""
-    what, hint = MESSAGES[launch.fault]
-    near = ""
-    if launch.fault in (OUTSIDE, RACE, MISALIGNED):
-        near = _near(launch, kernel)
+    text, hint = fault_text(launch, kernel.name, _arrays(launch, kernel), module)
     if launch.fault == OUTSIDE and launch.address < NULL:
         hint = "a net's first layer has no dx: launch its kernel only if dx is not None, in a bprop_gpu"
-    access = f"a {'write' if launch.writes else 'read'} of {launch.bytes} bytes"
-    why = (launch.what or b"").decode()
-    why = f"assert({why})" if launch.fault == STOPPED and not why.startswith("__trap") else why
-    what = what.format(access=access, near=near, bytes=launch.bytes, what=why, steps=launch.most_steps)
-    lines = [f"{kernel.name} on the emulator: {what}"]
-    for who in launch.who:
-        at = f"block {_xyz(who.block, launch.grid)}, thread {_xyz(who.thread, launch.block)}"
-        if who.code == ENDED:
-            lines.append(f"  already ended: {at}")
-        elif who.code:
-            lines.append(f"  {line(module, who.code)}, {at}")
     layer = running_node()
     if launch.fault == ENDLESS:  # the kit stops: each of its checks would wait for the end
-        return KernelError("\n  ".join(lines), hint, layer=layer)
+        return KernelError(text.replace("\n", "\n  "), hint, layer=layer)
     if layer:
-        return layer.error("\n  ".join(lines), hint)
-    return MinetError("\n".join(lines), hint)
+        return layer.error(text.replace("\n", "\n  "), hint)
+    return MinetError(text, hint)
 
 
-def _near(launch: Launch, kernel: Kernel) -> str:
+def fault_text(
+    launch: Launch, name: str, arrays: Iterable[tuple[str, Array]], module: str, built: str = "",
+    files: str = KERNEL_FILES,
+) -> tuple[str, str]:  # fmt: skip
+    """The message and the hint for the fault that a launch found.
+
+    Parameters
+    ----------
+    launch : Launch
+    name : str
+        The kernel's.
+    arrays : iterable of (str, Array)
+        The launch's arrays that have a name.
+    module, built, files : str
+        As for `line`.
+    """
+    what, hint = MESSAGES[launch.fault]
+    near = ""
+    if launch.fault in (OUTSIDE, RACE, MISALIGNED, SAME_VALUE):
+        near = _near(launch, arrays)
+    if launch.fault == OUTSIDE and launch.address < NULL:
+        hint = "pass an array, or test the pointer before it is used"
+    access = f"a {'write' if launch.writes else 'read'} of {launch.bytes} bytes"
+    why = (launch.what or b"").decode()
+    why = f"assert({why})" if launch.fault == STOPPED and not why.startswith(("__trap", "free()")) else why
+    what = what.format(access=access, near=near, bytes=launch.bytes, what=why, steps=launch.most_steps)
+    lines = [f"{name} on the emulator: {what}"]
+    lines += [f"  {side(launch, who, module, built, files)}" for who in launch.who if who.code]
+    return "\n".join(lines), hint
+
+
+def printed(launch: Launch) -> str:
+    """What a kernel has printed."""
+    return ctypes.string_at(launch.output, launch.output_bytes).decode(errors="backslashreplace")
+
+
+def side(launch: Launch, who: Who, module: str, built: str = "", files: str = KERNEL_FILES) -> str:
+    """A line of the source, its block and its thread; the other arguments are as for `line`."""
+    at = f"block {_xyz(who.block, launch.grid)}, thread {_xyz(who.thread, launch.block)}"
+    return f"already ended: {at}" if who.code == ENDED else f"{line(module, who.code, built, files)}, {at}"
+
+
+def _near(launch: Launch, arrays: Iterable[tuple[str, Array]]) -> str:
     """Where an address lies, relative to the nearest array."""
     if launch.address < NULL:
         return ": a null pointer, which stands for an array that is None or empty"
     nearest: tuple[int, str] = (1 << 62, "")
-    for name, one in _arrays(launch, kernel):
+    for name, one in arrays:
         start = one.start or 0
-        if launch.fault == RACE and start <= launch.address < start + one.bytes:
+        if launch.fault in (RACE, SAME_VALUE) and start <= launch.address < start + one.bytes:
             return f": {name}[{(launch.address - start) // one.unit}]"
         before, past = start - launch.address, launch.address - start - one.bytes
         if launch.fault == MISALIGNED and before <= 0 and past < 0:
@@ -155,16 +195,25 @@ def _xyz(number: int, sizes: Any) -> str:
     return f"({number % x}, {number // x % y}, {number // x // y})"
 
 
-def line(module: str, code: int) -> str:
-    """The source lines of a code address in a module, innermost first."""
+def line(module: str, code: int, built: str = "", files: str = KERNEL_FILES) -> str:
+    """The source lines of a code address in a module, innermost first.
+
+    Parameters
+    ----------
+    module, built : str
+        Where the module was loaded from; the same file with its debug lines, if that is another.
+    code : int
+    files : str
+        The pattern of the lines that are a kernel's.
+    """
     with open("/proc/self/maps") as maps:
         start = min(int(text.split("-")[0], 16) for text in maps if module in text)
-    command = ["addr2line", "-i", "-e", module, hex(code - start - 1)]
+    command = ["addr2line", "-i", "-e", built or module, hex(code - start - 1)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:  # it comes with the compiler, but may be missing
         return hex(code - start)
-    lines = [text.split(" (")[0] for text in done.stdout.split("\n") if re.search(r"\.cuh?:\d", text)]
+    lines = [text.split(" (")[0] for text in done.stdout.split("\n") if re.search(files, text)]
     return ", called at ".join(map(as_written, lines)) or hex(code - start)
 
 

@@ -15,6 +15,7 @@ from minet.cli.bench import bench
 from minet.cli.check import check
 from minet.cli.compare import compare
 from minet.cli.doctor import doctor
+from minet.cli.emu import emu
 from minet.cli.evaluate import evaluate
 from minet.cli.export import export
 from minet.cli.import_ import import_
@@ -90,7 +91,7 @@ def about(
 
 
 for command in (
-    train, compare, runs, report, predict, export, summary, view, check, doctor, bench, new_layer, new_model
+    train, compare, runs, report, predict, export, summary, view, check, doctor, emu, bench, new_layer, new_model
 ):  # fmt: skip
     app.command()(command)
 app.command("eval")(evaluate)

@@ -15,6 +15,7 @@ import pytest
 from benchmarks import registers
 from minet import LayerError, MinetError, Net, backends
 from minet.backends import emulator
+from minet.backends.cuda_source import without_comments
 from minet.backends.emulator import ORDERS, check_launch
 from minet.backends.launcher import KernelError
 from minet.layers import PReLU, ReLU, all_layers
@@ -355,9 +356,6 @@ def test_shared_memory_is_counted_by_kernel_declared_and_dynamic(tmp_path):
     [
         ('asm("bar.sync 0;");', "assembly: 'asm'"),
         ("other<<<1, 1>>>(x);", "launches from kernels: '<<<'"),
-        ("namespace cg = cooperative_groups;", "cooperative groups"),
-        ("__half h = x[0];", "half precision: '__half'"),
-        ("x[0] = __activemask();", "this warp operation: '__activemask'"),
         ("float v = tex2D<float>(t, 0, 0);", "textures and surfaces: 'tex2D'"),
         ("wmma::fill_fragment(c, 0);", "tensor cores: 'wmma'"),
         ("cuda::atomic<int> a;", "libcu++: 'cuda::'"),
@@ -371,6 +369,45 @@ def test_what_is_not_modelled_is_refused_by_name(tmp_path, line, what):
         launch(backends.get("emu"), "own", path=path, x=floats(1))
     assert f"own.cu:4: the emulator does not model {what}" in str(caught.value)
     assert "hint: test such a kernel on a GPU: --backend cuda" in str(caught.value)
+
+
+WIDE = """#include <cooperative_groups.h>
+#include <cooperative_groups/reduce.h>
+#include <cuda_fp16.h>
+#include <curand_kernel.h>
+namespace cg = cooperative_groups;
+extern "C" __global__ void wide(const float *x, float *y, unsigned *draws) {
+    extern __shared__ float room[];
+    auto tile = cg::tiled_partition<8>(cg::this_thread_block());
+    int *at = new int(threadIdx.x);
+    room[threadIdx.x] = __half2float(__float2half(x[*at])) + __activemask() % 2;
+    cg::sync(tile);
+    y[threadIdx.x] = cg::reduce(tile, room[threadIdx.x], cg::plus<float>());
+    curandStatePhilox4_32_10_t state;
+    curand_init(0, 0, 0, &state);
+    draws[threadIdx.x] = curand(&state);
+    if (threadIdx.x == 0) printf("%g\\n", y[0]);
+    delete at;
+}
+"""
+
+
+def test_a_layers_kernel_may_use_what_others_kernels_use(tmp_path, be, capsys):
+    path = tmp_path / "wide.cu"
+    path.write_text(WIDE)
+    x, y, draws = floats(32), np.zeros(32, np.float32), np.zeros(32, np.uint32)
+    launch(be, "wide", 1, 32, shared=128, path=path, x=x, y=y, draws=draws)
+    sums = (x.astype(np.float16).astype(np.float32) + 1).reshape(4, 8).sum(1)
+    np.testing.assert_allclose(y.reshape(4, 8), sums[:, None].repeat(8, 1), rtol=1e-6)
+    assert (draws == 0x6627E8D5).all()  # the first of Random123's known answers
+    assert capsys.readouterr().out == f"{y[0]:g}\n"
+    with pytest.raises(MinetError, match=r"(?s)a read of 4 bytes.*past the end of x.*wide.cu:10,"):
+        launch(be, "wide", 1, 32, shared=128, path=path, x=x[:8], y=y, draws=draws)
+
+
+def test_minets_own_kernels_do_without_the_larger_header():
+    for path in (ROOT / "kernels").glob("*.cu*"):
+        assert not emulator.MORE.search(without_comments(path.read_text())), path.name
 
 
 def test_a_kernel_that_does_not_end_can_be_stopped(tmp_path):

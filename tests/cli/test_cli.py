@@ -21,7 +21,13 @@ from minet.train import checkpoint
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
 ROOT = TOY.parents[2]
-FILES = {"best.safetensors", "curves.png", "log.jsonl", "run.json", "weights.safetensors"}  # and, after one epoch,
+FILES = {
+    "best.safetensors",
+    "curves.png",
+    "log.jsonl",
+    "run.json",
+    "weights.safetensors",
+}  # and, after one epoch,
 OLDER = {"checkpoints"}
 
 

@@ -1,0 +1,58 @@
+"""benchmarks.public_kernels: a kernel that is right, wrong, faulty, told or refused is counted as that."""
+
+import numpy as np
+import pytest
+
+from benchmarks.public_cases import CASES, COMMITS, Case
+from benchmarks.public_kernels import outcome, page
+
+FILE = r"""
+__global__ void right(float *y) { y[threadIdx.x] = threadIdx.x; }
+__global__ void wrong(float *y) { y[threadIdx.x] = 2 * threadIdx.x + 1; }
+__global__ void races(float *y) { y[threadIdx.x] = threadIdx.x; y[0] = threadIdx.x; }
+__global__ void told(float *y) { __shared__ int s; s = 1; __syncthreads(); y[threadIdx.x] = s * threadIdx.x; }
+__global__ void past(float *y) { y[threadIdx.x + 1] = 0; }
+__global__ void refused(float *y) { asm("exit;"); }
+"""
+
+
+def case(name):
+    def make():
+        y = np.zeros(32, np.float32)
+        return (y,), [(y, np.arange(32))]
+
+    return Case("karpathy+llm.c", "some.cu", name, 1, 32, make)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "karpathy+llm.c").mkdir()
+    (tmp_path / "karpathy+llm.c/some.cu").write_text(FILE)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "why"),
+    [
+        ("right", "right", ""),
+        ("wrong", "wrong", "forward: result 0"),
+        ("races", "fault", "a race: two threads"),
+        ("told", "told", "a race of one value"),
+        ("past", "fault", "right past the end of y; some.cu:6,"),
+        ("refused", "refused", "inline assembly"),
+        ("absent", "refused", "has no kernel absent"),
+    ],
+)
+def test_an_outcome(folder, name, word, why):
+    found, said = outcome(case(name), folder)
+    assert found == word and why in said
+
+
+def test_the_page_counts_them():
+    text = page([(case("a"), "right", ""), (case("b"), "right", ""), (case("c"), "fault", "why")], "the rest")
+    assert "**Of 3: 2 right, 0 told, 1 fault, 0 refused, 0 wrong.**" in text and text.endswith("the rest")
+
+
+def test_each_case_is_of_a_repository_with_a_commit():
+    assert len(CASES) >= 60 and {one.repository for one in CASES} == set(COMMITS)
+    assert len({(one.file, one.name) for one in CASES}) == len(CASES)
