@@ -91,7 +91,8 @@ def about(
 
 
 for command in (
-    train, compare, runs, report, predict, export, summary, view, check, doctor, emu, bench, new_layer, new_model
+    train, compare, runs, report, predict, export, summary, view, check, doctor, emu, bench, new_layer,
+    new_model,
 ):  # fmt: skip
     app.command()(command)
 app.command("eval")(evaluate)

@@ -52,15 +52,17 @@ class CardArray(np.ndarray):
 
     __str__ = __repr__
 
-    def _on_host(self, *args: Any, **kwargs: Any) -> Any:
-        _refuse()
 
-    __array__ = __setitem__ = __iter__ = __float__ = __int__ = __bool__ = _on_host
-    all = any = astype = copy = fill = item = max = mean = min = sum = tobytes = tolist = _on_host
-
-
-def _refuse() -> NoReturn:
+def _refuse(*_: Any, **__: Any) -> NoReturn:
     raise MinetError("an array on a card was used by host code", "be.get(array) has its values")
+
+
+READING = (
+    "__array__", "__setitem__", "__iter__", "__float__", "__int__", "__bool__", "all", "any", "astype", "copy",
+    "fill", "item", "max", "mean", "min", "sum", "tobytes", "tolist",
+)  # fmt: skip
+for name in READING:
+    setattr(CardArray, name, _refuse)
 
 
 class _Memory:
