@@ -58,8 +58,8 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 
 
 READING = (
-    "__array__", "__setitem__", "__iter__", "__float__", "__int__", "__bool__", "all", "any", "astype", "copy",
-    "fill", "item", "max", "mean", "min", "sum", "tobytes", "tolist",
+    "__array__", "__setitem__", "__iter__", "__float__", "__int__", "__bool__", "all", "any", "astype",
+    "copy", "fill", "item", "max", "mean", "min", "sum", "tobytes", "tolist",
 )  # fmt: skip
 for name in READING:
     setattr(CardArray, name, _refuse)
