@@ -105,7 +105,7 @@ def declared(name: str, kind: type) -> str:
     if issubclass(kind, ctypes.Array):
         return declared(f"{name}[{kind._length_}]", kind._type_)
     if issubclass(kind, ctypes._Pointer):
-        return f"{kind._type_.__name__} *{name};"
+        return declared(f"*{name}", kind._type_)
     plain = {ctypes.c_uint32: "uint32_t", ctypes.c_uint64: "uint64_t"}
     if kind in plain:
         return f"{plain[kind]} {name};"
