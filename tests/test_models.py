@@ -131,7 +131,8 @@ def test_digits_learns_and_draws_its_pictures(tmp_path):
     result, folder = runs.train("digits", out=tmp_path / "run", seed=1)
     assert result.accuracy >= 0.97
     assert {path.name for path in folder.iterdir()} == {
-        "curves.png", "kernels.jsonl", "kernels.png", "log.jsonl", "run.json", "weights.safetensors",
+        "best.safetensors", "checkpoints", "curves.png", "kernels.jsonl", "kernels.png", "log.jsonl",
+        "run.json", "weights.safetensors",
     }  # fmt: skip
 
 
