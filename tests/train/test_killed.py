@@ -69,7 +69,8 @@ def whole(model):
 
 def result(folder):
     """All that a run leaves, without times."""
-    found = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name != "log.jsonl"}
+    timed = ("log.jsonl", "run.json")  # hold times
+    found = {path.name: path.read_bytes() for path in folder.glob("*.*") if path.name not in timed}
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     found["log"] = [{name: record[name] for name in record if name not in TIMES} for record in records]
     found["older"] = sorted(path.name for path in (folder / "checkpoints").iterdir())
