@@ -34,6 +34,10 @@ Words = Annotated[
         metavar="NAME=VALUE", help="More settings, as after --set.", callback=lambda words: pairs(words)
     ),
 ]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run folder, its name in runs/, or a model, for its newest run."),
+]
 ModelOfRun = Annotated[
     str | None,
     typer.Option(

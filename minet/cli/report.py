@@ -7,16 +7,11 @@ from typing import Annotated
 
 import typer
 
-from minet.cli.options import BackendName, DataDir, Debug, ModelOfRun, reporting, use_data
+from minet.cli.options import BackendName, DataDir, Debug, ModelOfRun, RunName, reporting, use_data
 
 
 def report(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run folder, its name in runs/, or a model, for its newest run."
-        ),
-    ],
+    run: RunName,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="The page; by default report.html in the run's folder."),

@@ -7,16 +7,11 @@ from typing import Annotated
 
 import typer
 
-from minet.cli.options import DataDir, Debug, ModelOfRun, reporting, use_data
+from minet.cli.options import DataDir, Debug, ModelOfRun, RunName, reporting, use_data
 
 
 def view(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run folder, its name in runs/, or a model, for its newest run."
-        ),
-    ],
+    run: RunName,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="The page; by default view.html in the run's folder."),

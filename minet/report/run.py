@@ -65,9 +65,7 @@ def report(
     MinetError
         If there is no such run, or if the page cannot be written.
     """
-    if out is not None and out.suffix not in (".html", ".htm"):
-        raise MinetError(f"--out writes HTML, got {out}", f"--out {out.with_suffix('.html')}")
-    folder = folders.find(run)
+    folder, file = folders.with_page(run, out, PAGE)
     found = Run.of(folder)
     notes, sections = list[str](), {"curves": facts.curves(found.records)}
     if not found.records:
@@ -95,7 +93,6 @@ def report(
             notes.append(f"the confusion matrix and the mistakes are left out: {error}")
     sections["kernels"] = kernels.section(epochs).replace("<section ", '<section id="kernels" ', 1)
     sections["repeat"] = facts.about(found)
-    file = folder / PAGE if out is None else out
     write_whole(file, _page(found, sections, notes).encode())
     return file, notes
 

@@ -160,6 +160,14 @@ def find(run: str | Path) -> Path:
     raise MinetError(f"{run!s:.200}: {what}", hint)
 
 
+def with_page(run: str | Path, out: Path | None, name: str) -> tuple[Path, Path]:
+    """The folder of a run, and the HTML file of a page of it: `out`, or that name in the folder."""
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise MinetError(f"--out writes HTML, got {out}", f"--out {out.with_suffix('.html')}")
+    folder = find(run)
+    return folder, folder / name if out is None else out
+
+
 def holds_run(folder: Path) -> bool:
     """Whether a run has left something there."""
     return any(os.path.isfile(folder / name) for name in (WEIGHTS, LOG, KERNEL_LOG))

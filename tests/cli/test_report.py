@@ -1,18 +1,14 @@
 """`minet report`: a page of any run, whatever is left of it, which a browser shows and fetches nothing."""
 
 import json
-import re
 import shutil
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
-from typer.testing import CliRunner
+from run_pages import TOY, minet, page
 
-from minet.cli.main import app
 from minet.train import checkpoint
 
-TOY = Path(__file__).parents[1] / "helpers/toy.py"
 RUN = Path("runs/toy")
 SECTIONS = ["curves", "confusion", "mistakes", "kernels", "graph", "repeat"]
 WIDTHS = (1200, 360)
@@ -40,19 +36,10 @@ def folder(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def minet(*args):
-    return CliRunner().invoke(app, [str(arg) for arg in args])
-
-
 def reported(*args):
     """The page's root, without namespaces, its text in one line, and what was said of it."""
-    result = minet("report", *args)
-    assert result.exit_code == 0, result.output
-    path = Path(re.fullmatch(r"wrote (.*)\n", result.stdout)[1])
-    root = ElementTree.parse(path).getroot()
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    return root, " ".join(" ".join(root.itertext()).split()), result.stderr
+    root, said = page("report", *args)
+    return root, " ".join(" ".join(root.itertext()).split()), said
 
 
 def sections(root):

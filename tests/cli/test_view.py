@@ -6,12 +6,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from typer.testing import CliRunner
+from run_pages import TOY, minet, page
 
-from minet.cli.main import app
 from minet.train import checkpoint, kernel_log
 
-TOY = Path(__file__).parents[1] / "helpers/toy.py"
 LAYERS = """Conv(3, 3, pad=1), ReLU(),
         Concat(GaussianPool(3, stride=1, pad=1), GaussianPool(5, 1, 2, kernels=2, per_channel=False)),
         MaxPool(2), StochasticPool(2),"""
@@ -42,19 +40,9 @@ def folder(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def minet(*args):
-    return CliRunner().invoke(app, [str(arg) for arg in args])
-
-
 def viewed(*args):
     """The page's root, without namespaces, and what was said of it."""
-    result = minet("view", *args)
-    assert result.exit_code == 0, result.output
-    path = Path(re.fullmatch(r"wrote (.*)\n", result.stdout)[1])
-    root = ElementTree.parse(path).getroot()
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    return root, result.stderr
+    return page("view", *args)
 
 
 def refused(*args):

@@ -51,9 +51,7 @@ def view(run: str | Path, out: Path | None = None, model: str | Path | None = No
     MinetError
         If there is no such run, or nothing to show; nothing is written then.
     """
-    if out is not None and out.suffix not in (".html", ".htm"):
-        raise MinetError(f"--out writes HTML, got {out}", f"--out {out.with_suffix('.html')}")
-    folder = folders.find(run)
+    folder, file = folders.with_page(run, out, PAGE)
     epochs = [(epoch, layers) for epoch, layers, _ in kernel_log.lines(folder / KERNEL_LOG)]
     facts: dict[str, Any] = {}
     notes, pooled, why = list[str](), "", "its net has no GaussianPool, MaxPool or StochasticPool"
@@ -74,7 +72,6 @@ def view(run: str | Path, out: Path | None = None, model: str | Path | None = No
         raise MinetError(f"{folder}: nothing to view: {why}", "curves.png in that folder shows its training")
     title = facts.get("model", folder.name)
     text = page(title, _facts(folder, facts), [section for section in sections if section], notes)
-    file = folder / PAGE if out is None else out
     write_whole(file, text.encode())
     return file, notes
 
