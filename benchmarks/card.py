@@ -1,7 +1,8 @@
 """All that a card has to show, in six minutes: `python -m benchmarks.card [--quick] [--out DIR] [PART ...]`.
 
 Each part is a process with a time limit of its own, so that one that hangs or fails does not lose the others.
-What times nothing (the tests, compute-sanitizer, compiling for the bench) runs first, side by side.
+Those that measure no time (doctor, tests, compute-sanitizer, compiling for the bench) run first, side by
+side.
 What it prints goes to DIR/<part>.txt as it comes; DIR/card.json is written anew after each part, and
 DIR/table.md is bench.json as the table of docs/gpu.md. It needs what `minet doctor --backend cuda` asks for,
 and no network; PyTorch, pytest-xdist and compute-sanitizer are used if they are installed. The exit status is
@@ -48,7 +49,7 @@ class Part(NamedTuple):
     command: list[str]
     full: int
     quick: int
-    times: bool = True  # something: it has the machine to itself
+    timed: bool = True  # then it runs alone
 
 
 def parts(folder: Path, quick: bool) -> list[Part]:
@@ -60,10 +61,10 @@ def parts(folder: Path, quick: bool) -> list[Part]:
     checked = [sanitizer, "--error-exitcode", "9", "--tool"]
     tools = TOOLS if Path(sanitizer).exists() else ()
     return [
-        Part("doctor", [*MINET, "doctor", "--backend", "cuda"], 30, 20, times=False),
-        Part("tests", [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *spread], 120, 60, times=False),
-        Part("ahead", [sys.executable, "-m", "minet.bench.ahead", "cuda", *words], 120, 60, times=False),
-        *(Part(tool, [*checked, tool, *INSIDE, "kernels"], 90, 60, times=False) for tool in tools),
+        Part("doctor", [*MINET, "doctor", "--backend", "cuda"], 30, 20, timed=False),
+        Part("tests", [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *spread], 120, 60, timed=False),
+        Part("ahead", [sys.executable, "-m", "minet.bench.ahead", "cuda", *words], 120, 60, timed=False),
+        *(Part(tool, [*checked, tool, *INSIDE, "kernels"], 90, 60, timed=False) for tool in tools),
         Part("bench", [*INSIDE, "bench", "--out", str(folder), *words], 195, 90),
         *([Part("averages", [*INSIDE, "averages"], 20, 15)] if find_spec("torch") else []),
         Part("loader", [sys.executable, "-m", "benchmarks.loader", "--backend", "cuda"], 25, 0),
@@ -83,9 +84,9 @@ def run(chosen: Iterable[Part], folder: Path, quick: bool, total: float) -> list
         return run_part(part, folder, limit) if limit > 0 else None
 
     chosen = list(chosen)
-    beside = [part for part in chosen if not part.times]
+    beside = [part for part in chosen if not part.timed]
     with ThreadPoolExecutor(len(beside) or 1) as pool:
-        for row in chain(pool.map(limited, beside), (limited(part) for part in chosen if part.times)):
+        for row in chain(pool.map(limited, beside), (limited(part) for part in chosen if part.timed)):
             if row:
                 rows.append(row)
                 print(f"== {row['part']}: {row['ended']} after {row['seconds']:.0f} s", flush=True)

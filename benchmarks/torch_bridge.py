@@ -152,7 +152,7 @@ def report(times: dict[str, list[dict[str, float]]], shape: tuple[int, int, int,
     phases = list(next(iter(times.values()))[0])
     medians = {n: {p: float(np.median([t[p] for t in found])) for p in phases} for n, found in times.items()}
     theirs = [name for name in THEIRS if name in medians]
-    best = {phase: min((medians[name][phase] for name in theirs), default=0.0) for phase in phases}
+    best = {phase: min((medians[name][phase] for name in theirs), default=float("nan")) for phase in phases}
     C, H, W, N = shape
     print(
         f"GaussianPool 5x5, three kernels, on ({N}, {C}, {H}, {W}); x: times as fast as PyTorch's best form"

@@ -28,7 +28,6 @@ def build(case: Case, variant: str, backend: str) -> Built:
     if device == "cuda":
         torch.cuda.init()
         torch.cuda.empty_cache()  # of earlier cases
-        torch.cuda.reset_peak_memory_stats()
     if "compiled" in kinds:
         importlib.import_module("torch._inductor.compile_fx")  # before memory is measured
     watch: Any = torch_watch(torch) if device == "cuda" else HostWatch()

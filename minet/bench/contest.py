@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from minet.backends import nvidia
 from minet.bench import targets
 from minet.bench.cases import Case
 from minet.bench.counts import bound
@@ -19,13 +20,14 @@ from minet.bench.rivals import COMPILED, RIVALS, Rival
 REST = 0.02  # seconds for the previous contender's threads on the cpu to go to sleep
 MINET = "contender_minet"
 SIDE_BY_SIDE = 4  # cases whose contenders are proven at once on a card; then they are timed one by one
+ROOM = 12 << 30  # bytes of the card for each of them: about seven contenders' contexts and arrays
 
 
 def run(
     cases: Iterable[Case], rivals: list[Rival], backend: str, rounds: int, peaks: dict[str, Any] | None
 ) -> Generator[list[dict[str, Any]]]:
     """Run a contest for each case; yield its rows, one for each phase, as `_row` makes them."""
-    cases, at_once = list(cases), SIDE_BY_SIDE if backend == "cuda" else 1
+    cases, at_once = list(cases), places_on(backend)
     with tempfile.TemporaryDirectory() as folder:
         places = [_Place(f"{folder}/{i}", rivals) for i in range(min(at_once, len(cases)))]
         try:
@@ -42,6 +44,17 @@ def run(
                     yield one.rows(rounds, peaks)
         finally:
             _close(places)
+
+
+def places_on(backend: str) -> int:
+    """Return how many cases are proven side by side: on a card as many as its memory allows."""
+    if backend != "cuda":
+        return 1
+    try:
+        _, devices = nvidia.driver()
+    except (nvidia.NoDriver, nvidia.DriverFails):
+        return 1
+    return max(1, min([SIDE_BY_SIDE, *(device.memory // ROOM for device in devices)]))
 
 
 class _Place:

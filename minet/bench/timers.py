@@ -56,22 +56,12 @@ class CardWatch:
     busy : callable
         Gives the card some milliseconds of work. It is queued before the calls to be timed, so that their
         time is the card's, not that of Python, which may be slower than a kernel.
-    used : callable
-        Bytes of the card's memory in use, or the largest number so far if it is known.
-    forget : callable
-        Counts the largest number anew.
     """
 
     calls, least = 10, 0.04  # as of HostWatch; events are precise, and a call waits behind other work
 
-    def __init__(
-        self, event: Call, between: Callable[[Any, Any], float], busy: Call, used: Call,
-        forget: Call = lambda: None,
-    ) -> None:  # fmt: skip
-        self._event, self._between, self._busy, self._used = event, between, busy, used
-        self.forget_peak = forget
-        self._before = 0
-        self.start_memory()
+    def __init__(self, event: Call, between: Callable[[Any, Any], float], busy: Call) -> None:
+        self._event, self._between, self._busy = event, between, busy
 
     def seconds(self, call: Call, queued: bool = False) -> float:
         """Return the seconds of one call.
@@ -89,12 +79,6 @@ class CardWatch:
         stop.record()
         stop.synchronize()
         return self._between(start, stop) / 1e3 / calls
-
-    def start_memory(self) -> None:
-        self._before = self._used()
-
-    def peak_mib(self) -> float:
-        return float(self._used() - self._before) / 2**20
 
 
 class Built(NamedTuple):
@@ -142,13 +126,9 @@ def pycuda_watch(be: Any) -> CardWatch:
         def synchronize(self) -> None:
             self.event.synchronize()
 
-    def used() -> int:
-        free, total = be.drv.mem_get_info()
-        return int(total - free)
-
     return CardWatch(
         Event, lambda a, b: float(a.event.time_till(b.event)),
-        lambda: [be.fill(waste, 0) for _ in range(20)], used,
+        lambda: [be.fill(waste, 0) for _ in range(20)],
     )  # fmt: skip
 
 
@@ -157,8 +137,7 @@ def torch_watch(torch: Any) -> CardWatch:
     waste = torch.empty(1 << 26, device="cuda")
     return CardWatch(
         lambda: torch.cuda.Event(enable_timing=True), lambda a, b: float(a.elapsed_time(b)),
-        lambda: [waste.zero_() for _ in range(20)], torch.cuda.max_memory_allocated,
-        torch.cuda.reset_peak_memory_stats,
+        lambda: [waste.zero_() for _ in range(20)],
     )  # fmt: skip
 
 

@@ -40,9 +40,16 @@ class CardArray(np.ndarray):
 
     def __getitem__(self, key: Any) -> Any:
         whole = key if isinstance(key, tuple) else (key,)
-        if len(whole) == self.ndim and all(isinstance(i, (int, np.integer)) for i in whole):
+        numbers = [i for i in whole if isinstance(i, (int, np.integer))]
+        views = all(isinstance(i, (int, np.integer, slice)) or i is None or i is ... for i in whole)
+        if len(whole) == len(numbers) == self.ndim or not views:
             _refuse()
         return super().__getitem__(key)
+
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        if not self.flags.c_contiguous and self.size:
+            _refuse()  # NumPy would copy
+        return super().reshape(*shape, **options)
 
     def __array_function__(self, *args: Any) -> Any:
         _refuse()
@@ -58,8 +65,9 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 
 
 READING = (
-    "__array__", "__setitem__", "__iter__", "__float__", "__int__", "__bool__", "all", "any", "astype",
-    "copy", "fill", "item", "max", "mean", "min", "sum", "tobytes", "tolist",
+    "__array__", "__setitem__", "__iter__", "__float__", "__int__", "__bool__", "all", "any", "argmax",
+    "argmin", "astype", "copy", "dot", "fill", "flatten", "item", "max", "mean", "min", "ravel", "repeat",
+    "sort", "sum", "take", "tobytes", "tolist",
 )  # fmt: skip
 for name in READING:
     setattr(CardArray, name, _refuse)
@@ -183,7 +191,7 @@ class Card(GPU):
 
     def fill(self, array: Array, value: float) -> None:
         if array.size:
-            self.tensor(array if value else _bytes(array)).fill_(value)
+            self.tensor(array if value or not array.flags.c_contiguous else _bytes(array)).fill_(value)
 
     def address(self, array: Array) -> int:
         if not isinstance(array, CardArray):
@@ -231,10 +239,19 @@ class Card(GPU):
         with self._reporting(kernel.name):
             call("cuLaunchKernel", module.function(kernel.name), *grid, *block, shared, stream, None, extra)
 
+    def _enter(self) -> None:
+        """Make the device's context current in a thread that has none: the driver's calls need one."""
+        found = ctypes.c_void_p()
+        call("cuCtxGetCurrent", ctypes.byref(found))
+        if not found:
+            call("cuDevicePrimaryCtxRetain", ctypes.byref(found), self.device.index)
+            call("cuCtxSetCurrent", found)
+
     @contextmanager
     def _reporting(self, what: str) -> Iterator[None]:
         """Turn an error of the driver into one that says what failed."""
         try:
+            self._enter()
             yield
         except GraphError as error:
             found = f"{what} failed on {self.device_name}: {error.message}"

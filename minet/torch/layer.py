@@ -197,8 +197,8 @@ class Layer(core.Layer):
                 value = self._first()[names[ours]].reshape(self.s[ours].shape)
                 self.be.copy(np.array(value, self.s[ours].dtype), self.s[ours])
             self._values = None
-        if not all(isinstance(a, np.ndarray) for a in (*self.p.values(), *self.s.values())):
-            return  # in a GPU's memory: the host is given copies before it computes
+        if not all(type(a) is np.ndarray for a in (*self.p.values(), *self.s.values())):
+            return  # on a card, as a CardArray is: the host is given copies before it computes
         module.to(torch.float64 if self.be.dtype == np.float64 else torch.float32)
         for ours, p in self._parameters():
             p.data = torch.from_numpy(self.p[ours]).reshape(p.shape)

@@ -10,11 +10,12 @@ import torch
 
 from minet.backends import Backend
 from minet.backends.gpu import GPU
+from minet.backends.launcher import BLOCKS
 from minet.core.memory import aligned
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # not what stands for one while a compiler traces
 LARGE = 1 << 20  # elements, four megabytes of float32
-SIDE, BLOCKS = 32, 1 << 16  # of a block's square, and of a grid
+SIDE = 32  # of a block's square, as in kernels/layout.cu
 NCHW, NHWC, CHWN = "nchw", "nhwc", "chwn"  # the last axis is the innermost
 
 
@@ -77,12 +78,10 @@ def lay(be: Backend, x: torch.Tensor, out: np.ndarray) -> None:
         layout.lay(native(x), out)
         return
     C, H, W, N = out.shape
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    x = x.detach() if last else x.detach().contiguous()
-    if last:
+    if form_of(x) == NHWC:
         _transpose(be, x, out, (N, C, H * W), (H * W * C, C), (H * W * N, N))
     else:
-        _transpose(be, x, out, (N, C * H * W, 1), (C * H * W, 0), (N, 0))
+        _transpose(be, x.contiguous(), out, (N, C * H * W, 1), (C * H * W, 0), (N, 0))
 
 
 def lift(be: Backend, a: np.ndarray, out: torch.Tensor) -> None:

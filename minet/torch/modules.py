@@ -27,7 +27,8 @@ class Module(Part):
     It computes where its parameters are: on the cpu, in float32 or float64, or on a CUDA device, in float32.
     Its input must be there, in their dtype. Under ``torch.autocast`` it computes in float32, and its output
     is float32, whatever the input. On a CUDA device it works in PyTorch's current stream and memory, and its
-    kernels are compiled by nvcc at the first call; CUDA graphs capture it after that.
+    kernels are compiled by nvcc at the first call; after that, forward and backward can be
+    captured in CUDA graphs.
 
     Parameters have minet's names for them, and get shapes and values at the first input, as those of
     ``torch.nn.LazyConv2d``, or at once if `in_shape` is given. minet computes on their memory. Those with

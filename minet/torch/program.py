@@ -159,6 +159,13 @@ class Program:
         for layer in layers:
             layer.on_bind()
 
+    def release(self) -> None:
+        """Let go of the arrays of a call, which would keep their memory until the next one."""
+        for layer in self.graph.walk():
+            layer.p, layer.g, layer.s = Named(), Named(), Named()
+            if isinstance(layer, Sequential):
+                layer._ys, layer._dys = [], []
+
     def attach(self, params: Sequence[np.ndarray], running: Sequence[np.ndarray]) -> None:
         """Bind the layers for good, one sample at a time, to these arrays and to memory of their own."""
         kept, scratch = (self.be.zeros((n,), "uint8") for n in (self.fixed + self.each, self.scratch_size(1)))

@@ -72,13 +72,14 @@ class Spec:
         except IndexError:
             program = Program(self.graph, in_shape, self._backend(like.device, key[2]))
         yield program
+        program.release()
         idle.append(program)  # not after an error: layers may be in any state
 
     def attached(
         self, in_shape: Shape, params: Sequence[torch.Tensor], running: Sequence[torch.Tensor]
     ) -> Layer:
         """The layers, bound to the memory of parameters and running statistics."""
-        like = params[0] if params else torch.empty(0)
+        like = next((t for t in (*params, *running) if t.dtype in DTYPES), torch.empty(0))
         program = Program(self.graph, in_shape, self._backend(like.device, DTYPES[like.dtype]))
         with on(like):
             program.attach(*([layout.native(t) for t in tensors] for tensors in (params, running)))
@@ -112,8 +113,9 @@ class Spec:
                 else f"the cpu, as backend={self.backend!r}"
             )
             raise graph.error(f"computes on {where}, got a tensor on {x.device}", "x.cpu(), module.cpu()")
-        if x.dtype not in DTYPES or (x.dtype == torch.float64 and (on_card or self.backend == "emu")):
-            kinds = "float32" if on_card or self.backend == "emu" else "float32 or float64"
+        single = on_card or self.backend == "emu"
+        if x.dtype not in DTYPES or (x.dtype == torch.float64 and single):
+            kinds = "float32" if single else "float32 or float64"
             raise graph.error(f"computes in {kinds}, got {x.dtype}", "x.float(), or torch.autocast")
         for param in params:
             if param.dtype != x.dtype:

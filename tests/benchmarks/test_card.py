@@ -12,8 +12,8 @@ from benchmarks import card
 from minet.bench.cases import layer
 
 
-def part(name, code, full=60, quick=60, times=True):
-    return card.Part(name, [sys.executable, "-c", code], full, quick, times)
+def part(name, code, full=60, quick=60, timed=True):
+    return card.Part(name, [sys.executable, "-c", code], full, quick, timed)
 
 
 HANG = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); signal.pause()"
@@ -49,7 +49,7 @@ def test_the_limits_add_up(tmp_path, monkeypatch, quick):
         "doctor", "tests", "ahead", *card.TOOLS, "bench", "averages", "loader",
     ]  # fmt: skip
     limits = {
-        times: [p.quick if quick else p.full for p in found if p.times == times] for times in (True, False)
+        timed: [p.quick if quick else p.full for p in found if p.timed == timed] for timed in (True, False)
     }
     assert sum(limits[True]) + max(limits[False]) <= card.TOTAL[quick]
 
@@ -60,8 +60,8 @@ def test_what_times_nothing_runs_side_by_side(tmp_path):
     one, two = str(tmp_path / "1"), str(tmp_path / "2")
     chosen = [
         part("last", "print()"),
-        part("one", waits.format(one, two), times=False),
-        part("two", waits.format(two, one), times=False),
+        part("one", waits.format(one, two), timed=False),
+        part("two", waits.format(two, one), timed=False),
     ]
     rows = card.run(chosen, tmp_path, False, 60)
     assert [(row["part"], row["status"]) for row in rows] == [("one", 0), ("two", 0), ("last", 0)]

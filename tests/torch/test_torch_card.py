@@ -5,6 +5,7 @@ Without a card, the same code runs on `OnHost`, whose card is host memory and wh
 
 import copy
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -145,6 +146,8 @@ def test_arrays_of_any_form(be):
     be.copy(np.array([[1, 2], [3, 4]]), a[:2, :2])
     be.fill(a[2:], 9)
     assert np.array_equal(be.get(a), [[1, 2, 2, 3], [3, 4, 6, 7], [9, 9, 9, 9]])
+    be.fill(a[:, 3:], 0)
+    assert np.array_equal(be.get(a)[:, 3], [0, 0, 0])
     b = be.zeros((3, 4))
     be.copy(a, b)
     assert np.array_equal(be.get(b), be.get(a)) and not be.overlap(a, b) and be.overlap(a, a[1:])
@@ -170,7 +173,8 @@ def test_host_code_cannot_read_an_array(be):
     a = be.zeros((2, 3))
     for use in (
         lambda: a + 1, lambda: a[0, 0], lambda: a.fill(1), lambda: float(a[0]), lambda: np.sum(a),
-        lambda: a.sum(), lambda: [*a], lambda: np.concatenate([a, a]),
+        lambda: a.sum(), lambda: [*a], lambda: np.concatenate([a, a]), lambda: a[[0, 1]], lambda: a.take(0),
+        lambda: a.flatten(), lambda: a[:, ::2].reshape(-1), lambda: a[np.zeros((2, 3), bool)],
     ):  # fmt: skip
         with pytest.raises((MinetError, TypeError)):
             use()
@@ -199,6 +203,14 @@ def test_a_layer_without_a_kernel_computes_on_the_host_and_says_so(device):
     with pytest.warns(HostWarning, match="Halved.*computes on the host"):
         y = minet.torch.module(Halved())(x)
     assert torch.equal(y, x / 2)
+
+
+def test_arrays_are_let_go_of_after_a_call(device):
+    """They would keep a card's memory."""
+    module = minet.torch.module(everything(), SHAPE)
+    module.to(device)(torch.randn(2, *SHAPE, device=device))
+    [[program]] = module._spec._idle.values()
+    assert not any(layer.p or layer.g or layer.s for layer in program.graph.walk())
 
 
 def test_the_layer_reads_and_sets_what_is_on_the_card(device):
@@ -300,6 +312,27 @@ def test_all_its_memory_is_pytorchs():
         module(x).sum().backward()
     torch.cuda.synchronize()
     assert torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() == before
+
+
+@pytest.mark.gpu
+def test_a_call_leaves_nothing_behind():
+    needs_card()
+    module = minet.torch.module(everything(), SHAPE).cuda()
+    x = torch.randn(64, *SHAPE, device="cuda")
+    with torch.no_grad():
+        module(x)
+        before = torch.cuda.memory_allocated()
+        module(x)
+        assert torch.cuda.memory_allocated() == before
+
+
+@pytest.mark.gpu
+def test_a_thread_that_has_used_no_card_before():
+    needs_card()
+    pool, x = minet.torch.GaussianPool(3, in_shape=SHAPE).cuda(), torch.randn(4, *SHAPE, device="cuda")
+    expected = pool(x)
+    with ThreadPoolExecutor(1) as threads:
+        assert torch.equal(threads.submit(pool, x).result(), expected)
 
 
 @pytest.mark.gpu
