@@ -32,7 +32,9 @@ EMU_INLINE HALF operator*(HALF a, HALF b) { return a *= b; }
 EMU_INLINE HALF operator/(HALF a, HALF b) { return a /= b; }
 #define EMU_COMPARE(op, name)                                                                              \
     EMU_INLINE bool operator op(HALF a, HALF b) { return (float)a op(float) b; }                           \
-    EMU_INLINE bool __h##name(HALF a, HALF b) { return (float)a op(float) b; }                             \
+    EMU_INLINE bool __h##name(HALF a, HALF b) {                                                            \
+        return (float)a op(float) b && (float)a == (float)a && (float)b == (float)b; /* false for a NaN */ \
+    }                                                                                                      \
     EMU_INLINE bool __h##name##u(HALF a, HALF b) {                                                         \
         return (float)a op(float) b || (float)a != (float)a || (float)b != (float)b;                       \
     }

@@ -90,8 +90,6 @@ EMU_INLINE double __ll2double_rn(long long x) { return (double)x; }
 
 EMU_INLINE float __tanf(float x) { return tanf(x); }
 EMU_INLINE float __log10f(float x) { return log10f(x); }
-EMU_INLINE float __fsqrt_rz(float x) { return sqrtf(x); }
-EMU_INLINE float __fmaf_rz(float a, float b, float c) { return fmaf(a, b, c); }
 EMU_INLINE double __dadd_rn(double a, double b) { return a + b; }
 EMU_INLINE double __dsub_rn(double a, double b) { return a - b; }
 EMU_INLINE double __dmul_rn(double a, double b) { return a * b; }

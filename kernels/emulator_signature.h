@@ -38,8 +38,16 @@ template <class T, class = void> struct EmuLane { typedef T type; };
 template <class T> struct EmuLane<T, std::void_t<decltype(std::declval<T>().x)>> {
     typedef std::remove_reference_t<decltype(std::declval<T>().x)> type;
 };
-template <class T, class = void> struct EmuFourth { static constexpr bool value = false; };
-template <class T> struct EmuFourth<T, std::void_t<decltype(std::declval<T>().w)>> { static constexpr bool value = true; };
+// Whether a struct has a member of that name and type: `struct { float x; int id; }` is no vector.
+#define EMU_HAS(name)                                                                                      \
+    template <class T, class L, class = void> struct EmuHas_##name : std::false_type {};                   \
+    template <class T, class L>                                                                            \
+    struct EmuHas_##name<T, L, std::void_t<decltype(std::declval<T>().name)>>                              \
+        : std::is_same<decltype(T::name), L> {};
+EMU_HAS(y)
+EMU_HAS(z)
+EMU_HAS(w)
+#undef EMU_HAS
 
 template <class T> const char *emu_name() { return __PRETTY_FUNCTION__; }
 template <class T> EmuType emu_type() {
@@ -49,7 +57,10 @@ template <class T> EmuType emu_type() {
         typedef typename EmuLane<std::remove_cv_t<T>>::type Lane;
         constexpr unsigned kind = emu_kind<Lane>(), count = (unsigned)(sizeof(T) / sizeof(Lane));
         constexpr bool plain = kind != EMU_OTHER && kind != EMU_POINTER && sizeof(T) % sizeof(Lane) == 0 && count <= 4;
-        constexpr bool vector = std::is_class<T>::value && emu_kind<T>() == EMU_OTHER && plain;
+        typedef std::remove_cv_t<T> U;
+        constexpr bool all = (count < 2 || EmuHas_y<U, Lane>::value) && (count < 3 || EmuHas_z<U, Lane>::value) &&
+                             (count < 4 || EmuHas_w<U, Lane>::value);
+        constexpr bool vector = std::is_class<T>::value && emu_kind<T>() == EMU_OTHER && plain && all;
         return {(unsigned)sizeof(T), (unsigned)alignof(T), vector ? kind : emu_kind<T>(), vector ? count : 1,
                 std::is_const<T>::value, emu_name<T>()};
     }

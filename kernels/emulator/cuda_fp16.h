@@ -1,4 +1,5 @@
-// __half and __half2, computed in software: their bits are the card's.
+// __half and __half2, computed in software: + - * / and sqrt are
+// rounded correctly; exp, sin and the like are the C library's.
 #pragma once
 #pragma GCC system_header
 #include "../emulator_round.h"

@@ -63,7 +63,7 @@ class Block:
     def put(self, content: bytes) -> None:
         """Write what a kernel has left in it to the caller's arrays."""
         ctypes.memmove(self.at, content, self.length)
-        self.back("")
+        self.back()
 
     def place(self, array: np.ndarray) -> int:
         return self.at + array.ctypes.data - self.start
@@ -71,9 +71,9 @@ class Block:
     def changed(self) -> bool:
         return self.content() != ctypes.string_at(self.start, self.length)
 
-    def back(self, kernel: str) -> None:
-        """Copy what the kernel wrote back into the caller's arrays."""
-        if not self.changed():
+    def check(self, kernel: str) -> None:
+        """Raise if the kernel wrote to an array that is read-only, and to which no other argument may."""
+        if not self.changed() or any(one.writes for one in self.arrays):
             return
         for one in self.arrays:
             if not one.array.flags.writeable and (
@@ -83,7 +83,10 @@ class Block:
                     f"{kernel} on the emulator: it wrote to {one.name}, which is read-only",
                     "its parameter is const: do not cast that away",
                 )
-        for one in self.arrays:
+
+    def back(self) -> None:
+        """Copy what the kernel wrote back into the caller's arrays."""
+        for one in self.arrays if self.changed() else ():
             if one.array.flags.writeable:
                 ctypes.memmove(one.array.ctypes.data, self.place(one.array), one.array.nbytes)
 
@@ -213,14 +216,22 @@ class Arguments:
         kind, dtype = parameter.type, parameter.type.dtype
         assert dtype is not None
         if kind.kind == BFLOAT:
+            if value != value:
+                return b"\xff\x7f"  # rounding a NaN's bits could make them a number
             bits = int(np.float32(value).view(np.uint32))
             return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 & 0xFFFF).to_bytes(2, "little")
         if kind.kind in (FLOAT, HALF):
             with np.errstate(over="ignore"):
-                return np.asarray(value, np.float64).astype(dtype).tobytes()
+                found = np.asarray(value, np.float64).astype(dtype)
+            if np.isinf(found) and abs(float(value)) != np.inf:
+                raise self.refuse(parameter, value, f"{kind.name} holds numbers up to {np.finfo(dtype).max}")
+            return found.tobytes()
         if kind.kind == BOOL:
             return bytes([bool(value)])
-        whole = int(value) if np.isfinite(value) else None  # type: ignore[arg-type]
+        try:
+            whole = int(value)
+        except (OverflowError, ValueError):  # infinite, or NaN
+            whole = None
         least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
         if whole is None or whole != value or not least <= whole <= most:
             raise self.refuse(parameter, value, f"{kind.name} holds whole numbers from {least} to {most}")

@@ -58,9 +58,16 @@ class Module:
 
 
 @cache
-def code(source: str | Path, options: tuple[str, ...], stamp: object) -> Code:
+def file(source: str | Path, options: tuple[str, ...], stamp: object) -> Code:
     """The file, preprocessed once for all of its kernels; `stamp` tells when it has changed."""
     return preprocessed(source, options)
+
+
+@cache
+def code(source: str | Path, options: tuple[str, ...], stamp: object, name: str) -> Code:
+    """The file for one kernel, which may need what another one has to leave out."""
+    whole = file(source, options, stamp)
+    return Code(whole.text, whole.items, whole.missing)
 
 
 def load(code: Code, name: str, options: tuple[str, ...], kind: str = "checked") -> Module:

@@ -54,9 +54,11 @@ def entries(path: Path, name: str, options: tuple[str, ...]) -> tuple[list[Entry
         If the file cannot be read or preprocessed, or has no such kernel.
     """
     given = module.options_of(options)
-    code = module.code(path, given, None)
-    kernels = [code.kernel(name)] if name else code.kernels
-    return [_entry(code, item, name, given) for item in kernels], code.missing
+    whole = module.file(path, given, None)
+    found = []
+    for item in [whole.kernel(name)] if name else whole.kernels:
+        found.append(_entry(module.code(path, given, None, name or item.qualified), item, name, given))
+    return found, whole.missing
 
 
 def _entry(code: Code, item: Item, name: str, options: tuple[str, ...]) -> Entry:

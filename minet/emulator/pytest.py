@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("emulator")
     if marker is None:
         return
-    names, ways = _ways(**marker.kwargs)
+    names, ways = _ways(*marker.args, **marker.kwargs)
     metafunc.parametrize("emulator_settings", ways, indirect=True, ids=names)
 
 
@@ -40,7 +40,7 @@ def _ways(
     each = [orders] if isinstance(orders, str) else list(orders)
     ways = [checked(order, False, allow) for order in each]
     if sanitize:
-        return [*each, "sanitized"], [*ways, checked(each[0], True, allow)]
+        return [*each, "sanitized"], [*ways, checked(each[0] if each else None, True, allow)]
     return each, ways
 
 

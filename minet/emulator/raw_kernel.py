@@ -98,9 +98,16 @@ class RawKernel:
             uninitialized.check(self.name, self._code(), self.options, ran)
             sanitized.run(self._asked(shape), args, arguments, found.variables)
             return
-        Run(self.name, found, arguments, shape, settings)()
+        run = Run(self.name, found, arguments, shape, settings)
+        try:
+            run()
+            for one in arguments.blocks:
+                one.check(self.name)
+        except MinetError:
+            run.reset()
+            raise
         for one in arguments.blocks:
-            one.back(self.name)
+            one.back()
 
     def _ran(self, args: Sequence[Any], shape: Shape, kind: str) -> Run:
         """A run of the kernel, compiled in another way; the caller's arrays stay as they are."""
@@ -138,7 +145,7 @@ class RawKernel:
             Look for results that depend on uninitialised local variables; then run it under g++'s
             AddressSanitizer and UBSan, in a process of its own.
         allow : sequence of {"same_value_writes", "discarded_reads"}
-            What is told otherwise: several threads that write the same value to one place, and reads of
+            What is not to be an error: several threads that write the same value to one place, and reads of
             unwritten shared memory on whose value no result depends.
         most_branches : int
             Branches that a block's threads may take together before its loop counts as endless.
@@ -184,7 +191,7 @@ class RawKernel:
         if isinstance(self.source, Path) and self.source.is_file():
             found = self.source.stat()
             stamp = found.st_mtime_ns, found.st_size
-        return module.code(self.source, self.options, stamp)
+        return module.code(self.source, self.options, stamp, self.name)
 
     def _module(self, kind: str) -> Module:
         if kind not in self._modules:

@@ -78,7 +78,7 @@ class Code:
             near = near_to(base, known)
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known) or 'none'}"
             raise MinetError(f"{self.name} has no kernel {base}", hint)
-        return found[0]
+        return next((item for item in found if f"::{item.qualified}".endswith(f"::{base}")), found[0])
 
     @property
     def name(self) -> str:

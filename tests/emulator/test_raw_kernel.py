@@ -329,3 +329,76 @@ def test_the_pools_of_an_earlier_kernel_are_not_in_the_way():
         source = f"__global__ void f(int *y) {{ {write} }}"
         kernel("f", source).check(order=order)(1, 64, (y,))
         assert y.tolist() == list(range(1, 65))
+
+
+TWO_TYPES = """
+struct S { float v; };
+template <class T> __device__ T twice(T x) { return x * 2; }
+template <class T> __global__ void k(T *y) { y[threadIdx.x] = twice(y[threadIdx.x]); }
+"""
+
+
+def test_what_one_instance_cannot_do_is_not_left_out_of_another():
+    y = np.arange(3, dtype="float32")
+    with pytest.raises(MinetError, match=r"k<S>"):
+        RawKernel(TWO_TYPES, "k<S>")(1, 3, (y,))
+    RawKernel(TWO_TYPES, "k<float>")(1, 3, (y,))
+    assert y.tolist() == [0, 2, 4]
+
+
+def test_a_struct_of_several_types_is_no_vector():
+    source = "struct P { float x; int id; }; __global__ void k(P p, float *y) { y[0] = p.x + p.id; }"
+    y = np.zeros(1, np.float32)
+    with pytest.raises(MinetError, match="P"):
+        RawKernel(source, "k")(1, 1, ((1.0, 3), y))
+    given = np.zeros((), [("x", "f4"), ("id", "i4")])
+    given["x"], given["id"] = 1, 3
+    RawKernel(source, "k")(1, 1, (given.tobytes(), y))
+    assert y[0] == 4
+
+
+def test_kernels_of_one_name_in_two_namespaces():
+    source = (
+        "namespace a { __global__ void k(float *one) { *one = 1; } }"
+        "namespace b { __global__ void k(int *two) { *two = 2; } }"
+    )
+    y = np.zeros(1, np.int32)
+    RawKernel(source, "b::k")(1, 1, (y,))
+    assert y[0] == 2
+    with pytest.raises(MinetError, match="two"):
+        RawKernel(source, "b::k")(1, 1, (np.zeros(1, np.float32),))
+
+
+def test_after_a_fault_variables_are_as_they_were():
+    found = RawKernel("__device__ int c = 1; __global__ void k(int *y) { c = 5; y[2] = 1; }", "k")
+    with pytest.raises(MinetError, match="outside"):
+        found(1, 1, (np.zeros(2, np.int32),))
+    assert found.get_global("c") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("float", 1e300), ("int", 2**70), ("int", np.nan), ("int", np.inf)]
+)
+def test_a_number_that_does_not_fit_is_refused(kind, value):
+    found = RawKernel(f"__global__ void k({kind} a, float *y) {{ y[0] = a; }}", "k")
+    with pytest.raises(MinetError, match=f"{kind} holds"):
+        found(1, 1, (value, np.zeros(1, np.float32)))
+
+
+def test_infinity_and_nan_are_floats():
+    found, y = RawKernel("__global__ void k(float a, float *y) { y[0] = a; }", "k"), np.zeros(1, np.float32)
+    found(1, 1, (np.inf, y))
+    assert y[0] == np.inf
+    found(1, 1, (np.nan, y))
+    assert np.isnan(y[0])
+
+
+def test_comparisons_of_halves_with_a_nan():
+    source = """
+    #include <cuda_fp16.h>
+    __global__ void k(const __half *x, int *y) {
+        y[0] = __hne(x[0], x[1]); y[1] = __hneu(x[0], x[1]); y[2] = __hne(x[1], x[2]);
+    }"""
+    y = np.zeros(3, np.int32)
+    RawKernel(source, "k")(1, 1, (np.array([np.nan, 1, 2], np.float16), y))
+    assert y.tolist() == [0, 1, 1]
