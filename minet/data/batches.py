@@ -79,7 +79,7 @@ class Batches:
                 f"{dataset.name}: a batch of {batch} is larger than the data set of {len(dataset)} images",
                 "use a smaller batch or a larger limit",
             )
-        bright = any(isinstance(one, Brightness) for one in dataset.augment)
+        bright = train and any(isinstance(one, Brightness) for one in dataset.augment)
         self._most = np.float32(dataset.white if bright and dataset.white else np.inf)
         if self.dtype not in (np.float32, np.float64):
             raise DataError(f"{dataset.name}: cannot make batches of {self.dtype}", "use float32 or float64")

@@ -1,4 +1,4 @@
-"""The error of this room, below all that raises it."""
+"""DataError, in a module of its own, so that all of minet.data can import it."""
 
 from __future__ import annotations
 

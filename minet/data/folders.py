@@ -29,7 +29,7 @@ SPLITS = {  # what the folder of a split is called, in the order in which it is 
     "test": ("test", "testing", "val", "valid", "validation"),
 }
 READERS = 8  # threads that decode files, at most
-AHEAD = 64  # files for each of them that wait
+AHEAD = 4  # files for each of them that wait: decoded, they take memory beside the array
 
 
 def folder(
@@ -105,9 +105,9 @@ def _layout(root: Path, split: str | None, classes: tuple[str, ...] | None) -> t
     """The folder whose subfolders are classes, and the classes' names."""
     shown, inside = relative(root), _subfolders(root)
     known = {name for names in SPLITS.values() for name in names}
-    parts = (
-        inside if inside and set(inside) <= known and any(name in inside for name in SPLITS["train"]) else []
-    )
+    parts = [name for name in inside if name in known]
+    if not any(name in parts for name in SPLITS["train"]) or (split is None and parts != inside):
+        parts = []  # classes, which may be called so too
     has = [name for name, called in SPLITS.items() if any(one in parts for one in called)]
     if split is None:
         if has:
@@ -129,7 +129,7 @@ def _layout(root: Path, split: str | None, classes: tuple[str, ...] | None) -> t
     here = folders[split]
     if more := [name for name in _subfolders(here) if name not in of_train] if classes is None else []:
         raise DataError(
-            f"{relative(here)}: has a class {more[0]!r}, which {relative(folders['train'])} has not",
+            f"{relative(here)}: has a class {more[0]!r}, which {relative(folders['train'])} does not have",
             f"those of training are {', '.join(of_train)}",
         )
     return here, of_train

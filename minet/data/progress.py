@@ -31,11 +31,11 @@ def reading(what: str, total: int, least: int) -> Iterator[Callable[[int], None]
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn(f"  reading {escape(what)}"),
+        TextColumn("  reading {task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task(escape(what), total=total)
         yield lambda count: bar.advance(task, count)

@@ -125,7 +125,7 @@ def _check_unused(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise MinetError(f"{folder}: cannot be written to", "choose another --out")
     others = sorted({path.name for path in folder.iterdir()} - OURS)
-    if WEIGHTS in others or older.found(folder):
+    if older.candidates(folder):
         hint = "choose another --out, or continue its run with --resume"
         raise MinetError(f"{folder}: is not empty: it holds a run", hint)
     if others:
@@ -136,9 +136,7 @@ def old(file_or_name: str | Path, out: Path | None = None) -> Path:
     """The folder of a run to resume: `out`, or the one with the model's newest checkpoint."""
     if out is None:
         return latest(file_or_name)
-    if not (
-        os.path.exists(out / WEIGHTS) or older.candidates(out)
-    ):  # not Path.exists, which fails for names that are too long
+    if not older.candidates(out):
         ended = "its run ended before its first checkpoint" if os.path.isdir(out) else "no such folder"
         raise MinetError(f"{out / WEIGHTS}: no such file: {ended}", "to begin anew, leave out --resume")
     return out

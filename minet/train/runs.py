@@ -156,7 +156,7 @@ def evaluate(
     """Test a model's weights, by default those of its newest run; return a line, and perhaps one by class."""
     path = modelfile.find(file_or_name)
     stem = path.stem
-    file = folders.latest(file_or_name) if weights is None else Path(weights)
+    file = older.newest_whole(folders.latest(file_or_name))[0] if weights is None else Path(weights)
     if (file / WEIGHTS).is_file():
         file /= WEIGHTS
     _, facts = checkpoint.read(file)

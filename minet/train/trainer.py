@@ -146,7 +146,8 @@ class Trainer:
         """Go to where a run was when `save` wrote this file, and return the file's facts.
 
         The net and the solver must be made like those of the run, and the same callbacks be there. Without
-        `strict`, callbacks of other kinds begin anew, and so does an epoch of another number of batches.
+        `strict`, callbacks of other kinds begin anew, and so does an epoch of another batch size,
+        or of fewer batches than were done.
         """
         facts = checkpoint.load(file, self.net, self.solver)
         self.epoch, kept = facts.get("epoch", 0), dict(facts.get("callbacks", {}))
@@ -168,7 +169,7 @@ class Trainer:
                 callback.load_state(kept.pop(name))
         if kept and strict:
             raise MinetError(
-                f"{file}: is of a run with {', '.join(kept)}, which this trainer has not",
+                f"{file}: is of a run with {', '.join(kept)}, which this trainer does not have",
                 "Trainer(..., callbacks=[...]) as in that run",
             )
         return facts

@@ -79,6 +79,12 @@ def test_callbacks_of_the_model_file_write_into_the_runs_folder():
     assert minet("eval", file, "--weights", "runs/mine/best.safetensors").startswith("accuracy ")
 
 
+def test_an_average_is_of_a_net_with_the_runs_settings():
+    file = with_callbacks("callbacks = [EMA()]\n")
+    minet("train", file, "--set", "width=5", "--epochs", 1)
+    assert minet("eval", file, "--weights", "runs/mine/ema.safetensors").startswith("accuracy ")
+
+
 def test_a_run_that_ends_within_its_first_epoch_says_how_to_go_on():
     told = minet("train", with_callbacks("callbacks = [TimeLimit(1e-9)]\n"))
     assert "\nstopped  the time limit of 1e-09 s is over\n" in told

@@ -145,9 +145,9 @@ def test_a_long_array_is_shown_on_a_terminal(monkeypatch, terminal):
 
 
 def test_names_are_no_markup(terminal):
-    with progress.reading("[red]x[/]", 3, 1) as show:
+    with progress.reading("[red]x{y}[/]", 3, 1) as show:
         show(3)
-    assert "reading [red]x[/]" in terminal.getvalue()
+    assert "reading [red]x{y}[/]" in terminal.getvalue()
 
 
 # -- .npz ---------------------------------------------------------------------------------------

@@ -259,3 +259,10 @@ def test_nothing_beside_the_images_is_read_or_written():
     for epoch in range(20):
         for x, _ in Batches(data, 2).epoch(epoch):
             assert not x.any()
+
+
+def test_a_test_sees_float_images_above_white_as_they_are():
+    x = np.full((2, 1, 4, 4), 1.5, np.float32)
+    data = Dataset(x, np.zeros(2, int), augment=[Brightness(0.5)], white=1.0)
+    ((batch, _),) = Batches(data, 2, train=False).epoch(0)
+    np.testing.assert_array_equal(batch.transpose(3, 0, 1, 2), data.normalize(x))

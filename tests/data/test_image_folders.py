@@ -113,7 +113,7 @@ def test_a_test_has_the_classes_of_training(tmp_path, monkeypatch):
     assert data.folder("set", "test", classes=["cow", "ant"]).labels.tolist() == [0, 1]
     picture(tmp_path / "set/test/dog/1.png")
     with pytest.raises(
-        DataError, match=r"set/test: has a class 'dog', which set/train has not\n.*ant, bee, cow"
+        DataError, match=r"set/test: has a class 'dog', which set/train does not have\n.*ant, bee, cow"
     ):
         data.folder("set", "test")
     (tmp_path / "set/test/bee").mkdir()
@@ -121,6 +121,13 @@ def test_a_test_has_the_classes_of_training(tmp_path, monkeypatch):
     (tmp_path / "set/test/dog").rmdir()
     with pytest.raises(DataError, match="set/test/bee: no images in this folder"):
         data.folder("set", "test")
+
+
+def test_a_split_that_is_named_may_have_other_folders_beside_it(tmp_path):
+    for name in ("train/ant", "test/ant", "annotations/all"):
+        picture(tmp_path / name / "1.png")
+    assert data.folder(tmp_path, "test").names == ("ant",)
+    assert data.folder(tmp_path).names == ("annotations", "test", "train")
 
 
 def test_a_class_may_be_called_train(tmp_path):

@@ -75,7 +75,8 @@ def test_of_runs_with_one_out_one_is_let_in(existing):
 def test_a_folder_that_is_held_is_not_resumed_and_one_whose_holder_was_killed_is():
     runs.train(TOY, {"epochs": 1}, out=Path("a"))
     shutil.copy(f"a/{WEIGHTS}", "w")
-    Path("a", WEIGHTS).unlink()
+    for name in (WEIGHTS, "best.safetensors"):
+        Path("a", name).unlink()
     holder = Holder("a")
     for name in ("curves.png", "log.jsonl"):
         assert Path("a", name).exists()

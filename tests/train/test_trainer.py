@@ -627,3 +627,21 @@ def test_a_result_draws_its_curves_in_a_notebook():
     svg = result._repr_svg_()
     assert "<svg" in svg and svg == result._repr_svg_()
     assert "test accuracy 50.00 % after 2 epochs" in svg
+
+
+class Seldom(callbacks.Callback):
+    """Adds a NumPy number to the first record alone."""
+
+    def on_epoch(self, trainer, record):
+        if record["epoch"] == 1:
+            record["extra"] = np.float32(0.5)
+
+
+def test_a_callback_may_add_a_number_at_some_epochs_and_of_numpy(tmp_path):
+    from rich.console import Console
+
+    output = io.StringIO()
+    trainer(Seldom(), Progress(Console(file=output, width=100)), JsonLog(tmp_path / LOG), epochs=2).fit()
+    first, second = map(json.loads, (tmp_path / LOG).read_text().splitlines())
+    assert first["extra"] == 0.5 and "extra" not in second
+    assert "extra" in output.getvalue()

@@ -12,8 +12,10 @@ from minet.core.errors import MinetError
 from minet.core.layer import Array
 from minet.core.net import Net
 from minet.core.settings import is_real
+from minet.train import checkpoint
 from minet.train.callback import Callback
 from minet.train.evaluation import evaluate
+from minet.train.pixels import Pixels
 from minet.train.run_files import AVERAGE
 from minet.train.trainer import Trainer
 
@@ -49,6 +51,7 @@ class EMA(Callback):
 
     def on_start(self, trainer: Trainer) -> None:
         net, be = trainer.net, trainer.net.be
+        before = self._loaded or self.arrays  # of a checkpoint, or of a fit before this one
         flat = be.duplicate(net.memory.flat_params)  # all parameters at once: one call a step
         self.arrays = {slot.path: slot.place(flat) for slot in net.slots}
         self._pairs = [(net.memory.flat_params, flat)]
@@ -56,7 +59,7 @@ class EMA(Callback):
             if np.dtype(value.dtype).kind == "f":
                 self.arrays[path] = be.duplicate(value)
                 self._pairs.append((value, self.arrays[path]))
-        for path, kept in self._loaded.items():
+        for path, kept in before.items():
             if path not in self.arrays or self.arrays[path].shape != kept.shape:
                 raise MinetError(f"EMA: the average of {path} {kept.shape} does not fit the net")
             be.copy(kept, self.arrays[path])
@@ -75,7 +78,10 @@ class EMA(Callback):
                 found = metrics or {"test_loss": loss}
                 record |= {f"ema_{name}": value for name, value in found.items()}
             if trainer.folder is not None:
-                trainer.net.save(trainer.folder / AVERAGE)
+                # With what `minet eval` needs to build the net; the run's own facts are the trainer's.
+                facts = {"epoch": trainer.epoch, "batch": trainer.net.batch}
+                facts |= Pixels.of(trainer.batches.dataset).facts | trainer.facts
+                checkpoint.save(trainer.folder / AVERAGE, trainer.net, **facts)
 
     @contextlib.contextmanager
     def in_net(self, net: Net) -> Iterator[None]:

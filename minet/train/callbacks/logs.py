@@ -20,7 +20,7 @@ class JsonLog(Callback):
         self.path = Path(path)
 
     def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        lines = "".join(json.dumps(record) + "\n" for record in trainer.history)
+        lines = "".join(json.dumps(record, default=float) + "\n" for record in trainer.history)
         write_whole(self.path, lines.encode())
 
 

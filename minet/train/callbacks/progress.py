@@ -93,7 +93,7 @@ class Progress(Callback):
             self.bar.stop()
 
     def _row(self, cells: dict[str, str], style: str | None = None) -> None:
-        self._print("".join(f"{cells[name]:>{width}}" for name, width in self.widths.items()), style)
+        self._print("".join(f"{cells.get(name, ''):>{width}}" for name, width in self.widths.items()), style)
 
     def _print(self, line: str, style: str | None = None) -> None:
         self.console.print(line, style=style, soft_wrap=True, highlight=False, markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from minet.core.errors import MinetError
 from minet.core.naming import brief
+from minet.core.settings import is_real
 from minet.layers.gaussian_pool import GaussianPool
 from minet.train.callback import Callback
 from minet.train.trainer import Trainer
@@ -42,7 +42,7 @@ class SigmaSchedule(Callback):
             )
         if not callable(first):
             for value in (first, last):
-                if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                if value is None or not is_real(value) or value <= 0:
                     raise MinetError(f"a sigma must be a number of pixels above 0, got {value!r}")
         self.first, self.last = first, last
         self.layers = [layers] if isinstance(layers, str) else None if layers is None else list(layers)

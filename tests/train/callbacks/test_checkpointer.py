@@ -156,7 +156,7 @@ def test_a_trainer_of_another_batch_size_is_refused(tmp_path):
 def test_callbacks_of_the_run_must_be_there(tmp_path):
     run = trainer(EarlyStopping(), Checkpointer(tmp_path), epochs=1)
     run.fit()
-    with pytest.raises(MinetError, match="is of a run with EarlyStopping, which this trainer has not"):
+    with pytest.raises(MinetError, match="is of a run with EarlyStopping, which this trainer does not have"):
         trainer().resume(tmp_path / WEIGHTS)
     assert trainer(epochs=1).resume(tmp_path / WEIGHTS, strict=False)["epoch"] == 1
 

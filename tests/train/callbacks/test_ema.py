@@ -82,3 +82,14 @@ def test_an_average_that_does_not_fit_is_refused():
 def test_a_decay_that_makes_no_sense_is_refused(decay):
     with pytest.raises(MinetError, match="decay must be a number between 0 and 1"):
         EMA(decay)
+
+
+def test_a_second_fit_goes_on_with_the_average():
+    values, ema = Values(), EMA(0.8)
+    run = trainer(values, ema, epochs=2)
+    run.fit()
+    before = {name: np.array(value) for name, value in ema.arrays.items()}
+    run.epochs = 2
+    run.fit()  # takes no step
+    for name, value in before.items():
+        np.testing.assert_array_equal(ema.arrays[name], value)
