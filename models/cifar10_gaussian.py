@@ -1,8 +1,9 @@
 """CIFAR-10 with several learned Gaussian kernels per map instead of each pooling layer.
 
-Is one pooling kernel per map enough? ``minet compare cifar10_gaussian --set kernels=1,2,3`` answers. Others:
-``pool=max``, avg and stochastic, and ``learn=False``, which keeps the Gaussians as they start. Gaussian
-pooling: Zeiler and Fergus, arXiv 1207.0151. Data: Krizhevsky (2009), shifted by up to 4 pixels and mirrored.
+Is one pooling kernel per map enough? ``minet compare cifar10_gaussian --set kernels=1,2,3`` tells. Other
+settings: ``pool`` (max, avg, stochastic or gaussian), and ``learn=False``, which leaves the Gaussians as they
+start. Gaussian pooling: Zeiler and Fergus, arXiv 1207.0151. Data: Krizhevsky (2009), shifted by up to 4
+pixels and mirrored.
 """
 
 from typing import Literal

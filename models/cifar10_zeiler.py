@@ -2,8 +2,8 @@
 
 Three 5x5 convolutions of 64 maps, each with ReLU, 3x3 pooling of stride 2 and response normalisation, and one
 softmax layer. The paper trains for 280 epochs. ``minet compare cifar10_zeiler --set
-pool=avg,max,stochastic,gaussian`` makes its table, with Gaussian pooling beside it. That takes ``kernels=2``
-and more per map, and ``learn=False``, which keeps them as they start.
+pool=avg,max,stochastic,gaussian`` makes its table, with Gaussian pooling beside it. For those ``kernels=2``
+gives two kernels per map, and ``learn=False`` leaves them as they start.
 """
 
 from typing import Literal

@@ -1,8 +1,8 @@
 """MNIST: over 98 % in one epoch, with two convolutions and two Gaussian kernels per map.
 
-Is one pooling kernel per map enough? ``minet compare mnist --set kernels=1,2,3 --seeds 3`` answers. Others:
-``pool=max``, avg and stochastic, and ``learn=False``, which keeps the Gaussians as they start. Data: LeCun et
-al. (1998), "Gradient-based learning applied to document recognition".
+Is one pooling kernel per map enough? ``minet compare mnist --set kernels=1,2,3 --seeds 3`` tells. Other
+settings: ``pool`` (max, avg, stochastic or gaussian), and ``learn=False``, which leaves the Gaussians as they
+start. Data: LeCun et al. (1998), "Gradient-based learning applied to document recognition".
 """
 
 from typing import Literal

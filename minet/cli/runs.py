@@ -41,17 +41,12 @@ def runs(
 
 def _row(name: str, run: Run) -> tuple[str, ...]:
     from minet.train.listing import told
-    from minet.train.number_text import number_text
 
     epochs = f"{run.epoch}/{run.epochs}" if run.epochs else str(run.epoch)
-    measured = ""
-    if run.measured:
-        what, value = run.measured
-        measured = number_text(what, value) if what == "accuracy" else f"{what} {number_text(what, value)}"
     given = {name: value for name, value in run.settings.items() if name != "epochs"}
     given |= {"seed": run.facts["seed"]} if run.facts.get("seed") else {}
     model = _plain(f"{run.model or '?'} {told(given)}")
-    return _plain(name), run.state, epochs, measured, model, _plain(run.why)
+    return _plain(name), run.state, epochs, run.measured_text, model, _plain(run.why)
 
 
 def _plain(text: str) -> str:

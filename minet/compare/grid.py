@@ -8,12 +8,10 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from inspect import isfunction, signature
 from pathlib import Path
 from typing import Any
 
 from minet.core.errors import MinetError
-from minet.core.files import run_file
 from minet.train import modelfile
 from minet.train.listing import FINISHED, Run, text_of, told
 from minet.train.modelfile import Model
@@ -137,32 +135,25 @@ def combinations(
 
 def _key(model: Model) -> bytes:
     """What training depends on, as bytes that are the same for the same; empty if that cannot be told."""
-    module = run_file(model.path)
-    others = [getattr(module, name, None) for name in ("solver", "datasets", "callbacks")]
-    seen = {name for one in others if isfunction(one) for name in signature(one).parameters}
-    seen |= {"batch", "epochs"}
-    settings = sorted((name, repr(value)) for name, value in model.settings.items() if name in seen)
+    settings = sorted(
+        (name, repr(value))
+        for name, value in model.settings.items()
+        if name in ("batch", "epochs") or model.takers(name) - {"net"}
+    )
     try:
         return pickle.dumps((settings, model.net()))
-    except Exception:  # its run will tell what is wrong; or it holds a function, or a class of the model file
+    except Exception:  # its run will tell what is wrong; or it holds a function
         return b""
 
 
 def jobs(found: Sequence[Combination], seeds: int, folder: Path) -> list[Job]:
     """All runs, seed by seed, so that a comparison that is stopped has something of every combination."""
-    return [
-        Job(one, seed, folder / named({**one.settings, "seed": seed}))
-        for seed in range(seeds)
-        for one in found
-    ]
+    return [Job(one, seed, folder / named(one.settings, seed)) for seed in range(seeds) for one in found]
 
 
-def named(settings: dict[str, Any]) -> str:
+def named(settings: dict[str, Any], seed: int) -> str:
     """A folder's name for settings, whatever their order, with a checksum if it does not hold all of them."""
-    ordered = {name: settings[name] for name in sorted(settings) if name != "seed"}
-    text = ",".join(
-        f"{name}={text_of(value)}" for name, value in {**ordered, "seed": settings["seed"]}.items()
-    )
+    text = ",".join(f"{name}={text_of(value)}" for name, value in [*sorted(settings.items()), ("seed", seed)])
     name = re.sub(r"[^\w.,=+()\[\]-]", "_", text, flags=re.ASCII)[:LONGEST]
     return name if name == text else f"{name}-{zlib.crc32(text.encode(errors='backslashreplace')):08x}"
 

@@ -12,11 +12,10 @@ from minet.compare.table import Row, cells, judged, spread_text
 from minet.report import chart, facts
 from minet.report.chart import HUES, Line
 from minet.train.number_text import number_text
-from minet.train.records import RECORDED, TESTED
+from minet.train.records import title as title_of
 from minet.train.view.page import page
 
 WIDTH, STEP, EDGE = 340, 34, 8  # pixels of the picture of results: its width, a row's height, its margin
-DASHED = 3
 
 STYLE = (
     chart.STYLE
@@ -53,16 +52,12 @@ def html(rows: Sequence[Row], title: str, command: str, notes: Sequence[str]) ->
     return page(title, told, [section for section in sections if section], [], STYLE)
 
 
-def _title(key: str) -> str:
-    return key.replace("_", " ") if key in RECORDED + TESTED else f"test {key}"
-
-
 def _table(rows: Sequence[Row], notes: Sequence[str]) -> str:
     headings, made = cells(rows)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in made)
     more = "".join(f"<p>{escape(note)}</p>" for note in notes)
     return (
-        f"<section><h2>Results</h2><p>{_title(judged(rows)).capitalize()} after the last epoch, mean and "
+        f"<section><h2>Results</h2><p>{title_of(judged(rows)).capitalize()} after the last epoch, mean and "
         "standard deviation over the seeds; the time of a run without its tests.</p>"
         f"{facts.table(headings, body)}{more}</section>"
     )
@@ -123,7 +118,7 @@ def _curves(rows: Sequence[Row]) -> str:
                 lines.append(Line(row.name, where, i, [spread for *_, spread in points]))
         if lines:
             percent = key.endswith("accuracy")
-            drawn.append(chart.chart(_title(key), lines, partial(number_text, key), percent))
+            drawn.append(chart.chart(title_of(key), lines, partial(number_text, key), percent))
     if not drawn:
         return ""
     return (
@@ -148,7 +143,7 @@ def _runs(rows: Sequence[Row]) -> str:
             seed = str(run.facts.get("seed", "?"))
             told = [row.name, seed, measured, facts.seconds_text(run.seconds), str(run.folder)]
             lines.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in told)}</tr>")
-    headings = ["settings", "seed", _title(key), "time", "folder"]
+    headings = ["settings", "seed", title_of(key), "time", "folder"]
     return (
         f"<section><details><summary>All {len(lines)} runs</summary>"
         f"{facts.table(headings, ''.join(lines))}</details></section>"

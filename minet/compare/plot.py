@@ -11,6 +11,7 @@ import numpy as np
 
 from minet.compare.table import Row, judged, spread_text
 from minet.train.plots import FAINT, HUES, INK, STYLE
+from minet.train.records import title as title_of
 
 DASHES = ("-", "--", ":")
 ROOM = 0.32  # inches for a combination
@@ -41,7 +42,7 @@ def figure(rows: Sequence[Row], title: str) -> Any:
         whole = Figure(figsize=(10 if curves else 6.4, height), layout="constrained")
         axes = whole.subplots(1, 2 if curves else 1, squeeze=False)[0]
         whole.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-        heading = key.replace("_", " ") if key in ("loss", "test_loss") else f"test {key}"
+        heading = title_of(key)
         for i, (row, hue) in enumerate(zip(rows, itertools.cycle(HUES))):
             values = [value for value in row.values(key) if math.isfinite(value)]
             axes[0].plot(values, [i] * len(values), "o", ms=4, color=hue, alpha=0.55)

@@ -16,7 +16,6 @@ from minet.core.errors import MinetError
 from minet.core.files import write_whole
 from minet.train import folders, modelfile
 from minet.train.listing import FINISHED, Run, found
-from minet.train.number_text import number_text
 from minet.train.plots import save
 
 TABLE, RUNS, PLOT, PAGE = "table.csv", "runs.csv", "compare.png", "report.html"
@@ -94,10 +93,10 @@ class Comparison:
             row, run = rows[self.combinations.index(job.combination)], job.run()
             if job in why:
                 row.failed.append((job.label, why[job]))
-            elif run is not None and run.records:
+            elif run is not None and run.whole_log:
                 row.runs.append(run)
             else:
-                row.failed.append((job.label, f"its log is lost: {job.folder / folders.LOG}"))
+                row.failed.append((job.label, f"its log lacks its last epoch: {job.folder / folders.LOG}"))
         return rows
 
 
@@ -107,18 +106,14 @@ def _count(things: Sequence[Any], name: str) -> str:
 
 def _measured(run: Run | None) -> str:
     assert run is not None
-    if run.measured is None:
-        return "done"
-    name, value = run.measured
-    told = number_text(name, value) if name.endswith("accuracy") else f"{name} {number_text(name, value)}"
-    return f"{told}, {run.seconds:.1f} s"
+    return f"{run.measured_text}, {run.seconds:.1f} s" if run.measured else "done"
 
 
 def finished(names: Sequence[str]) -> list[Row]:
     """Rows of finished runs, given as for `minet.train.folders.find`, or by a folder that holds several."""
     runs = list[Run]()
     for name in names:
-        path = Path(name)
+        path = Path(name) if Path(name).exists() else folders.RUNS / name
         inside = [] if folders.holds_run(path) else [one for one in found(path) if one.parent == path]
         runs += map(Run.of, inside or [folders.find(name)])
     return table.of_runs(runs)

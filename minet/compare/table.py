@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import csv
 import io
 import math
 import statistics
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +17,7 @@ from minet.core.errors import MinetError
 from minet.report.facts import seconds_text
 from minet.train.listing import FINISHED, Run, headline
 from minet.train.number_text import loss_text
+from minet.train.records import title
 
 
 @dataclass
@@ -78,7 +82,9 @@ def of_runs(runs: Sequence[Run]) -> list[Row]:
         If one is not finished, or is given twice.
     """
     for i, run in enumerate(runs):
-        if run.state != FINISHED or not run.records:
+        if run.state == FINISHED and not run.whole_log:
+            raise MinetError(f"{run.folder}: its log lacks its last epoch", "minet eval tests its weights")
+        if run.state != FINISHED:
             why = run.why or f"it is {run.state}, {run.epoch} of {run.epochs or '?'} epochs are done"
             raise MinetError(f"{run.folder}: is not finished: {why}", "minet train MODEL --resume goes on")
         if run.folder.resolve() in [other.folder.resolve() for other in runs[:i]]:
@@ -97,19 +103,22 @@ def of_runs(runs: Sequence[Run]) -> list[Row]:
 
 
 def kind_of(run: Run) -> dict[str, str]:
-    """What a run is of but for its seed: its model, all settings, and the number of epochs."""
-    return {"model": run.model, **run.values, "epochs": str(run.epochs or run.epoch)}
+    """What a run is of but for its seed: its model, that file's text, all settings, the number of epochs."""
+    version = _checksum(str(run.facts.get("text", "")))
+    return {"model": run.model, "model file": version, **run.values, "epochs": str(run.epochs or run.epoch)}
+
+
+def _checksum(text: str) -> str:
+    """A checksum of a model file, whatever its comments and layout."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        text = ast.dump(ast.parse(text))
+    return f"{zlib.crc32(text.encode(errors='backslashreplace')):08x}"
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the table."""
     key, names = judged(rows), list(rows[0].labels) if rows else []
-    headings = [
-        *names,
-        "runs",
-        f"{'test ' if key not in ('loss', 'test_loss') else ''}{key.replace('_', ' ')}",
-    ]
-    headings += ["time", "parameters"]
+    headings = [*names, "runs", title(key), "time", "parameters"]
     made = []
     for row in rows:
         count = len(row.runs) + len(row.failed)
@@ -165,7 +174,9 @@ def runs_csv(rows: Sequence[Row]) -> bytes:
     for row in rows:
         for run in row.runs:
             last = {
-                name: number for name, number in run.records[-1].items() if name not in ("epoch", "seconds")
+                name: number
+                for name, number in run.records[-1].items()
+                if name not in ("epoch", "seconds", *row.labels)
             }
             line = {"seed": run.facts.get("seed"), **last, "seconds": run.seconds, "folder": str(run.folder)}
             lines.append({"epochs": run.epoch, **row.labels, **line, "error": None})

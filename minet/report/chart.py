@@ -38,6 +38,11 @@ class Line:
     def finite(self) -> list[Point]:
         return [(x, y) for x, y in self.points if abs(y) < LARGEST]  # which a NaN is not either
 
+    @property
+    def shade(self) -> list[tuple[float, float, float]]:
+        """x, y and how far it spreads there, of the points that are finite."""
+        return [(x, y, d) for (x, y), d in zip(self.points, self.spread, strict=False) if abs(y) < LARGEST]
+
 
 def chart(
     title: str, lines: Iterable[Line], text: Callable[[float], str] = "{:.4g}".format, percent: bool = False
@@ -56,10 +61,7 @@ def chart(
         return f'<div class="chart"><h4>{escape(title)}</h4><p>No number is finite.</p></div>'
     points = [point for line in shown for point in line.finite]
     ys = [y for _, y in points] + [
-        y + sign * d
-        for line in shown
-        for (_, y), d in zip(line.finite, line.spread, strict=False)
-        for sign in (1, -1)
+        y + sign * d for line in shown for _, y, d in line.shade for sign in (1, -1)
     ]
     log = min(ys) > 0 and max(ys) > 20 * min(ys)
     first, last = min(x for x, _ in points), max(x for x, _ in points)
@@ -83,7 +85,7 @@ def chart(
         )
     for tick in ticks(first, last, 6, least=1) if last > first else [first]:
         body.append(f'<text x="{across(tick):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{tick:g}</text>')
-    body += [_drawn(line, across, down, text, low if log else -math.inf) for line in shown]
+    body += [_drawn(line, across, down, text) for line in shown]
     told = "".join(
         f'<b class="h{line.hue % HUES}">{escape(line.label)} {escape(text(line.finite[-1][1]))}</b>'
         for line in shown
@@ -105,12 +107,11 @@ def _drawn(
     across: Callable[[float], float],
     down: Callable[[float], float],
     text: Callable[[float], str],
-    least: float,
 ) -> str:
     points, parts = line.finite, [f'<g class="h{line.hue % HUES} d{line.hue // HUES % 3}">']
     if line.spread and len(points) > 1:
-        above = [(x, y + d) for (x, y), d in zip(points, line.spread, strict=False)]
-        below = [(x, max(least, y - d)) for (x, y), d in zip(points, line.spread, strict=False)][::-1]
+        above = [(x, y + d) for x, y, d in line.shade]
+        below = [(x, y - d) for x, y, d in reversed(line.shade)]
         area = "L".join(f"{across(x):.1f} {down(y):.1f}" for x, y in above + below)
         parts.append(f'<path class="band" d="M{area}z"/>')
     if len(points) > 1:

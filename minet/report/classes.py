@@ -21,7 +21,6 @@ MOST = 200  # classes of which a matrix is drawn
 NUMBERED = 24  # with more classes its cells have no numbers
 CELL, HEAD, TAIL = 30, 74, 46  # pixels: of a cell, of the names before, of the shares behind
 LETTERS = 11  # of a name that is shown
-AT_ONCE = 1024  # images
 
 STYLE = """
 .matrix{max-width:680px;overflow-x:auto}.matrix svg{display:block;width:100%;height:auto;
@@ -83,8 +82,8 @@ def answers(net: Net, data: Dataset) -> Answers:
     if not len(known):
         raise MinetError(f"no image of {data.name} has a label")
     said, sure, chance = [], [], []
-    for start in range(0, len(known), AT_ONCE):
-        part = known[start : start + AT_ONCE]
+    for start in range(0, len(known), net.batch):
+        part = known[start : start + net.batch]
         outputs = net.predict(data.normalize(data.images[part])).astype(np.float64)
         if not np.isfinite(outputs).all():
             raise MinetError("the net's outputs are not finite", "its weights may be damaged")

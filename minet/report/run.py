@@ -91,7 +91,7 @@ def report(
             sections["confusion"] = _classes(loaded, net, console)
         except MinetError as error:
             notes.append(f"the confusion matrix and the mistakes are left out: {error}")
-    sections["kernels"] = kernels.section(epochs).replace("<section ", '<section id="kernels" ', 1)
+    sections["kernels"] = kernels.section(epochs)
     sections["repeat"] = facts.about(found)
     write_whole(file, _page(found, sections, notes).encode())
     return file, notes
@@ -124,11 +124,8 @@ def _classes(model: Model, net: Net, console: Any) -> str:
 
 def _page(run: Run, sections: dict[str, str], notes: list[str]) -> str:
     shown = {name: sections[name] for name in TITLES if sections.get(name)}
-    links = [
-        f'<a href="#{name}">{TITLES[name]}</a>'
-        for name in TITLES
-        if f'id="{name}"' in "".join(shown.values())
-    ]
+    body = "".join(shown.values())
+    links = [f'<a href="#{name}">{TITLES[name]}</a>' for name in TITLES if f'id="{name}"' in body]
     opening = f'<p class="toc">{"".join(links)}</p>'
     if run.state == BROKEN:
         opening = f'<p class="broken">{escape(run.why)}</p>{opening}'

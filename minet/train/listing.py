@@ -14,6 +14,7 @@ from minet.core.errors import MinetError
 from minet.core.files import FileError
 from minet.train import about, checkpoint, folders, older
 from minet.train.callbacks import CURVES, WEIGHTS
+from minet.train.number_text import number_text
 from minet.train.records import metrics_in
 from minet.train.runs import history
 
@@ -96,6 +97,20 @@ class Run:
             return None
         name = headline(self.records[-1])
         return name, float(self.records[-1][name])
+
+    @property
+    def measured_text(self) -> str:
+        """`measured` as it is shown; "" without a record."""
+        if self.measured is None:
+            return ""
+        name, value = self.measured
+        text = number_text(name, value)
+        return text if name == "accuracy" else f"{name} {text}"
+
+    @property
+    def whole_log(self) -> bool:
+        """Whether the log goes as far as the checkpoint."""
+        return bool(self.records) and self.records[-1]["epoch"] >= self.epoch
 
     @property
     def seconds(self) -> float:

@@ -159,6 +159,10 @@ class Model:
             hint = f"loss = {self.loss.__name__}()" if parentheses else PARTS["loss"]
             raise self.error(f"loss is {kind_of(self.loss)}, not a loss", hint)
 
+    def takers(self, name: str) -> set[str]:
+        """The file's functions that have a parameter of this name."""
+        return {made for made, function in self._functions.items() if name in parameters(function)}
+
     def net(self) -> Layer:
         """Build the graph, with new, unbound layers at each call; a list stands for a Sequential."""
         graph = self._call("net", self._sequential)

@@ -12,7 +12,8 @@ import numpy as np
 from minet.core.files import write_whole
 from minet.train.kernel_log import CHANNELS, Kernels
 from minet.train.number_text import number_text
-from minet.train.records import RECORDED, TESTED, metrics_in
+from minet.train.records import metrics_in
+from minet.train.records import title as title_of
 
 INK, FAINT, BLUE, ORANGE = "#222222", "#dddddd", "#1f6fb4", "#d9601a"
 HUES = (BLUE, ORANGE, "#2a9d5c", "#8e5bb5", "#b8860b")
@@ -46,7 +47,7 @@ def curves(history: list[dict[str, Any]], name: str = "") -> Any:
         figure = Figure(figsize=(4 * max(2, 1 + len(metrics)), 3.4), layout="constrained")
         left, *others = figure.subplots(1, 1 + len(metrics), squeeze=False)[0]
         figure.suptitle(
-            f"{name}{_title(shown)} {number_text(shown, last[shown])} after {last['epoch']} epoch{ending}",
+            f"{name}{title_of(shown)} {number_text(shown, last[shown])} after {last['epoch']} epoch{ending}",
             x=0.01, ha="left", fontsize=11, fontweight="bold",
         )  # fmt: skip
         every = [record[key] for key in losses for record in history if key in record]
@@ -59,7 +60,7 @@ def curves(history: list[dict[str, Any]], name: str = "") -> Any:
         left.set_title("loss", loc="left", fontsize=9)
         for axes, key in zip(others, metrics, strict=True):
             _lines(axes, history, {number_text(key, last[key]): (key, ORANGE)})
-            axes.set_title(_title(key), loc="left", fontsize=9)
+            axes.set_title(title_of(key), loc="left", fontsize=9)
             if key.endswith("accuracy"):
                 axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
         for axes in (left, *others):
@@ -67,11 +68,6 @@ def curves(history: list[dict[str, Any]], name: str = "") -> Any:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
             axes.grid(axis="x", visible=False)
     return figure
-
-
-def _title(key: str) -> str:
-    """What a key of a record stands for: ``test accuracy`` for accuracy."""
-    return f"test {key}" if key not in RECORDED + TESTED else key.replace("_", " ")
 
 
 def _lines(axes: Any, history: list[dict[str, Any]], wanted: dict[str, tuple[str, str]]) -> None:

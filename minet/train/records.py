@@ -85,3 +85,8 @@ class Watched:
         larger = name.endswith("accuracy") if self.larger is None else self.larger
         gain = record[name] - best if larger else best - record[name]
         return bool(gain > least)
+
+
+def title(key: str) -> str:
+    """What a key of a record stands for: ``test accuracy`` for accuracy."""
+    return f"test {key}" if key not in RECORDED + TESTED else key.replace("_", " ")

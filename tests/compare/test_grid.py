@@ -112,11 +112,10 @@ def test_runs_go_seed_by_seed_in_folders_of_their_settings():
 
 
 def test_names_of_folders():
-    assert named({"b": 1, "a": (1, 2), "seed": 0}).startswith("a=(1,_2),b=1,seed=0-")
-    assert named({"b": 1, "a": "x", "seed": 0}) == named({"a": "x", "b": 1, "seed": 0}) == "a=x,b=1,seed=0"
-    strange = [
-        named({"a": value, "seed": 0}) for value in ("../x", "..\\x", "a b", "a_b", "y" * 500, "y" * 501)
-    ]
+    assert named({"b": 1, "a": (1, 2)}, 0).startswith("a=(1,_2),b=1,seed=0-")
+    assert named({"b": 1, "a": "x"}, 0) == named({"a": "x", "b": 1}, 0) == "a=x,b=1,seed=0"
+    assert named({"seed": 1}, 0) != named({"seed": 2}, 0)
+    strange = [named({"a": value}, 0) for value in ("../x", "..\\x", "a b", "a_b", "y" * 500, "y" * 501)]
     assert len(set(strange)) == len(strange)
     assert all(
         "/" not in name and "\\" not in name and " " not in name and len(name) < 200 for name in strange
@@ -154,3 +153,13 @@ def test_a_model_file_that_has_changed_is_refused():
     Path("toy.py").write_text(TOY.read_text() + "\nOTHER = 1\n")
     with pytest.raises(MinetError, match=r"toy\.py has changed since this run began"):
         check(*reversed(planned(width=4)))
+
+
+def test_a_net_with_a_layer_of_the_model_file_is_known_again():
+    text = Path("pools.py").read_text()
+    own = "from minet.layers import Identity\n\n\nclass Mine(Identity):\n    pass\n\n\ndef net("
+    Path("own.py").write_text(
+        text.replace("def net(", own, 1).replace("return Sequential(", "return Sequential(Mine(),", 1)
+    )
+    _, found = combinations("own.py", [("pool", ["max"]), ("kernels", [1, 2])])
+    assert len(found) == 1

@@ -136,3 +136,26 @@ def test_a_browser_shows_the_page(browser, tmp_path, metric, values):
     for width in (1200, 360):
         opened = browser.open(tmp_path / "compare.html", width)
         assert (opened.fetched, opened.errors, opened.wide) == ([], [], [])
+
+
+def test_runs_of_different_versions_of_a_model_file_are_two_rows():
+    one, two = run([0.5]), run([0.6], 1)
+    assert len(of_runs([one, two])) == 1
+    two.facts["text"] = "x = 1 < 3"
+    first, second = of_runs([one, two])
+    assert first.labels.keys() == {"model file"} and first.labels != second.labels
+    two.facts["text"] = "x = (1 < 2)  # laid out otherwise"
+    assert len(of_runs([one, two])) == 1
+
+
+def test_a_setting_with_the_name_of_a_number_is_the_one_that_is_shown():
+    rows = [Row({"rate": "0.5"}, [run([0.5])]), Row({"rate": "0.0"}, [run([0.6])])]
+    each = csv.DictReader(io.StringIO(table.runs_csv(rows).decode()))
+    assert [line["rate"] for line in each] == ["0.5", "0.0"]
+
+
+def test_a_run_whose_log_lacks_its_last_epoch_is_refused():
+    short = run([0.5, 0.6])
+    short.records.pop()
+    with pytest.raises(MinetError, match="its log lacks its last epoch"):
+        of_runs([short, run([0.7, 0.8], 1)])

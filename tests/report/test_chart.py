@@ -82,3 +82,9 @@ def test_ticks_are_round(low, high, expected):
 def test_ticks_of_a_logarithmic_axis():
     assert log_ticks(0.9, 30) == pytest.approx([1, 2, 5, 10, 20])
     assert log_ticks(1e-9, 1) == pytest.approx([1e-9, 1e-7, 1e-5, 1e-3, 1e-1])
+
+
+def test_a_spread_belongs_to_its_point():
+    line = Line("f1", [(1, math.nan), (2, 0.5), (3, 0.6)], spread=[math.nan, 0.1, 0.2])
+    assert "nan" not in chart("f1", [line])
+    assert line.shade == [(2, 0.5, 0.1), (3, 0.6, 0.2)]

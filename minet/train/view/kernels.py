@@ -32,7 +32,7 @@ def section(epochs: Epochs) -> str:
     framed = [epochs[i] for i in evenly(len(epochs), FRAMES)]
     layers = [_layer(i, layer.path, framed) for i, layer in enumerate(epochs[-1][1])]
     return (
-        '<section class="kernels"><h2>Gaussian kernels, epoch by epoch</h2>'
+        '<section class="kernels" id="kernels"><h2>Gaussian kernels, epoch by epoch</h2>'
         "<p>A square is a pooling window, a cell of it a pixel. An ellipse is one standard deviation around "
         "the mean of a kernel; dashed is how it began, and a grey line the way of its mean.</p>"
         f"{_controls([epoch for epoch, _ in framed])}{''.join(layers)}</section>"
