@@ -229,7 +229,7 @@ class Arguments:
         if kind.kind == BOOL:
             return bytes([bool(value)])
         try:
-            whole = int(value)
+            whole = int(value)  # type: ignore[arg-type]  # numbers.Real has no __int__, its kinds have
         except (OverflowError, ValueError):  # infinite, or NaN
             whole = None
         least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
