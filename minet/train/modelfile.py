@@ -28,7 +28,7 @@ from minet.core.naming import did_you_mean, relative
 from minet.core.node import LayerError
 from minet.data.dataset import Dataset
 from minet.train.callback import Callback, check_callbacks
-from minet.train.function_settings import choices_of, hint_for, kind_of, parameters
+from minet.train.function_settings import hint_for, kind_of, parameters, typed
 from minet.train.solver import Solver, lacking
 
 PARTS = {  # what a model file must define, each with a line to add if it is missing
@@ -235,7 +235,9 @@ class Model:
         function = self._functions[name]
         known = parameters(function)
         values = {
-            key: self._typed(key, self.settings[key], function) for key in self.settings if key in known
+            key: typed(key, value, function, self.error)
+            for key, value in self.settings.items()
+            if key in known
         }
         try:
             with importing_from(self.path.resolve().parent):
@@ -261,33 +263,11 @@ class Model:
             raise self.error(
                 f"has no setting {name!r}; its settings are: {listed}", did_you_mean(name, list(self.known))
             )
-        typed = [value] if name in ("batch", "epochs") else []
-        typed += [self._typed(name, value, f) for f in self._functions.values() if name in parameters(f)]
+        found = [value] if name in ("batch", "epochs") else []
+        takers = (function for function in self._functions.values() if name in parameters(function))
+        found += [typed(name, value, function, self.error) for function in takers]
         # If functions expect different types, each gets its own when it is called.
-        return typed[0] if len({type(one) for one in typed}) == 1 else value
-
-    def _typed(self, name: str, value: Any, function: Callable[..., Any]) -> Any:
-        """Return a setting as this function takes it, judged by its default value and its annotation."""
-        default, choices = parameters(function)[name].default, choices_of(function, name)
-        if choices:
-            if value not in choices:
-                hint = did_you_mean(str(value), [str(choice) for choice in choices])
-                raise self.error(
-                    f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}", hint
-                )
-            return value
-        kind = type(default)
-        if default is None or type(value) is kind:
-            return value
-        if (kind, type(value)) in ((float, int), (tuple, list)):
-            return kind(value)
-        word = value.lower() if isinstance(value, str) else ""
-        if kind is float and word.lstrip("+-") in ("inf", "infinity", "nan"):
-            raise self.error(f"{name} must be a finite number, like {default!r}, got {value}")
-        raise self.error(
-            f"{name} must be of type {kind.__name__}, like {default!r}, got {kind_of(value)}",
-            f"write {word.capitalize()}" if kind is bool and word in ("true", "false") else "",
-        )
+        return found[0] if len({type(one) for one in found}) == 1 else value
 
     def _count(self, name: str, value: Any) -> int:
         if type(value) is not int or value < 1:
