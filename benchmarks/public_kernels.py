@@ -1,14 +1,13 @@
 """Kernels of public repositories on the emulator, unedited: how many run and are right, and why not.
 
 ``python -m benchmarks.public_kernels FOLDER`` is given a folder with the repositories of `COMMITS`, each in a
-folder OWNER+NAME, and prints benchmarks/public_kernels.md. Nothing of them is in this repository. Each kernel
-is called once in each order of threads with small inputs, and its results are compared with NumPy's. A kernel
-is never taken out of the list.
+folder OWNER+NAME, and prints benchmarks/public_kernels.md, or with ``--plant`` or ``--count`` a part of it.
+Nothing of them is in this repository. Each kernel is called once in each order of threads with small inputs,
+and its results are compared with NumPy's. A kernel is never taken out of the list.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -16,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.public_cases import CASES, COMMITS, Case
+from benchmarks.public_cases import CASES, COMMITS, Case, planted
+from benchmarks.public_cases.count import everything
 from minet import MinetError
 from minet.backends.emulator import ORDERS
 from minet.emulator import RawKernel
-from minet.emulator.overview import Entry, entries
 
 ALLOW = ("same_value_writes", "discarded_reads")
 HEAD = """# Public kernels on the emulator
@@ -51,6 +50,15 @@ FAULTS = """## The faults
   real race; [the page](../docs/emulator.md#two-races) shows it.
 - `sgemmVectorize<64, 64, ...>`, the fallback for small matrices: 64 threads load half of each tile, and all
   of it is read. By the source a real fault; it was not run on a card.
+"""
+
+
+PLANTED = """## Planted faults
+
+A small edit of a kernel that is right makes it faulty: `benchmarks/public_cases/planted.py` has the edits,
+and `python -m benchmarks.public_kernels FOLDER --plant` makes this table. Each array is a slice of a larger
+one. A fault counts as found if the message says what it is, and names no other lines, in each of the three
+orders.
 """
 
 
@@ -99,34 +107,8 @@ def shortened(text: str) -> str:
     return " ".join(words).replace("|", "\\|")
 
 
-def everything(folder: Path) -> str:
-    """What becomes of all kernels of the repositories, templates that need arguments aside."""
-    count: Counter[str] = Counter()
-    for repository in COMMITS:
-        root = folder / repository
-        shared = {part for case in CASES if case.repository == repository for part in case.include}
-        for file in sorted(root.rglob("*.cu")):
-            options = tuple(f"-I{path}" for path in (file.parent, *(root / part for part in sorted(shared))))
-            try:
-                found = entries(file, "", options)[0]
-            except MinetError as error:
-                count[f"the file cannot be preprocessed ({error.message.split(': ')[-1][:40]})"] += 1
-                continue
-            count.update(kind(entry) for entry in found)
-    rows = [f"| {what} | {number} |" for what, number in count.most_common()]
-    return "\n".join(["## All kernels of these repositories", "", "| | kernels |", "|---|---|", *rows, ""])
-
-
-def kind(entry: Entry) -> str:
-    """What becomes of a kernel, in a few words."""
-    refused = re.search(r"does not model ([^:]+):", entry.why_not)
-    if entry.why_not:
-        return f"refused: {refused[1]}" if refused else "does not compile"
-    return "a template, to be named with its arguments" if entry.example else "compiles"
-
-
-def page(results: Iterable[tuple[Case, str, str]], all_kernels: str) -> str:
-    """The page: a table of the kernels."""
+def page(results: Iterable[tuple[Case, str, str]], faults: str, all_kernels: str) -> str:
+    """The page: a table of the kernels, of planted faults, and of what becomes of all."""
     rows = [f"| `{c.repository.split('+')[1]}` | `{c.file.split('/')[-1]}` | `{c.name}` | {word} | {why} |"
             for c, word, why in results]  # fmt: skip
     count = Counter(row.split("|")[4].strip() for row in rows)
@@ -134,18 +116,34 @@ def page(results: Iterable[tuple[Case, str, str]], all_kernels: str) -> str:
     commits = [f"- {name.replace('+', '/')} at {commit[:12]}" for name, commit in COMMITS.items()]
     table = ["| repository | file | kernel | | what is said |", "|---|---|---|---|---|", *rows]
     return "\n".join(
-        [HEAD, *commits, "", f"**Of {len(rows)}: {total}.**", "", *table, "", FAULTS, all_kernels]
+        [
+            HEAD,
+            *commits,
+            "",
+            f"**Of {len(rows)}: {total}.**",
+            "",
+            *table,
+            "",
+            FAULTS,
+            PLANTED,
+            faults,
+            all_kernels,
+        ]
     )
 
 
-def main(folder: str) -> None:
-    """Run all cases, and print the page."""
+def main(folder: str, only: str = "") -> None:
+    """Print the page, or a part of it alone: --count of all kernels, --plant for the planted faults."""
+    root = Path(folder).absolute()
+    if only:
+        print({"--count": everything, "--plant": planted.table}[only](root), end="")
+        return
     results = []
     for case in CASES:
-        word, why = outcome(case, Path(folder).absolute())
+        word, why = outcome(case, root)
         print(f"{case.name}: {word} {why}", file=sys.stderr, flush=True)
         results.append((case, word, why))
-    print(page(results, everything(Path(folder).absolute())), end="")
+    print(page(results, planted.table(root), everything(root)), end="")
 
 
 if __name__ == "__main__":

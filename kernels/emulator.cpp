@@ -17,15 +17,18 @@
 // What happens before what: a barrier of the block ends an epoch, and everything before it is ordered before
 // everything after it. Inside an epoch a warp's own barriers order its lanes. They are numbered, and each
 // lane knows for every other lane the last barrier that both have passed, directly or through others
-// (`clock`). For a place in memory the last write is known, and the reads since. Blocks are ordered only by
-// an atomic operation in the later one, if after its access the earlier one called __threadfence(): the thread
-// itself, or another after a barrier of the block.
+// (`clock`). For a place in memory the last write is known, and the reads since. Blocks are ordered by an
+// atomic operation in the later one, if after its access the earlier one called __threadfence(): the thread
+// itself, or another after a barrier of the block; and by a barrier of the grid. A block that comes to one is
+// parked, with what is in its shared memory, until the others have come too. It goes on as a new run: all of
+// what earlier runs did is ordered before that.
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <link.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <algorithm>
@@ -75,12 +78,12 @@ struct Launch { // as in minet/backends/emulator_faults.py
     uint32_t guards;           // bytes among the kernel's shared variables that are the compiler's own:
     const uint64_t *guard;     // where each begins and ends, counted from the first variable
 };
-enum Flag { TELL_SAME_VALUE = 1, ALLOW_SAME_VALUE = 2, GO_ON_UNWRITTEN = 4 };
+enum Flag { TELL_SAME_VALUE = 1, ALLOW_SAME_VALUE = 2, GO_ON_UNWRITTEN = 4, COOPERATIVE = 8 };
 enum Fault { // as in minet/backends/emulator_faults.py
     NONE, OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED,
-    ENDLESS, SAME_VALUE, REFUSED, FREED
+    ENDLESS, SAME_VALUE, REFUSED, FREED, GRID_DIVERGENT, GRID_TOO_LARGE
 };
-enum Status { FRESH, RUNNING, AT_BLOCK, AT_WARP, DONE };
+enum Status { FRESH, RUNNING, AT_BLOCK, AT_GRID, AT_WARP, DONE };
 enum Kind { READ, WRITE, ATOMIC };
 constexpr unsigned ACTIVE = ~0u; // the operation of lanes that meet whoever comes
 
@@ -104,6 +107,8 @@ constexpr std::size_t STACK_SIZE = 1 << 20, MARGIN = 64 << 10; // a GPU gives a 
 constexpr std::size_t MOST_PRINTED = 1 << 24;
 constexpr std::size_t MOST_DYNAMIC = 227 << 10; // as in emulator_cuda.h
 constexpr std::size_t KEPT = 32; // fibers, from launch to launch
+constexpr uint64_t MOST_FIBERS = 24 << 10; // each has two of the 65530 mappings that Linux gives a process
+constexpr unsigned SMS = 132, SM_THREADS = 2048, SM_BLOCKS = 32, SM_SHARED = 228 << 10; // of an H100
 constexpr uint32_t PATIENCE = 1 << 22;                         // steps between checks for a Ctrl-C
 
 struct Fiber {
@@ -165,6 +170,12 @@ struct Pending { // a write over another thread's, which may turn out to be of t
     uint32_t other, other_run;
     bool read; // or a read beside atomic operations, which a compare-and-swap may follow
 };
+struct Parked { // a block at a barrier of the grid
+    List<Thread> threads;
+    List<char> shared, written; // its bytes, and which of them it has written
+    uint64_t steps;
+    uint32_t run;
+};
 
 Launch *launch;
 void (*body)(const char *);
@@ -177,7 +188,8 @@ std::size_t used, last; // memories of this launch, and where the last access wa
 List<char> dynamic_memory, printed;
 List<std::pair<char *, char *>> module;
 List<std::pair<char *, char *>> guards;
-List<Fences> fences; // of the runs, counted from first_run
+List<Fences> fences; // of the runs, counted from since_grid
+List<Parked> parked;
 List<Heap> heap;
 Pending pending;
 void *scheduler_there[5];
@@ -186,6 +198,7 @@ const void *scheduler_stack;
 std::size_t scheduler_size;
 Thread *self;
 uint32_t run, first_run, epoch, patience; // run: blocks run so far, over all launches
+uint32_t since_grid; // the first run after the last barrier of the grid
 unsigned begun;
 uint64_t blocks, stride, votes, steps; // steps: of this block
 bool pausing;
@@ -199,7 +212,7 @@ uint32_t short_code(uint64_t code) { return (uint32_t)(code - (uint64_t)module[0
 uint64_t long_code(uint32_t code) { return (uint64_t)module[0].first + code; }
 
 uint32_t block_of(uint32_t a_run) { // blocks in their order; the shuffled order goes by a stride
-    uint64_t i = a_run - first_run;
+    uint64_t i = (a_run - first_run) % blocks; // after a barrier of the grid all run again
     return (uint32_t)(order == 1 ? blocks - 1 - i : i * stride % blocks);
 }
 
@@ -380,35 +393,98 @@ bool release_active() { // lanes at one place in the code that have met there; a
     return any;
 }
 
-void run_block() {
-    begun = epoch = 0, any_acquired = false, steps = 0;
+// Not memcpy: AddressSanitizer has guards between the arrays.
+__attribute__((no_sanitize("address"))) void copy_shared(volatile char *to, const volatile char *from, uint64_t bytes) {
+    for (uint64_t i = 0; i < bytes; i++) to[i] = from[i];
+}
+
+void park() {
+    parked.push_back({});
+    Parked &one = parked.back();
+    std::swap(one.threads, threads), one.steps = steps, one.run = run;
+    for (std::size_t i = 0; i < used; i++) {
+        const Memory &m = memories[i];
+        if (!m.shared) continue;
+        std::size_t at = one.shared.size();
+        one.shared.resize(at + m.bytes);
+        copy_shared(one.shared.data() + at, m.start, m.bytes);
+        for (uint64_t k = 0; EMU_CHECKED && k < m.bytes; k++) one.written.push_back(m.places[k].write_run == run);
+    }
+}
+
+void unpark(Parked &one) {
+    std::swap(one.threads, threads), steps = one.steps;
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < used; i++) {
+        const Memory &m = memories[i];
+        if (!m.shared) continue;
+        copy_shared(m.start, one.shared.data() + at, m.bytes);
+        for (uint64_t k = 0; EMU_CHECKED && k < m.bytes; k++) {
+            m.places[k] = {}; // a write of epoch 0, before all that follows
+            if (one.written[at + k]) m.places[k].write_run = run;
+        }
+        at += m.bytes;
+    }
+    for (Thread &t : threads) t.status = RUNNING, t.fences = 0;
+    begun = (unsigned)threads.size(), epoch = 1;
+}
+
+void new_block() {
+    auto [bx, by, bz] = launch->block;
+    threads.resize(sequence.size());
+    for (unsigned i = 0; i < threads.size(); i++) {
+        Thread &t = threads[i];
+        t.number = i, t.index = {i % bx, i / bx % by, i / bx / by};
+        t.status = FRESH, t.fiber = nullptr, t.batch = t.fences = 0, t.copies.clear();
+    }
+    begun = epoch = 0, steps = 0;
+}
+
+// Whether the b-th block has done as those before it: all have come to one barrier of the grid, or all have ended.
+void compare_blocks(uint64_t b, bool at_grid) {
+    if (parked.empty()) return;
+    const Parked &first = parked[0];
+    const Thread &one = first.threads[0];
+    Who other = {0, block_of(run), 1}; // this block has ended
+    if (at_grid && parked.size() == b + 1) {
+        const Thread &now = parked[b].threads[0];
+        if (now.code == one.code || now.line == one.line) return;
+        other.code = now.code;
+    } else if (at_grid) other.block = block_of(run - 1);
+    found(GRID_DIVERGENT, 0, one.code, other);
+    launch->who[0].block = block_of(first.run);
+}
+
+bool run_block() { // until it has ended; true: all its threads have come to a barrier of the grid
+    any_acquired = false;
     acquired.assign(events.size(), false);
     emu_now.block.x = block_of(run) % emu_grid.x;
     emu_now.block.y = block_of(run) / emu_grid.x % emu_grid.y;
     emu_now.block.z = block_of(run) / emu_grid.x / emu_grid.y;
-    for (Thread &t : threads) t.status = FRESH, t.fiber = nullptr, t.batch = t.fences = 0, t.copies.clear();
     for (;;) {
         for (unsigned i : sequence) {
             Thread *t = &threads[i];
             if (t->status == FRESH || t->status == RUNNING) resume(t);
-            if (launch->fault) return;
+            if (launch->fault) return false;
         }
         unsigned done = 0, waiting = 0;
         Thread *first = nullptr, *ended = nullptr, *in_warp = nullptr;
         for (Thread &t : threads) {
             if (t.status == DONE) done++, ended = &t;
             if (t.status == AT_WARP) in_warp = in_warp ? in_warp : &t;
-            if (t.status != AT_BLOCK) continue;
+            if (t.status != AT_BLOCK && t.status != AT_GRID) continue;
             waiting++, first = first ? first : &t;
             // One barrier may be at several places in the code, if the compiler copied it.
-            if (first->code != t.code && first->line != t.line)
-                return found(DIVERGENT, number_of(first), first->code, {number_of(&t), block_of(run), t.code});
+            if (first->status == t.status && (first->code == t.code || first->line == t.line)) continue;
+            found(DIVERGENT, number_of(first), first->code, {number_of(&t), block_of(run), t.code});
+            return false;
         }
-        if (done == threads.size()) return;
+        if (done == threads.size()) return false;
         if (release_warps()) continue;
-        if (launch->fault) return;
+        if (launch->fault) return false;
         if (release_active()) continue;
         if (waiting == threads.size()) {
+            if (first->status == AT_GRID && blocks > 1) return true;
             epoch++, votes = 0;
             for (Thread &t : threads) votes += t.value, t.status = RUNNING;
             continue;
@@ -420,7 +496,8 @@ void run_block() {
                 if (t.status == AT_WARP && t.mask != stuck->mask) other = &t;
         Who who = {};
         if (other) who = {number_of(other), block_of(run), other == ended ? 1 : other->code};
-        return found(first ? DIVERGENT : WARP, number_of(stuck), stuck->code, who);
+        found(first ? DIVERGENT : WARP, number_of(stuck), stuck->code, who);
+        return false;
     }
 }
 
@@ -446,8 +523,8 @@ __attribute__((no_sanitize("address"))) void poison(char *from, std::size_t byte
 // had called before; of a read it is not known, and any fence of the block will do.
 bool fenced(uint32_t a_run, uint32_t when, uint32_t stamp, uint32_t who, int64_t fence) {
     if (!any_acquired || (epoch == acquired_epoch && !acquired[number_of(self) / 32])) return false;
-    if (a_run - first_run >= fences.size() || fences[a_run - first_run].calls.empty()) return false;
-    const Fences &of = fences[a_run - first_run];
+    if (a_run - since_grid >= fences.size() || fences[a_run - since_grid].calls.empty()) return false;
+    const Fences &of = fences[a_run - since_grid];
     return fence < 0 || of.epoch > when || of.calls[who] != fence || of.stamps[who / 32] > stamp;
 }
 
@@ -551,9 +628,54 @@ void access(char *at, unsigned bytes, Kind kind, uint64_t code, bool reads) {
                 launch->unwritten_bytes = bytes, launch->unwritten_at = at,
                 launch->unwritten = {number_of(self), block_of(run), code};
         }
-        touch(memory.places[i], memory.shared ? run : first_run, kind, code);
+        touch(memory.places[i], memory.shared ? run : since_grid, kind, code);
     }
 }
+
+// -- without hooks -----------------------------------------------------------------------------------------
+
+#if EMU_CHECKED || defined EMU_ASAN
+struct Signals {};
+#else
+// A kernel that is not watched may run into memory that does not exist. That ends the launch, not the process.
+void caught(int number, siginfo_t *info, void *context) {
+    const mcontext_t &cpu = ((ucontext_t *)context)->uc_mcontext;
+#ifdef __aarch64__
+    char *code = (char *)cpu.pc, *top = (char *)cpu.sp;
+    bool writes = false; // not told
+#else
+    char *code = (char *)cpu.gregs[REG_RIP], *top = (char *)cpu.gregs[REG_RSP];
+    bool writes = cpu.gregs[REG_ERR] & 2;
+#endif
+    char *stack = self && self->fiber ? self->fiber->stack : nullptr;
+    if (launch->fault || !stack || top < stack - 4096 || top >= stack + STACK_SIZE) { // it is the runtime's
+        signal(number, SIG_DFL);
+        return;
+    }
+    char *at = info->si_code > 0 && info->si_code < 0x80 ? (char *)info->si_addr : (char *)~0ull; // or not told
+    launch->address = at, launch->bytes = 0, launch->writes = writes;
+    launch->what = "a division by zero, or one that overflows its type";
+    bool full = at >= stack - 4096 && at < stack + 4096;
+    fail(number == SIGFPE ? UNDEFINED : full ? STACK : OUTSIDE, (uint64_t)code + 1); // as after a call
+}
+struct Signals { // while a launch runs; before and after they are Python's
+    static constexpr int numbers[] = {SIGSEGV, SIGBUS, SIGFPE};
+    struct sigaction before[3];
+    stack_t stack_before;
+    Signals() {
+        static char stack[64 << 10]; // the kernel's may be at its end
+        stack_t other = {stack, 0, sizeof stack};
+        sigaltstack(&other, &stack_before);
+        struct sigaction action = {};
+        action.sa_sigaction = caught, action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+        for (int i = 0; i < 3; i++) sigaction(numbers[i], &action, &before[i]);
+    }
+    ~Signals() {
+        for (int i = 0; i < 3; i++) sigaction(numbers[i], &before[i], nullptr);
+        sigaltstack(&stack_before, nullptr);
+    }
+};
+#endif
 
 // -- a launch --------------------------------------------------------------------------------------------
 
@@ -600,6 +722,28 @@ void emu_sync_block(unsigned long long vote, unsigned long long *sum, unsigned l
     if (sum) *sum = votes;
 }
 
+// How many blocks an H100 can have at work at once, which is what a barrier of the grid demands.
+unsigned most_blocks() {
+    unsigned warps = (unsigned)events.size(), each = std::min(SM_THREADS / (32 * warps), SM_BLOCKS);
+    uint64_t shared = 1 << 10; // the driver's own
+    for (std::size_t i = 0; i < used; i++) shared += memories[i].shared ? memories[i].bytes : 0;
+    return launch->flags & COOPERATIVE ? SMS * (unsigned)std::min<uint64_t>(each, SM_SHARED / shared) : 1;
+}
+int emu_grid_fits() { return blocks <= most_blocks(); }
+void emu_sync_grid(unsigned line) {
+    unsigned long long own = MOST_FIBERS / threads.size(), card = most_blocks(), most = std::min(own, card);
+    if (blocks > most && blocks > 1) {
+        static char what[160];
+        const char *who = own < card ? "the emulator" : launch->flags & COOPERATIVE ? "an H100" : "a layer's launch";
+        snprintf(what, sizeof what, "a barrier of a grid of %llu blocks: %s has at most %llu of them at work at once",
+                 (unsigned long long)blocks, who, most);
+        launch->what = what;
+        fail(GRID_TOO_LARGE, HERE);
+    }
+    self->status = AT_GRID, self->value = 0, self->line = line, self->code = HERE;
+    to_scheduler();
+}
+
 // Waits for the lanes of the mask; returns those that came: all except those that ended too early.
 unsigned emu_sync_warp(unsigned op, unsigned mask, unsigned long long value) {
     self->status = AT_WARP, self->value = value, self->mask = mask, self->op = op, self->code = HERE;
@@ -617,7 +761,7 @@ unsigned long long emu_value_of(int lane) { return threads[number_of(self) / 32 
 int emu_lane() { return (int)(number_of(self) % 32); }
 void *emu_dynamic_shared() { return dynamic_memory.data(); }
 void emu_fence() {
-    fences.resize(run - first_run + 1);
+    fences.resize(run - since_grid + 1);
     Fences &ours = fences.back();
     ours.calls.resize(threads.size()), ours.stamps.resize(events.size());
     uint32_t me = number_of(self);
@@ -740,21 +884,28 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
     remember(fixed.first, fixed.second, 1, true);
     remember(dynamic, launch->dynamic_shared, 1, true);
     printed.clear(), pending.bytes = 0;
-    threads.resize((std::size_t)bx * by * bz), events.resize((threads.size() + 31) / 32);
-    sequence.resize(threads.size()), fences.clear();
-    for (unsigned i = 0; i < threads.size(); i++)
-        threads[i].number = i, threads[i].index = {i % bx, i / bx % by, i / bx / by};
+    sequence.resize((std::size_t)bx * by * bz), events.resize((sequence.size() + 31) / 32);
     for (stride = launch->order == 2 ? blocks * 5 / 8 | 1 : 1; stride > 1; stride -= 2) {
         uint64_t a = stride, b = blocks;
         while (b) a %= b, std::swap(a, b);
         if (a == 1) break; // so that each block comes once
     }
-    for (uint64_t b = 0; b < blocks && !launch->fault; b++) {
-        run++;
-        if (!b || launch->order == 2) order_threads();
-        poison(fixed.first, fixed.second), poison(dynamic, launch->dynamic_shared);
-        run_block();
-    }
+    List<Parked> before;
+    [[maybe_unused]] Signals signals;
+    do { // once, and once more for each barrier of the grid
+        since_grid = run + 1, fences.clear();
+        for (uint64_t b = 0; b < blocks && !launch->fault; b++) {
+            run++;
+            if (!b || launch->order == 2) order_threads();
+            if (before.empty()) poison(fixed.first, fixed.second), poison(dynamic, launch->dynamic_shared), new_block();
+            else unpark(before[b]);
+            bool at_grid = run_block();
+            if (launch->fault) break;
+            if (at_grid) park();
+            compare_blocks(b, at_grid);
+        }
+        std::swap(before, parked), parked.clear();
+    } while (!before.empty() && !launch->fault);
     // Fibers that were stopped midway are discarded, and otherwise all but a few: a stack takes two of the mappings
     // that a process may have, and each kernel's library has fibers of its own.
     for (std::size_t kept = launch->fault ? 0 : KEPT; all_fibers.size() > kept; all_fibers.pop_back())

@@ -21,9 +21,9 @@
 // thread; under AddressSanitizer, which does not guard those, in a section.
 #if defined EMU_ANY && !defined EMU_LAYER
 #elif defined EMU_ASAN
-#define __shared__ static __attribute__((section("emu_shared")))
+#define __shared__ static __attribute__((section("emu_shared"), used))
 #else
-#define __shared__ static thread_local
+#define __shared__ static thread_local __attribute__((used)) // not taken for zeros if no code writes it
 #endif
 
 #ifndef EMU_ANY

@@ -44,6 +44,8 @@ long clock() noexcept __asm__("emu_clock");
 extern "C" {
 [[noreturn]] void emu_refuse(const char *what);
 unsigned emu_sync_active();
+void emu_sync_grid(unsigned line);
+int emu_grid_fits();
 long long emu_clock();
 }
 // Where extern __shared__ arrays begin.

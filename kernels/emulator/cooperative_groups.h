@@ -1,5 +1,4 @@
-// Cooperative groups: the block, its tiles of up to 32 threads, and threads that have met. A grid's barrier
-// needs all blocks at once, which here run one after another: with one block it is the block's.
+// Cooperative groups: the grid, the block, its tiles of up to 32 threads, and threads that have met.
 #pragma once
 #pragma GCC system_header
 
@@ -21,11 +20,8 @@ struct thread_block {
 EMU_INLINE thread_block this_thread_block() { return {}; }
 
 struct grid_group {
-    EMU_INLINE bool is_valid() const { return gridDim.x * gridDim.y * gridDim.z == 1; }
-    EMU_INLINE void sync(unsigned line = __builtin_LINE()) const {
-        if (!is_valid()) emu_refuse("the emulator does not model a barrier of the whole grid, unless it is one block");
-        emu_sync_block(0, nullptr, line);
-    }
+    EMU_INLINE bool is_valid() const { return emu_grid_fits(); }
+    EMU_INLINE void sync(unsigned line = __builtin_LINE()) const { emu_sync_grid(line); }
     EMU_INLINE unsigned long long block_rank() const {
         return ((unsigned long long)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     }

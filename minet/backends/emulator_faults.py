@@ -21,7 +21,7 @@ ENDED = 1  # instead of a code address
 NULL = 4096  # addresses below come from a null pointer
 OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED = range(1, 7)
 UNDEFINED, STOPPED, STACK, INTERRUPTED, ENDLESS = range(7, 12)
-SAME_VALUE, REFUSED, FREED = range(12, 15)  # of minet.emulator alone
+SAME_VALUE, REFUSED, FREED, GRID_DIVERGENT, GRID_TOO_LARGE = range(12, 17)  # of minet.emulator alone
 MESSAGES = {  # what was found, and the fix
     OUTSIDE: (
         "{access} outside shared memory and the kernel's arrays{near}",
@@ -63,6 +63,14 @@ MESSAGES = {  # what was found, and the fix
     ),
     REFUSED: ("{what}", "test such a kernel on a GPU"),
     FREED: ("{access} of memory that a kernel has freed", "free() it after its last use"),
+    GRID_DIVERGENT: (
+        "a barrier of the grid that not all blocks reach",
+        "each thread of each block must come to grid.sync(): no return before it",
+    ),
+    GRID_TOO_LARGE: (
+        "{what}",
+        "it needs all of them: launch fewer, and let each loop over more of the work",
+    ),
 }
 
 
@@ -139,7 +147,8 @@ def fault_text(
         near = _near(launch, arrays)
     if launch.fault == OUTSIDE and launch.address < NULL:
         hint = "pass an array, or test the pointer before it is used"
-    access = f"a {'write' if launch.writes else 'read'} of {launch.bytes} bytes"
+    access = f"a {'write' if launch.writes else 'read'}"
+    access += f" of {launch.bytes} bytes" if launch.bytes else ""  # not known of a kernel that is not watched
     why = (launch.what or b"").decode()
     why = f"assert({why})" if launch.fault == STOPPED and not why.startswith(("__trap", "free()")) else why
     what = what.format(access=access, near=near, bytes=launch.bytes, what=why, steps=launch.most_steps)

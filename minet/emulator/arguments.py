@@ -21,6 +21,7 @@ from minet.emulator.description import BFLOAT, BOOL, FLOAT, HALF, OTHER, POINTER
 
 ROOM = 512  # bytes before and after an array
 ALIGNED = 256  # as a driver's allocations are
+FILLED = 0xA5  # what is in the room
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Block:
         self.arrays, self.guarded = arrays, guards.here()
         self.start = min(one.array.ctypes.data for one in arrays)
         self.length = max(one.array.ctypes.data + one.array.nbytes for one in arrays) - self.start
-        self.room = np.zeros(self.length + 2 * ROOM + ALIGNED, np.uint8)
+        self.room = np.full(self.length + 2 * ROOM + ALIGNED, FILLED, np.uint8)
         at = self.room.ctypes.data + ROOM
         self.at = at + (self.offset() - at) % ALIGNED
         guards.guard(self.room.ctypes.data, self.at)
@@ -72,7 +73,17 @@ class Block:
         return self.content() != ctypes.string_at(self.start, self.length)
 
     def check(self, kernel: str) -> None:
-        """Raise if the kernel wrote to an array that is read-only, and to which no other argument may."""
+        """Raise if the kernel wrote around the array, or to one that is read-only, and to which no other may.
+
+        The former is for kernels that are not watched.
+        """
+        start = self.at - self.room.ctypes.data
+        before, after = self.room[:start], self.room[start + self.length :]
+        if (before != FILLED).any() or (after != FILLED).any():
+            where = "before the start" if (before != FILLED).any() else "past the end"
+            names = " and ".join(one.name for one in self.arrays)
+            found = f"{kernel} on the emulator: a write {where} of {names}"
+            raise MinetError(found, "check(watch=True) finds the line")
         if not self.changed() or any(one.writes for one in self.arrays):
             return
         for one in self.arrays:

@@ -14,7 +14,7 @@ from minet.emulator.arguments import Arguments
 from minet.emulator.module import ENTRY, Module
 from minet.emulator.settings import Settings
 
-TELL_SAME_VALUE, ALLOW_SAME_VALUE, GO_ON_UNWRITTEN = 1, 2, 4
+TELL_SAME_VALUE, ALLOW_SAME_VALUE, GO_ON_UNWRITTEN, COOPERATIVE = 1, 2, 4, 8
 FILLS = (0x81, 0xFF)  # other contents of unwritten shared memory: bytes of 7e and of 0, instead of ff
 MOST_STATIC = 48 << 10  # bytes of shared memory that a file may declare for a kernel
 MOST_SHARED = 227 << 10  # bytes of shared memory that a block may ask for, on an H100
@@ -115,7 +115,7 @@ class Run:
     def _launch(self, fill: int) -> Launch:
         spans = list(self._spans())
         array = (Array * max(1, len(spans)))(*[span for _, span in spans])
-        flags = TELL_SAME_VALUE | GO_ON_UNWRITTEN
+        flags = TELL_SAME_VALUE | GO_ON_UNWRITTEN | COOPERATIVE
         settings = self.settings
         flags |= ALLOW_SAME_VALUE if "same_value_writes" in (settings.allow or ()) else 0
         packed = ctypes.create_string_buffer(bytes(self.arguments.packed), len(self.arguments.packed) + 1)

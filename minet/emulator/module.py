@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from minet.backends import emulator, kernel_cache
@@ -19,7 +18,7 @@ from minet.core.errors import MinetError
 from minet.core.files import write_whole
 from minet.emulator.description import Global, Parameter, parameters, variables
 from minet.emulator.items import Item
-from minet.emulator.source import Code, preprocessed
+from minet.emulator.source import Code
 
 ENTRY = "the kernel's entry point"
 SAID = re.compile(r"(.+?):(\d+):(\d+):\s+(error: |fatal error: |required (?:from|by)|.*)(.*)")
@@ -56,18 +55,10 @@ class Module:
     shared: int
     guards: list[int]
 
-
-@cache
-def file(source: str | Path, options: tuple[str, ...], stamp: object) -> Code:
-    """The file, preprocessed once for all of its kernels; `stamp` tells when it has changed."""
-    return preprocessed(source, options)
-
-
-@cache
-def code(source: str | Path, options: tuple[str, ...], stamp: object, name: str) -> Code:
-    """The file for one kernel, which may need what another one has to leave out."""
-    whole = file(source, options, stamp)
-    return Code(whole.text, whole.items, whole.missing)
+    def take(self, other: Module) -> None:
+        """Give the file's variables what they hold in another of its modules."""
+        for name, one in other.variables.items() if other is not self else ():
+            self.variables[name].put(one.content())
 
 
 def load(code: Code, name: str, options: tuple[str, ...], kind: str = "checked") -> Module:
@@ -77,8 +68,8 @@ def load(code: Code, name: str, options: tuple[str, ...], kind: str = "checked")
     ----------
     code, name, options
         The file, the kernel in it, and the compiler's options.
-    kind : {"checked", "zero", "pattern", "sanitized"}
-        zero and pattern: with local variables that begin so.
+    kind : {"checked", "unwatched", "zero", "pattern", "sanitized"}
+        unwatched: without the checks of each access. zero and pattern: with local variables that begin so.
 
     Raises
     ------
@@ -98,6 +89,23 @@ def load(code: Code, name: str, options: tuple[str, ...], kind: str = "checked")
             raise MinetError(why, "#include that file") from error
         found = parameters(library, kernel.parameters)
         return Module(library, path, built, found, variables(library), *_shared(built))
+
+
+def check(code: Code, name: str, options: tuple[str, ...]) -> None:
+    """Raise as `load` does, but in less time: no code is made, and so nothing is linked."""
+    kernel, flags = code.kernel(name), _flags(options, "checked")
+    notes = _Notes(code, name, flags)
+    notes.read()
+    for _ in range(MOST_ROUNDS):
+        if kernel in code.left_out:
+            raise MinetError(f"{name} cannot run on the emulator: {code.left_out[kernel]}", _advice(code))
+        errors = _errors(code.compiled(False) + entry(code, name, False), flags)
+        if not errors:
+            notes.write()
+            return
+        if not _leave_out(code, name, errors):
+            break
+    raise MinetError(f"{code.name}: {name} cannot be compiled", _advice(code))
 
 
 def options_of(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -166,10 +174,11 @@ class _Notes:
 def _flags(options: tuple[str, ...], kind: str) -> tuple[str, ...]:
     """The compiler's options after preprocessing."""
     sanitize = kind == "sanitized"
-    kinds = emulator.SANITIZED if sanitize else emulator.CHECKED
+    checked = not sanitize and kind != "unwatched"
+    kinds = emulator.SANITIZED if sanitize else emulator.CHECKED if checked else ()
     # Not optimised: g++ takes a variable without a value as whichever value suits it.
     start = ("-O0", f"-ftrivial-auto-var-init={kind}") if kind in ("zero", "pattern") else ()
-    runtime = emulator._runtime(not sanitize, sanitize, kernel_cache.folder())
+    runtime = emulator._runtime(checked, sanitize, kernel_cache.folder())
     standard = [part for part in options if part.startswith("-std")]
     own = (*emulator.OPTIONS, *standard, *ANY, *SECTIONS, *start)
     return (*own, *kinds, "-shared", str(runtime))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minet.core.errors import MinetError
-from minet.emulator import module
+from minet.emulator import module, reading
 from minet.emulator.items import Item
 from minet.emulator.source import Code
 
@@ -54,10 +54,10 @@ def entries(path: Path, name: str, options: tuple[str, ...]) -> tuple[list[Entry
         If the file cannot be read or preprocessed, or has no such kernel.
     """
     given = module.options_of(options)
-    whole = module.file(path, given, None)
+    whole = reading.file(path, given)
     found = []
     for item in [whole.kernel(name)] if name else whole.kernels:
-        found.append(_entry(module.code(path, given, None, name or item.qualified), item, name, given))
+        found.append(_entry(reading.code(path, given, name or item.qualified), item, name, given))
     return found, whole.missing
 
 

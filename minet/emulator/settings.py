@@ -22,6 +22,7 @@ class Settings:
     sanitize: bool | None = None
     allow: tuple[str, ...] | None = None
     most_branches: int | None = None
+    watch: bool | None = None
 
     def __or__(self, other: Settings) -> Settings:
         """These, and what they leave open as in others."""
@@ -29,7 +30,7 @@ class Settings:
         return Settings(**{k: getattr(other, k) if v is None else v for k, v in values.items()})
 
 
-USUAL = Settings("forward", False, (), emulator.MOST_STEPS)
+USUAL = Settings("forward", False, (), emulator.MOST_STEPS, True)
 _of_test = [Settings()]
 
 
@@ -50,7 +51,7 @@ def current() -> Settings:
 
 def checked(
     order: str | None = None, sanitize: bool | None = None, allow: str | Sequence[str] | None = None,
-    most_branches: int | None = None,
+    most_branches: int | None = None, watch: bool | None = None,
 ) -> Settings:  # fmt: skip
     """Settings of these values.
 
@@ -65,7 +66,7 @@ def checked(
     if unknown := [one for one in given or () if one not in ALLOWED]:
         raise MinetError(f"allow takes {' and '.join(ALLOWED)}, got {unknown[0]!r}")
     most = None if most_branches is None else whole(most_branches, "most_branches")
-    return Settings(order, sanitize, given, most)
+    return Settings(order, sanitize, given, most, watch)
 
 
 def whole(value: Any, what: str) -> int:

@@ -36,6 +36,7 @@ WORDS = {
     "__forceinline__": "__attribute__((always_inline))", "__noinline__": "__attribute__((noinline))",
 }  # fmt: skip
 DEVICE = '__attribute__((section("emu_device")))'
+SANITIZED_SHARED = 'static __attribute__((section("emu_shared"), used))'
 HEADERS = ("emulator_cuda.h", "-I{kernels}", "-isystem", "{kernels}/emulator")
 
 
@@ -79,6 +80,11 @@ class Code:
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known) or 'none'}"
             raise MinetError(f"{self.name} has no kernel {base}", hint)
         return next((item for item in found if f"::{item.qualified}".endswith(f"::{base}")), found[0])
+
+    @property
+    def headers(self) -> list[Path]:
+        """The user's files that it is made of."""
+        return [Path(name) for name in dict.fromkeys(file for file, _, user in self.text.files if user)]
 
     @property
     def name(self) -> str:
@@ -160,7 +166,8 @@ class Code:
             else:
                 new = f'extern {type_} {name}[]{rest} __asm__("emu_dynamic");'
             edits.append((*found.span(), new + "\n" * text.count("\n", *found.span())))
-        shared = 'static __attribute__((section("emu_shared")))' if sanitize else "static thread_local"
+        # used: one that no code writes would be taken for zeros, and a read of it for none.
+        shared = SANITIZED_SHARED if sanitize else "static thread_local __attribute__((used))"
         for found in re.compile(r"(\bstatic\s+)?\b__shared__\b(\s+static\b)?").finditer(masked, first):
             edits.append((*found.span(), shared))
         for found in ASSEMBLY.finditer(masked, first):

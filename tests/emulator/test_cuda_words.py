@@ -57,15 +57,6 @@ def test_a_tile_shuffles_vectors():
     assert ran(body, before=GROUPS) == [(n ^ 1) * 1003 + 1 for n in range(32)]
 
 
-def test_a_grid_of_one_block_may_wait_for_itself():
-    body = "auto grid = cg::this_grid(); y[i] = grid.thread_rank(); grid.sync(); if (i == 31) y[0] += y[5];"
-    assert ran(body, before=GROUPS)[0] == 5
-    with pytest.raises(
-        MinetError, match=r"(?s)the emulator does not model a barrier of the whole grid.*cu:6,"
-    ):
-        ran(body, 64, grid=2, before=GROUPS)
-
-
 def test_votes_of_a_tile_count_its_ranks():
     body = """auto tile = cg::tiled_partition<4>(cg::this_thread_block());
     y[i] = tile.ballot(tile.thread_rank() & 1) * 100 + tile.any(i == 5) * 10 + tile.all(i > 3);"""

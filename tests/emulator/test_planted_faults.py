@@ -244,3 +244,10 @@ def test_faults_are_found_under_the_sanitizers_too():
     source += "  y[threadIdx.x] = *(a + (int)y[0]);\n}"
     with pytest.raises(MinetError, match=r"(?s)f on the emulator: .*source.cu:4"):
         RawKernel(source, "f").check(sanitize=True)(1, 1, (np.full(1, 4, F),))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_shared_memory_that_no_code_writes_is_unwritten(order):
+    source = "__global__ void f(float *y) {\n    __shared__ float s[32];\n    y[0] = s[threadIdx.x];\n}"
+    with pytest.raises(MinetError, match=r"(?s)that no thread of the block has written.*source.cu:3,"):
+        RawKernel(source, "f").check(order)(1, 32, (floats(32),))

@@ -402,3 +402,12 @@ def test_comparisons_of_halves_with_a_nan():
     y = np.zeros(3, np.int32)
     RawKernel(source, "k")(1, 1, (np.array([np.nan, 1, 2], np.float16), y))
     assert y.tolist() == [0, 1, 1]
+
+
+def test_a_header_that_has_changed_is_read_again(tmp_path):
+    file, header, y = tmp_path / "f.cu", tmp_path / "value.h", np.zeros(1, np.int32)
+    file.write_text('#include "value.h"\n__global__ void f(int *y) { *y = VALUE; }')
+    for value in (1, 20):
+        header.write_text(f"#define VALUE {value}\n")
+        RawKernel(file, "f")(1, 1, (y,))
+        assert y == value
