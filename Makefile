@@ -55,6 +55,10 @@ clean: ## remove the environment, caches, builds and runs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
+.venv/mpi: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mpi]'
+	@touch $@
+
 .venv/docs: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@

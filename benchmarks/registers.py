@@ -160,10 +160,13 @@ def collected() -> dict[Build, Source]:
 
 
 def step(net: Net) -> None:
-    """Run fprop and bprop, in training and in evaluation."""
-    for train in (True, False):
-        net.fprop(net.be.zeros((*net.input_shape, net.batch)), train=train)
-        net.bprop(net.dy, net.be.zeros((*net.input_shape, net.batch)))
+    """Run fprop and bprop, in training and in evaluation; on a whole batch, and on a part of one."""
+    for part in (None, (1, 2 * net.batch)):
+        net.clock.part = part
+        for train in (True, False):
+            net.fprop(net.be.zeros((*net.input_shape, net.batch)), train=train)
+            net.bprop(net.dy, net.be.zeros((*net.input_shape, net.batch)))
+    net.clock.part = None
 
 
 def measured(builds: dict[Build, Source]) -> list[Row]:

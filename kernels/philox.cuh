@@ -26,9 +26,24 @@ __device__ __forceinline__ unsigned word(unsigned k0, unsigned k1, long long ste
     return element & 2 ? (element & 1 ? w.w : w.z) : (element & 1 ? w.y : w.x);
 }
 
-// The words of a thread's samples, of which `element` is the first.
+// The element in the whole batch that i is here, in a (..., N) of samples first .. first + N - 1 of `whole`.
+#ifdef PART
+__device__ __forceinline__ long long in_whole(count_t i, int N, int first, int whole) {
+    return (long long)(i / N) * whole + first + i % N;
+}
+#else
+#define in_whole(i, N, first, whole) (i) // all samples are here
+#endif
+
+// The words of a thread's samples, of which `element` is the first: in the whole batch, they follow it.
 __device__ __forceinline__ Lanes<unsigned> drawn(unsigned k0, unsigned k1, long long step, long long element) {
-#if LANES == 4
+#if LANES == 4 && defined PART
+    uint4 w = words(k0, k1, step, element >> 2);
+    Lanes<unsigned> of = {w.x, w.y, w.z, w.w};
+    if (element & 3) // a part may begin anywhere in a block
+        EACH_LANE(l) of.of[l] = word(k0, k1, step, element + l);
+    return of;
+#elif LANES == 4
     uint4 w = words(k0, k1, step, element >> 2);
     return {w.x, w.y, w.z, w.w};
 #else

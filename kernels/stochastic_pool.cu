@@ -1,11 +1,11 @@
 // Stochastic pooling: y[c,p,q,n] = x at a position of the window of (p, q) drawn with probability a / total.
 //
 // Here a = max(x, 0) inside the image and total = sum of a. The draw: u in [0, 1) is the element's own
-// uniform number (philox.cuh; element = flat index in y); the pick is the first position with a > 0 at which
-// the running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. In testing nothing
-// is drawn: y = sum of a * (a / total), the mean over all draws. A window with no a > 0 gives 0, and a total that
-// is not finite NaN; both set `picked` to R*S, which is not a position of the window, so no delta goes
-// anywhere.
+// uniform number (philox.cuh; element = flat index in y of the whole batch); the pick is the first position with
+// a > 0 at which the running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. In testing
+// nothing is drawn: y = sum of a * (a / total), the mean over all draws. A window with no a > 0 gives 0, and a
+// total that is not finite NaN; both set `picked` to R*S, which is not a position of the window, so no delta
+// goes anywhere.
 //
 // Order:   taps (r, s) row by row. Both sums of a draw are sequential additions in that order, and t is
 //          rounded before it is compared: the cpu does the same, and picks the same positions, bit for bit.
@@ -23,7 +23,7 @@ __device__ __forceinline__ float positive(float x) { return x <= 0 ? 0.0f : x; }
 
 extern "C" __global__ void stochastic_pool_fprop(const float *x, float *y, tap_t *picked, int C, int H, int W, int P,
                                                  int Q, int N, unsigned key0, unsigned key1, long long step,
-                                                 float beta) {
+                                                 float beta, int first, int whole) {
     int groups = N / LANES;
     FOR_ROWS(row, (count_t)C * P) {
         int top = row % P * SY - PY;
@@ -32,7 +32,7 @@ extern "C" __global__ void stochastic_pool_fprop(const float *x, float *y, tap_t
             int left = i / groups * SX - PX, n = i % groups * LANES;
             count_t at = (row * Q + i / groups) * N + n;
             Samples total = {}, running = {}, value = {}, t;
-            Lanes<unsigned> word = drawn(key0, key1, step, at);
+            Lanes<unsigned> word = drawn(key0, key1, step, in_whole(at, N, first, whole));
             Lanes<tap_t> where;
             FOR_TAPS(r, s) {
                 Samples a = tap(plane, top + r * DY, left + s * DX, n, H, W, N, 0.0f);

@@ -22,6 +22,7 @@ ALLOWED = {  # what the modules of a subpackage may import besides their own
     "bench": {"core", "layers", "data", "backends", "train"},
     "torch": {"core", "layers", "loops", "backends", "testing"},
     "onnx": {"core", "layers", "train"},
+    "parallel": {"core", "layers", "train"},
     "cli": {
         "core",
         "layers",
@@ -35,6 +36,7 @@ ALLOWED = {  # what the modules of a subpackage may import besides their own
         "loops",
         "torch",
         "onnx",
+        "parallel",
         "emulator",
     },
     "emulator": {"core", "backends", "testing"},

@@ -88,8 +88,9 @@ class Launcher(Backend):
 
         The kernel's parameters get their values by name: `values`; the layer's parameters (``a``) and their
         gradients (``da``); its state; the sizes C H W of its input, K P Q of its output, and N; the draw's
-        ``key0 key1 step``; ``train``. None becomes a null pointer. The constants are the layer's. Its LANES,
-        the samples that a thread takes at once, is a maximum: if the images do not allow it, LANES is 1.
+        ``key0 key1 step``, and ``first whole``, the samples' place in the whole batch; ``train``. None
+        becomes a null pointer. The constants are the layer's. Its LANES, the samples that a thread takes at
+        once, is a maximum: if the images do not allow it, LANES is 1.
 
         Parameters
         ----------
@@ -108,20 +109,24 @@ class Launcher(Backend):
         Raises
         ------
         KernelError
-            If the kernel asks for a name that does not exist, or for an array of another type.
+            If the kernel asks for a name that does not exist, or for an array of another type; or if it draws
+            and the samples are a part of a batch, but it does not ask which.
         """
         path = file or self.file_of(type(layer), name)
         if path is None:
             raise layer.error(f"has no kernel file for {name}", f"write {layer.stem()}.cu next to its file")
         (C, H, W), (K, P, Q) = layer.bound_shapes
         image = next(values[name] for name in ("x", "dy") if values.get(name) is not None)
+        N = image.shape[-1]
         known = {
-            "C": C, "H": H, "W": W, "K": K, "P": P, "Q": Q, "N": image.shape[-1],
+            "C": C, "H": H, "W": W, "K": K, "P": P, "Q": Q, "N": N,
             "key0": layer.key[0], "key1": layer.key[1], "step": Step(layer.clock.now),
-            "train": layer.train,
+            "first": 0, "whole": N, "train": layer.train,
         }  # fmt: skip
         known |= {f"d{n}": grad for n, grad in layer.g.items()} | dict(layer.p) | dict(layer.s) | values
         constants = {**layer.constants(), **(constants or {})}
+        if layer.clock.part:
+            constants |= self._of_part(path, name, layer, known, values)
         if most := constants.get("LANES"):
             own = (array for array in layer.s.values() if array.ndim == 4 and array.shape[-1] == known["N"])
             if (across := max(known["W"], known["Q"])) * known["N"] >= LONGEST:
@@ -130,6 +135,23 @@ class Launcher(Backend):
             constants["LANES"] = self.lanes(most, *(values.get(name) for name in IMAGES), *own)
             size = size and -(-size // constants["LANES"])
         self.call(path, name, constants, known, size, rows, grid, block, shared, layer)
+
+    def _of_part(
+        self, path: Path, name: str, layer: Layer, known: dict[str, Any], values: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Tell a kernel that draws which part of a batch it has; the constant that its file needs."""
+        kernels = self.read(path).kernels
+        asked = {kernel: {parameter.name for parameter in kernels[kernel].parameters} for kernel in kernels}
+        names = asked.get(name, set())
+        if names >= {"step", "first", "whole"}:
+            # In evaluation nothing is drawn, and the batch may be another one.
+            first, whole = layer.clock.samples(known["N"]) if layer.train else layer.clock.part
+            known |= {"first": first, "whole": whole} | values
+        elif "step" in names and "step" not in values:
+            found = f"{kernels[name].place}: {name} draws by its step alone, but has only a part of the batch"
+            hint = "take int first, int whole; element i draws as in_whole(i, N, first, whole) of philox.cuh"
+            raise _error(found, hint, layer)
+        return {"PART": 1} if any(names >= {"first", "whole"} for names in asked.values()) else {}
 
     def file_of(self, cls: type, name: str) -> Path | None:
         """The file of a class or one of its bases that has the kernel; else the first that exists."""

@@ -4,7 +4,7 @@ A step is captured only when two steps in a row have launched the same kernels w
 nothing that the host would have to do again. A log of the backend's calls tells. What is known to change is
 given anew before each replay: the labels are copied to where they were, and a kernel that takes the step's
 number gets it by an update of its node. If a layer's setting changes, the graph is dropped. A step whose
-labels have another form is launched.
+labels have another form, or which has another part of a batch, is launched.
 """
 
 from __future__ import annotations
@@ -104,12 +104,14 @@ class Repeated:
         self.why = "--sync waits for each kernel" if be.sync else "the first steps are launched one by one"
         self.log = Log(None)
         self._before, self._watch = Log(None), Watch([])
+        self._part: tuple[int, int] | None = None  # of a batch, which the graph was captured with
         self._memory: Any = None  # of the arrays of the captured work, which nobody else may get
         self._alike, self._wanted, self._never = 0, ALIKE, bool(be.sync)
 
     def __call__(self, labels: Any) -> Any:
         if self.graph is not None and not self._stale():
-            return self._replayed(labels) if form_of(labels) == self.log.form else self.work(labels)
+            alike = form_of(labels) == self.log.form and self.clock.part == self._part
+            return self._replayed(labels) if alike else self.work(labels)
         ready = self._alike >= self._wanted and not self._never and not self._stale()
         if ready and self._captured(labels):
             return self._replayed(labels)
@@ -168,7 +170,7 @@ class Repeated:
         if log.entries != self._before.entries:
             self.why, self._alike = "steps launch different kernels or arguments", 0
             return False
-        self.graph, self.log, self.why = graph, log, ""
+        self.graph, self.log, self.why, self._part = graph, log, "", self.clock.part
         self._memory = own
         return True
 

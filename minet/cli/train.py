@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +51,19 @@ def train(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")
     ] = False,
+    reduce: Annotated[
+        str,
+        typer.Option(metavar="fast|ordered", help="With mpiexec: how gradients are added."),
+    ] = "fast",
+    sync_batch_norm: Annotated[
+        bool, typer.Option("--sync-batch-norm", help="With mpiexec: BatchNorm over the whole batch.")
+    ] = False,
+    trace: Annotated[
+        Path | None, typer.Option(help="With mpiexec: write what each rank did in the first steps, as JSON.")
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(help="With mpiexec: seconds to wait for a rank before the job ends.")
+    ] = 600.0,
     data_dir: DataDir = None,
     strict: Strict = False,
     sync: Sync = False,
@@ -58,8 +73,11 @@ def train(
 
     Ctrl-C finishes the step and saves; --resume continues there. A run that was killed continues after its
     last checkpoint, with the same result as if it had not been killed.
+
+    `mpiexec -n P minet train MODEL` trains with P processes, each on its share of every batch.
     """
-    with reporting(debug):
+    options = {"reduce": reduce, "sync_batch_norm": sync_batch_norm, "trace": trace, "patience": patience}
+    with reporting(debug), together(options) as ranks:
         from minet.train import runs
 
         if force and not resume:
@@ -67,5 +85,22 @@ def train(
         use_data(data_dir)
         chosen = parsed([*(settings or []), *(words or [])], batch=batch, epochs=epochs)
         device = computing(backend, strict, sync)
-        kept: Any = {"save_every": save_every, "keep": keep, "tag": tag, "quiet": quiet}
+        kept: Any = {"save_every": save_every, "keep": keep, "tag": tag, "quiet": quiet, "ranks": ranks}
         runs.train(model, chosen, backend=device, seed=seed, out=out, resume=resume, force=force, **kept)
+
+
+@contextlib.contextmanager
+def together(options: dict[str, Any]) -> Iterator[Any]:
+    """The processes that a launcher started; None, and options that need them refused, without one."""
+    from minet.parallel import launch
+
+    ranks = launch.ranks(**options)
+    if ranks is not None:
+        with ranks.ending():
+            yield ranks
+        return
+    for name, plain in (("reduce", "fast"), ("sync_batch_norm", False), ("trace", None), ("patience", 600.0)):
+        if options[name] != plain:
+            option = f"--{name.replace('_', '-')}"
+            raise MinetError(f"{option} is for training with mpiexec", "mpiexec -n 2 minet train ...")
+    yield None

@@ -103,13 +103,13 @@ def _digest(arrays: Mapping[str, np.ndarray], facts: dict[str, Any]) -> str:
 def save(path: str | Path, net: Any) -> None:
     """Write a net's parameters and persistent state; `Net.save` says more."""
     arrays = {name: net.be.get(value) for name, value in {**net.params, **net.persistent}.items()}
-    write(path, arrays, {"step": net.clock.step, "seed": net.seed})
+    write(path, arrays, {"step": net.clock.now, "seed": net.seed})
 
 
 def load(path: str | Path | Mapping[str, np.ndarray], net: Any, partial: bool) -> list[str]:
     """Read a net's parameters and persistent state; `Net.load` says more."""
     if isinstance(path, Mapping):
-        arrays, facts, path = dict(path), {"step": net.clock.step}, "these arrays"
+        arrays, facts, path = dict(path), {"step": net.clock.now}, "these arrays"
     else:
         arrays, facts = read(path)
     own = {name: value for name, value in arrays.items() if ":" not in name}  # not a solver's velocities

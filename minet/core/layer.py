@@ -110,8 +110,11 @@ class Layer(Node):
     - ``in_place = True`` promises that bprop also works if ``dx is dy``, at beta 0: elementwise layers can.
     - An object binds once. To use its weights in a second place, put ``layer.twin()`` there.
     - Be deterministic, bit for bit on one backend: one owner for each element of dx, sums in a fixed order,
-      random draws from ``minet.rng.uniform(self.key, self.clock.step, shape)`` or its Numba twin,
-      ``minet.loops.philox``.
+      random draws from ``minet.rng.uniform(self.key, self.clock.step, x.shape)`` or its Numba twin,
+      ``minet.loops.philox``. The samples may be a part of a batch, which must draw what the whole would.
+      `uniform` sees to that. A Numba kernel gets ``int(self.clock.step)`` and ``first, whole =
+      self.clock.samples(N)``: element i of (..., N) draws as number ``i // N * whole + first + i % N``.
+      The step itself is refused there, and by NumPy's generators, if it is that of a part.
 
     **Three ways to write the maths**, in the order you meet them. ``<stem>`` is the class name in snake case,
     ``gaussian_pool`` for GaussianPool; of LSEPool, both ``lsepool`` and ``lse_pool``:
@@ -127,10 +130,10 @@ class Layer(Node):
     3. *CUDA*: kernels ``<stem>_fprop`` and ``<stem>_bprop`` in ``<stem>.cu`` beside the layer's file (for
        minet's own: in ``kernels/``) make it native on a GPU. A kernel gets its arguments by name, in any
        order: ``x y dy dx``, parameters (``a``) and their gradients (``da``), state, the sizes
-       ``C H W K P Q N``, ``beta``, ``train``, and ``key0 key1 step`` for random draws. For more than one
-       launch, or a grid of your own, override ``fprop_gpu`` or ``bprop_gpu``, which take the arguments of
-       their ``_cpu`` twins, and call ``self.be.launch``. Without a kernel the layer runs on the host, and its
-       arrays travel there and back.
+       ``C H W K P Q N``, ``beta``, ``train``, and ``key0 key1 step first whole`` for random draws. For more
+       than one launch, or a grid of your own, override ``fprop_gpu`` or ``bprop_gpu``, which take the
+       arguments of their ``_cpu`` twins, and call ``self.be.launch``. Without a kernel the layer runs on the
+       host, and its arrays travel there and back.
 
     A layer made of backend calls alone overrides ``fprop`` and ``bprop`` instead, and runs on every backend.
     """

@@ -113,6 +113,7 @@ class Net:
         check_capacity(self.be, self.graph, self.shapes, batch, held=self.memory.nbytes_of_batch)
         self.steps = Steps(self)
         self.batch, self.x, self.y, self.dy = batch, None, None, None  # freed before the new ones are made
+        self.clock.batch = batch
         self.memory.resize(batch)
         self.y, self.dy = self.memory.y, self.memory.dy
         with blaming():
@@ -121,7 +122,7 @@ class Net:
     def __deepcopy__(self, memo: dict[int, Any]) -> Net:
         """A net of its own, with the same settings, parameters, running statistics and step."""
         self.steps.settle()
-        other = _rebuilt(*self._made(self.be), {**self.params, **self.persistent}, self.clock.step)
+        other = _rebuilt(*self._made(self.be), {**self.params, **self.persistent}, self.clock.now)
         memo[id(self)] = other
         memo |= {id(a): b for a, b in zip(self.graph.walk(), other.graph.walk(), strict=True)}
         return other
@@ -130,7 +131,7 @@ class Net:
         self.steps.settle()
         kept = {**self.params, **self.persistent}
         values = {path: np.array(self.be.get(value)) for path, value in kept.items()}
-        return _rebuilt, (*self._made(self.be.name), values, self.clock.step)
+        return _rebuilt, (*self._made(self.be.name), values, self.clock.now)
 
     def _made(self, backend: Any) -> tuple[type[Net], tuple[Any, ...]]:
         """What makes a net like this one, on layers of its own."""

@@ -25,10 +25,13 @@ class Started:
         Its batch, which must stay as it is until `loss` has been called.
     step : int
         Its number, from 0.
+    part : (int, int), optional
+        Which part of a batch it was given, as `minet.rng.Clock` says.
     """
 
     def __init__(self, steps: Steps, x: Array, labels: np.ndarray, found: float | Callable[[], Any]) -> None:
         self.steps, self.x, self.labels, self.step = steps, x, labels, steps.net.clock.now
+        self.part = steps.net.clock.part
         self._found: Any = found
 
     @property
@@ -147,7 +150,7 @@ class Steps:
             what = f"the loss is {loss}"
             where, hint = first_not_finite(self.be, net.graph, net.slots, self.x, net.y)
         net.memory.restore_state()
-        return NotFiniteError(f"{what} at step {net.clock.step}" + (f": {where}" if where else ""), hint)
+        return NotFiniteError(f"{what} at step {net.clock.now}" + (f": {where}" if where else ""), hint)
 
     def settle(self) -> None:
         """Wait for all steps; raise if one was refused."""
@@ -170,7 +173,7 @@ class Steps:
     def _taken_again(self, step: Started) -> NotFiniteError:
         """Compute a refused step once more, to find what is not finite."""
         net, loss = self.net, step._found
-        net.clock.step = step.step
+        net.clock.step, net.clock.part = step.step, step.part
         self.x = net.x = self.be.taken(step.x, net.memory.x)
         self.be.fill(self.verdict, 0)
         try:

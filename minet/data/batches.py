@@ -51,6 +51,8 @@ class Batches:
     seed : int
     train : bool
     dtype : {"float32", "float64"}
+    share : (int, int)
+        ``(i, P)`` yields N images of each larger batch of ``P * N``: those from ``i * N`` on.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class Batches:
         seed: int = 0,
         train: bool = True,
         dtype: DTypeLike = "float32",
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         from minet.loops.gather import gather  # here, as it imports Numba: `import minet.data` stays fast
 
@@ -74,11 +77,10 @@ class Batches:
         self.dtype = np.dtype(dtype)
         if batch < 1:
             raise DataError(f"{dataset.name}: cannot make batches of {batch} images", "use at least 1")
-        if train and batch > len(dataset):
-            raise DataError(
-                f"{dataset.name}: a batch of {batch} is larger than the data set of {len(dataset)} images",
-                "use a smaller batch or a larger limit",
-            )
+        self.whole, self._first = batch * share[1], batch * share[0]
+        if train and self.whole > len(dataset):
+            larger = f"a batch of {self.whole} is larger than the data set of {len(dataset)} images"
+            raise DataError(f"{dataset.name}: {larger}", "use a smaller batch or a larger limit")
         bright = train and any(isinstance(one, Brightness) for one in dataset.augment)
         self._most = np.float32(dataset.white if bright and dataset.white else np.inf)
         if self.dtype not in (np.float32, np.float64):
@@ -87,7 +89,7 @@ class Batches:
     def __len__(self) -> int:
         """The number of batches in an epoch."""
         n = len(self.dataset)
-        return n // self.batch if self.train else -(-n // self.batch)
+        return n // self.whole if self.train else -(-n // self.whole)
 
     def epoch(self, e: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch `e`, starting with batch `start`.
@@ -131,19 +133,20 @@ class Batches:
         if self.train:
             order = np.argsort(draws.words()[:, 0], kind="stable")
         else:
-            order = np.arange(len(self) * self.batch) % n
+            order = np.arange(len(self) * self.whole) % n
         _, C, H, W = data.images.shape
         frames = framed(data.augment, (C, H, W), draws, self.train)
         holes = np.stack(frames.holes, axis=1) if frames.holes else np.empty((n, 0, 4), np.int64)
         return Plan(order, frames.moves[order], frames.inside[order], holes[order], frames.gain[order])
 
     def _make(self, plan: Plan, i: int) -> Batch:
-        data, here = self.dataset, slice(i * self.batch, (i + 1) * self.batch)
+        data, start = self.dataset, i * self.whole + self._first
+        here = slice(start, start + self.batch)
         x = aligned((*data.image_shape, self.batch), self.dtype)
         parts = [array[here] for array in plan]
         self._gather(data.images, *parts, self._most, data.mean, data.std, x)
         real = data.labels.dtype.kind == "f"
         labels = np.empty((*data.labels.shape[1:], self.batch), self.dtype if real else np.int64)
         labels[...] = np.moveaxis(data.labels[plan.order[here]], 0, -1)
-        labels[..., max(0, len(data) - here.start) :] = np.nan if real else -1
+        labels[..., max(0, len(data) - start) :] = np.nan if real else -1
         return x, labels

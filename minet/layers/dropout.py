@@ -13,7 +13,8 @@ class Dropout(Layer):
     """In training each element is 0 with probability `rate`, else ``x / (1 - rate)``; in evaluation y is x.
 
     ``dx = dy * mask / (1 - rate)``. The mask is drawn by counter (`minet.rng`): a new one at each training
-    step, and the same one on every backend for the same seed, path and step.
+    step, and the same one on every backend for the same seed, path and step. Parts of a batch
+    (`minet.rng.Clock`) draw what the whole batch would.
 
     Shapes: ``(C, H, W)`` to ``(C, H, W)``.
 
@@ -53,10 +54,10 @@ class Dropout(Layer):
         from minet.loops.dropout import dropout_fprop
 
         if train:
-            mask, step = self.s.mask.reshape(-1), self.clock.step
-            dropout_fprop(
-                x.reshape(-1), y.reshape(-1), mask, *self.key, step, self.threshold, self.scale, beta
-            )
+            mask, step, N = self.s.mask.reshape(-1), int(self.clock.step), x.shape[-1]
+            part = self.clock.part and (N, *self.clock.samples(N))
+            draw = *self.key, step, self.threshold
+            dropout_fprop(x.reshape(-1), y.reshape(-1), mask, *draw, self.scale, beta, part)
         else:
             self.be.axpby(1.0, x, beta, y)
 

@@ -16,7 +16,8 @@ class StochasticPool(Layer):
     delta goes to the drawn position alone. In evaluation, y is the mean over all draws, and bprop is the
     derivative of that, ``dy * (2 a[l] - y) / sum a``. Padding is never drawn. The draw is made by counter
     (`minet.rng`): a new one at each training step, and the same one on every backend, with any number of
-    threads, for the same seed, path and step.
+    threads, for the same seed, path and step. Parts of a batch (`minet.rng.Clock`) draw what the whole batch
+    would.
 
     A window without positive values gives 0 and passes no delta. If the sum is not finite (a NaN, +infinity,
     an overflow), y is NaN, so that the training loop notices.
@@ -68,7 +69,7 @@ class StochasticPool(Layer):
         from minet.loops import stochastic_pool as loops
 
         if train:
-            draw = self.key, self.clock.step
+            draw = self.key, int(self.clock.step), self.clock.part and self.clock.samples(x.shape[-1])
             loops.stochastic_pool_fprop(x, y, self.s.picked, *self.window, beta, *draw)
         else:
             loops.stochastic_pool_mean_fprop(x, y, *self.window, beta)

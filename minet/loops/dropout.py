@@ -1,6 +1,7 @@
 """Dropout: mask = word >= threshold; y = x * mask / (1 - rate); dx = dy * mask / (1 - rate).
 
-Order:    flat; element i of (C, H, W, N) takes word i % 4 of Philox block i // 4 at the training step.
+Order:    flat; element i of (C, H, W, N) takes word i % 4 of Philox block i // 4 at the training step. Of a
+          part of a batch, it is the element that i is in the whole batch.
 Parallel: over blocks of fixed size; the mask of a block is drawn first, then used from cache.
 Bytes:    per element in float32: 9 forward, 9 backward, 4 more if beta is not 0.
 Bits:     the mask comes from comparing integers, so it is the same on every backend.
@@ -32,15 +33,36 @@ def draw(mask, first, k0, k1, step, threshold):
         mask[done + i] = rest[i] >= threshold
 
 
+@kernel()
+def draw_part(mask, first, part, k0, k1, step, threshold):
+    """The mask of elements first .. first + mask.size - 1 of a part (N, its first sample, all samples)."""
+    N, start, whole = part
+    done = 0
+    while done < mask.size:
+        row, n = divmod(first + done, N)
+        size, element = min(N - n, mask.size - done), row * whole + start + n
+        head = min(-element % 4, size)  # up to the next block
+        if head:
+            w0, w1, w2, w3 = words(k0, k1, step, element // 4)
+            block = np.uint32(w0), np.uint32(w1), np.uint32(w2), np.uint32(w3)
+            for i in range(head):
+                mask[done + i] = block[element % 4 + i] >= threshold
+        draw(mask[done + head : done + size], element + head, k0, k1, step, threshold)
+        done += size
+
+
 @parallel_kernel()
-def dropout_fprop(x, y, mask, k0, k1, step, threshold, scale, beta):
-    """y <- beta*y + scale * mask * x, on flat arrays; sets mask."""
+def dropout_fprop(x, y, mask, k0, k1, step, threshold, scale, beta, part):
+    """y <- beta*y + scale * mask * x, on flat arrays; sets mask. `part` is that of `draw_part`, or None."""
     scale, beta, threshold = x.dtype.type(scale), x.dtype.type(beta), np.uint32(threshold)
     for block in prange((x.size + BLOCK - 1) // BLOCK):
         first = np.intp(block) * BLOCK
-        part = slice(first, min(first + BLOCK, x.size))
-        into, out, keep = x[part], y[part], mask[part]
-        draw(keep, first, k0, k1, step, threshold)
+        here = slice(first, min(first + BLOCK, x.size))
+        into, out, keep = x[here], y[here], mask[here]
+        if part is None:
+            draw(keep, first, k0, k1, step, threshold)
+        else:
+            draw_part(keep, first, part, k0, k1, step, threshold)
         for i in range(into.size):
             value = into[i] * (scale * keep[i])
             out[i] = value if beta == 0 else beta * out[i] + value

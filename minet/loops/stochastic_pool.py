@@ -1,9 +1,9 @@
 """Stochastic pooling: y[c,p,q,n] = x at a position of the window of (p, q) drawn with probability a / total.
 
 Here a = max(x, 0) inside the image and total = sum of a. The draw: u in [0, 1) is the element's own uniform
-number (``philox.py``; element = flat index in y); the pick is the first position with a > 0 at which the
-running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. In evaluation there is no
-draw: y = sum of a^2 / total, the mean over all draws.
+number (``philox.py``; element = flat index in y of the whole batch); the pick is the first position with
+a > 0 at which the running sum exceeds t = u * total, or the last with a > 0 if rounding leaves none. In
+evaluation there is no draw: y = sum of a^2 / total, the mean over all draws.
 A window with no a > 0 gives 0. A total that is not finite (a NaN, an infinity, an overflow) gives NaN. Both
 leave `picked` at R*S, which is no position of the window, so that no delta goes anywhere.
 
@@ -76,9 +76,19 @@ def uniforms(first, count, key, step, like):
     return u.reshape(-1)
 
 
+@kernel(fastmath=False)
+def uniforms_of_part(row, Q, N, part, key, step, like):
+    """Return the uniform numbers of row (c, p) of y; `part` is (its first sample, all samples)."""
+    u = np.empty(Q * N, like.dtype)
+    for q in range(Q):
+        first, skip = divmod((row * Q + q) * part[1] + part[0], 4)
+        u[q * N : (q + 1) * N] = uniforms(first, (skip + N + 3) // 4, key, step, like)[skip : skip + N]
+    return u
+
+
 @parallel_kernel(fastmath=False)
-def stochastic_pool_fprop(x, y, picked, window, stride, pad, dilation, beta, key, step):
-    """y <- beta*y + the drawn value; picked <- its tap."""
+def stochastic_pool_fprop(x, y, picked, window, stride, pad, dilation, beta, key, step, part):
+    """y <- beta*y + the drawn value; picked <- its tap. `part` is that of `uniforms_of_part`, or None."""
     C, H, W, N = x.shape
     _, P, Q, _ = y.shape
     R, S = window
@@ -88,8 +98,11 @@ def stochastic_pool_fprop(x, y, picked, window, stride, pad, dilation, beta, key
     for row in prange(C * P):
         c, p = divmod(np.intp(row), P)
         # One block of words serves four elements of y, wherever the row begins.
-        first, skip = divmod((c * P + p) * Q * N, 4)
-        u = uniforms(first, (skip + Q * N + 3) // 4, key, step, y)
+        if part is None:
+            first, skip = divmod((c * P + p) * Q * N, 4)
+            u = uniforms(first, (skip + Q * N + 3) // 4, key, step, y)
+        else:
+            skip, u = 0, uniforms_of_part(c * P + p, Q, N, part, key, step, y)
         r0, r1 = taps_inside(p, R, stride[0], pad[0], dilation[0], H)
         h0 = p * stride[0] - pad[0] + r0 * dilation[0]
         image, out = address(x, (c * H + h0) * W * N), address(y, (c * P + p) * Q * N)

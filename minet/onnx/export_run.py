@@ -89,7 +89,7 @@ def _written(
     if images is not None and raw:
         images = pixels.normalize(images)
     front = {} if raw else {"mean": pixels.mean, "std": pixels.std}
-    facts: dict[str, Any] = {"model": model.name, "step": net.clock.step}
+    facts: dict[str, Any] = {"model": model.name, "step": net.clock.now}
     if pixels.names:
         facts["classes"] = pixels.names
     largest = export(net, file, images=images, facts=facts, **front)

@@ -48,6 +48,7 @@ def run(
     train: bool = True,
     seed: int = 0,
     step: int = 0,
+    part: tuple[int, int] | None = None,
     backend: str | Backend = "cpu",
     dtype: str | None = None,
 ) -> Run:
@@ -68,6 +69,8 @@ def run(
     train : bool
     seed, step : int
         They determine initial values and random draws.
+    part : (first, whole), optional
+        x has samples first .. first + N - 1 of a batch of `whole`, and draws what they would there.
     dtype : str, optional
         "float32" or "float64"; by default float64 if x is, otherwise float32.
     """
@@ -78,7 +81,7 @@ def run(
     graph = layer if isinstance(layer, Layer) else Sequential(*layer)
     net = Net(graph.clone(), x.shape[:3], x.shape[3], backend=backend, seed=seed, dtype=dtype)
     be, graph = net.be, net.graph
-    net.clock.step = step
+    net.clock.step, net.clock.part = step, part
     _set_params(net, params or {})
     native_x = be.array(np.array(x, dtype, order="C"))
     y = _destination(net, (*net.output_shape, net.batch), y0, "y0")

@@ -235,7 +235,7 @@ class Layer(core.Layer):
         module = self._own().train(train)
         leaf = torch.from_numpy(x).requires_grad_()
         outer = _outer(leaf)
-        with _seeded(self.key, self.clock.step if train else 0):
+        with _seeded(self.key, *(int(self.clock.step), *(self.clock.part or ())) if train else (0,)):
             out = module(outer)
         self._check(outer, out)
         for part, name, ours, home in self._homes:
@@ -285,10 +285,13 @@ def _inner(out: torch.Tensor, shape: Shape) -> np.ndarray:
 
 
 @contextmanager
-def _seeded(key: tuple[int, int], step: int) -> Iterator[None]:
-    """Within this context torch draws from a seed of a layer's key and the step; its state comes back."""
+def _seeded(key: tuple[int, int], *step: int) -> Iterator[None]:
+    """Within this context torch draws from a seed of a layer's key and the step; its state comes back.
+
+    The part of a batch follows the step: parts draw each their own, though not what the whole batch would.
+    """
     state = torch.get_rng_state()
-    seed = np.random.SeedSequence([*key, step]).generate_state(1, np.uint64)[0]
+    seed = np.random.SeedSequence([*key, *step]).generate_state(1, np.uint64)[0]
     torch.default_generator.manual_seed(int(seed))
     try:
         yield

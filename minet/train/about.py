@@ -48,17 +48,16 @@ class About(Callback):
 
     def on_start(self, trainer: Trainer) -> None:
         net, model = trainer.net, self.model
-        data = [trainer.batches.dataset] + ([trainer.test] if trainer.test else [])
         self.facts = {
             **model.facts,
             "settings": checkpoint.as_json(model.settings),
             "defaults": {name: repr(value) for name, value in model.known.items()},
             "seed": net.seed,
             "epochs": trainer.epochs,
-            "batch": net.batch,
+            "batch": trainer.batches.whole,
             "backend": net.be.name,
             "parameters": sum(value.size for value in net.params.values()),
-            "data": [f"{one.name}: {len(one):,} images" for one in data],
+            "data": [f"{one.name}: {len(one):,} images" for one in trainer.sets],
             "machine": machine(net),
             "began": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         }

@@ -65,7 +65,7 @@ def save(path: str | Path, net: Net, solver: Any = None, **facts: Any) -> None:
         for name, state in kept.items():
             for key in [key for key, value in state.items() if is_array(value)]:
                 arrays[f"{CALLBACK}:{name}:{key}"] = state.pop(key)
-    facts = {"minet": __version__, "step": net.clock.step, "seed": net.seed, **facts}
+    facts = {"minet": __version__, "step": net.clock.now, "seed": net.seed, **facts}
     on_host = {name: a if isinstance(a, np.ndarray) else net.be.get(a) for name, a in arrays.items()}
     write(path, on_host, facts)
 

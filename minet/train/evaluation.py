@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -11,19 +12,25 @@ from minet.core.errors import MinetError
 from minet.core.loss import Loss
 from minet.core.net import Net
 from minet.data.dataset import DataError, Dataset
+from minet.train.alone import Alone
 from minet.train.records import RECORDED, TESTED
 
 
-def evaluate(net: Net, data: Dataset) -> tuple[float, dict[str, float]]:
-    """The mean loss of a net on a data set, and the loss's metrics."""
+def evaluate(net: Net, data: Dataset, ranks: Any = None) -> tuple[float, dict[str, float]]:
+    """The mean loss of a net on a data set, and the loss's metrics; with `ranks` each takes its share."""
     from minet.data.batches import Batches
 
+    ranks = ranks or Alone()
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
-    left = len(data)
+    batches = Batches(data, net.batch, train=False, dtype=net.be.dtype, share=(ranks.rank, ranks.size))
+    left = len(data) - ranks.rank * net.batch
     with np.errstate(all="ignore"):  # an overflow shows in the loss
-        for x, labels in Batches(data, net.batch, train=False, dtype=net.be.dtype).epoch(0):
+        for x, labels in batches.epoch(0):
             count = min(left, net.batch)  # the others fill up the last batch
+            left -= batches.whole
+            if count <= 0:
+                continue
             y = np.ascontiguousarray(net.be.get(net.fprop(x))[..., :count])
             labels = np.ascontiguousarray(labels[..., :count])
             means = _measured(net.loss, y, labels)
@@ -34,7 +41,7 @@ def evaluate(net: Net, data: Dataset) -> tuple[float, dict[str, float]]:
                 over = net.loss.count(labels, name)
                 sums[name] = sums.get(name, 0.0) + mean * over
                 counts[name] = counts.get(name, 0.0) + over
-            left -= count
+    sums, counts = ranks.added(sums), ranks.added(counts)
     means = {name: total / (counts[name] or 1) for name, total in sums.items()}
     return means.pop("loss"), means
 

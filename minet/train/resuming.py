@@ -11,7 +11,6 @@ from typing import Any
 from minet.core.errors import MinetError
 from minet.core.settings import is_real
 from minet.train import modelfile, older
-from minet.train.fingerprint import fingerprint
 from minet.train.modelfile import Model
 from minet.train.pixels import Pixels
 from minet.train.records import RECORDED
@@ -75,10 +74,9 @@ def _changed(folder: Path, now: str, before: str, hint: str) -> MinetError:
 
 def check_same_data(trainer: Trainer, facts: dict[str, Any], folder: Path) -> None:
     """Raise MinetError if the data differs from a run's in name, number of images, pixels or class names."""
-    train, test = trainer.batches.dataset, trainer.test
-    sets = [train] if test is None else [train, test]
+    sets = trainer.sets
     now: dict[str, Any] = {"data": [one.name for one in sets], "images": [len(one) for one in sets]}
-    now |= Pixels.of(train).facts["pixels"] | {"content": [fingerprint(one) for one in sets]}
+    now |= Pixels.of(sets[0]).facts["pixels"] | {"content": trainer.content()}
     before = {**facts, **facts.get("pixels", {})}
     called = {
         "data": "data sets",
@@ -97,7 +95,12 @@ def check_same_data(trainer: Trainer, facts: dict[str, Any], folder: Path) -> No
 
 
 def restore(
-    trainer: Trainer, model: Model, file: Path, drawn: bool, force: bool, tell: Callable[[str], Any] = print
+    trainer: Trainer,
+    model: Model,
+    file: Path,
+    drawn: bool | None,
+    force: bool,
+    tell: Callable[[str], Any] = print,
 ) -> None:
     """Bring a trainer to where a run stopped, and say what is not as if it had not been stopped.
 
@@ -107,8 +110,8 @@ def restore(
     model : Model
     file : Path
         The checkpoint.
-    drawn : bool
-        Whether the run has all its pictures.
+    drawn : bool or None
+        Whether the run has all its pictures; None if another process draws them.
     force : bool
         Whether the data may differ.
     tell : callable
@@ -119,7 +122,7 @@ def restore(
     tested = trainer.epoch - bool(trainer.untested)
     trainer.history = history(folder / LOG, tested)
     left = trainer.untested or trainer.epoch < trainer.epochs
-    if not left and (drawn or not trainer.history):
+    if not left and drawn is not None and (drawn or not trainer.history):
         raise MinetError(
             f"{folder}: already trained for {trainer.epoch} epochs (epochs={trainer.epochs})",
             f"use --epochs {trainer.epoch + 1} or more to continue",

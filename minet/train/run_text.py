@@ -34,9 +34,14 @@ def opening(model: Model, trainer: Trainer, resumed: Path | None = None) -> str:
     slow = "the emulator is for testing kernels, not for training\n" if net.be.name == "emu" else ""
     resuming = f"; resuming after {trainer.place}" if resumed else ""
     taken = f"from {resumed}\n" if resumed else ""
-    return slow + (
-        f"{' '.join([model.name, *settings])}: {count:,} parameters on {net.be.name}, batch {net.batch}, "
-        f"seed {net.seed}\n{train.name}: {len(train):,} images{tested}{resuming}\n{taken}"
+    return (
+        slow
+        + trainer.ranks.opening()
+        + (
+            f"{' '.join([model.name, *settings])}: {count:,} parameters on {net.be.name}, "
+            f"batch {trainer.batches.whole}, "
+            f"seed {net.seed}\n{train.name}: {len(train):,} images{tested}{resuming}\n{taken}"
+        )
     )
 
 

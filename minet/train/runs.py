@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from minet.core.net import Net
 from minet.data.batches import Batches
 from minet.train import checkpoint, folders, modelfile, older
 from minet.train.about import About
+from minet.train.alone import Alone
 from minet.train.by_class import confusion, table
 from minet.train.callbacks import Best, Checkpointer, Curves, JsonLog, KernelLog, Progress
 from minet.train.evaluation import evaluate as test
@@ -49,6 +51,7 @@ def train(
     keep: int = KEEP,
     quiet: bool = False,
     tag: str | None = None,
+    ranks: Any = None,
 ) -> tuple[Result, Path]:
     """Train a model, and keep its log, weights and plots in a run folder.
 
@@ -74,44 +77,71 @@ def train(
         Print nothing but how to go on with a run that was stopped.
     tag : str, optional
         A text that is kept with the run; by default that of the run being resumed.
+    ranks : minet.parallel.ranks.Ranks, optional
+        The processes that train together; the first of them writes the run folder.
 
     Returns
     -------
     Result, Path
-        The result, and the run folder.
+        The result, and the run folder; of the other processes, an empty one that is gone.
     """
-    settings, resumed = settings or {}, None
+    ranks = ranks or Alone()
+    if ranks.rank:
+        quiet = True
     told: Callable[..., Any] = _nothing if quiet else print
     saving = Checkpointer("", save_every, keep)  # refuses what they cannot be before a folder is made
     with contextlib.ExitStack() as held:
-        if resume:
+
+        def placed() -> tuple[Path, Path | None]:
+            if ranks.rank:
+                return Path(held.enter_context(tempfile.TemporaryDirectory(prefix="minet-"))), None
+            if not resume:
+                return held.enter_context(folders.new(modelfile.find(file_or_name).stem, out)), None
             folder = folders.old(file_or_name, out)
             held.enter_context(folders.locked(folder))
-            resumed, facts, damaged = older.newest_whole(folder)
-            model, seed = as_before(file_or_name, resumed, facts, settings, seed, force)
+            found, _, damaged = older.newest_whole(folder)
             told(*damaged, sep="\n", end="\n" if damaged else "")
-        else:
-            folder = held.enter_context(folders.new(modelfile.find(file_or_name).stem, out))
-            model, seed = modelfile.load(file_or_name, **settings), seed or 0
-        model.tag = model.tag if tag is None else tag
-        saving.folder = folder
-        trainer = _trainer(model, folder, backend, seed, saving, quiet)
-        if resumed:
-            drawn = all(one.complete for one in trainer.callbacks if isinstance(one, Curves))
-            restore(trainer, model, resumed, drawn, force, told)
+            return folder, found
+
+        def prepared() -> tuple[Model, Trainer]:
+            model, chosen = _chosen(file_or_name, resumed, settings or {}, seed, force)
+            model.tag = model.tag if tag is None else tag
+            saving.folder = folder
+            trainer = _trainer(model, folder, backend, chosen, saving, quiet, ranks)
+            if resumed:
+                drawn = all(one.complete for one in trainer.callbacks if isinstance(one, Curves))
+                restore(trainer, model, resumed, None if ranks.rank else drawn, force, told)
+            return model, trainer
+
+        folder, found = ranks.together(placed)
+        resumed = ranks.file(found)
+        model, trainer = ranks.together(prepared)
+        ranks.join(trainer)
         told(opening(model, trainer, resumed), flush=True)
-        _compile(trainer, quiet)
+        ranks.together(lambda: _compile(trainer, quiet))
+        ranks.begin(trainer)
         try:
             with finishing_steps(trainer):
                 result = trainer.fit()
         except KeyboardInterrupt:
-            if saving.place:
+            if saving.place and not ranks.rank:
                 print(how_to_go_on(file_or_name, folder, saving.place), flush=True)
             raise
-        told(ending(result, folder))
-        if trainer.within.batches:
+        ranks.finish()
+        if not quiet:
+            print(ending(result, folder))
+        if trainer.within.batches and not ranks.rank:
             print(how_to_go_on(file_or_name, folder, saving.place))
     return result, folder
+
+
+def _chosen(
+    file_or_name: str | Path, resumed: Path | None, settings: dict[str, Any], seed: int | None, force: bool
+) -> tuple[Model, int]:
+    """The model and the seed of a run: as they were, if it is resumed."""
+    if resumed is None:
+        return modelfile.load(file_or_name, **settings), seed or 0
+    return as_before(file_or_name, resumed, checkpoint.facts_of(resumed), settings, seed, force)
 
 
 def _nothing(*_: Any, **options: Any) -> None:
@@ -119,29 +149,47 @@ def _nothing(*_: Any, **options: Any) -> None:
 
 
 def _trainer(
-    model: Model, folder: Path, backend: str | Backend, seed: int, saving: Checkpointer, quiet: bool
+    model: Model,
+    folder: Path,
+    backend: str | Backend,
+    seed: int,
+    saving: Checkpointer,
+    quiet: bool,
+    ranks: Any,
 ) -> Trainer:
     """A trainer of a model, with the callbacks that every run has and those of the model file."""
     checkpoint.as_json(model.settings)  # refuses, before the work, what a checkpoint could not hold
     graph, solver, datasets, own = model.net(), model.solver(), model.datasets(), model.callbacks()
     with model.named():
         Batches(datasets[0], model.batch)  # refuses a batch that is too large before the net takes memory
-    net = Net(graph, model.input_shape, model.batch, model.loss, backend, seed)
+        batch = ranks.share(model.batch)
+    net = Net(graph, model.input_shape, batch, model.loss, backend, seed)
     with model.named():
-        trainer = Trainer(net, solver, *datasets, model.epochs, folder=folder)
+        trainer = Trainer(net, solver, *datasets, model.epochs, folder=folder, ranks=ranks)
+    trainer.facts = model.facts
+    if ranks.rank:  # what the model file has may change the training; all else writes, and one does that
+        trainer.callbacks = own
+        return trainer
     best = [] if any(isinstance(one, Best) for one in own) else [Best()]
     trainer.callbacks = [
-        *own, *([] if quiet else [Progress()]), JsonLog(folder / LOG), KernelLog(folder / KERNEL_LOG, net),
-        *best, saving, Curves(folder, net, model.name), About(folder, model),
+        *own, *([] if quiet else [Progress(_console(ranks))]), JsonLog(folder / LOG),
+        KernelLog(folder / KERNEL_LOG, net), *best, saving, Curves(folder, net, model.name),
+        About(folder, model),
     ]  # fmt: skip
-    trainer.facts = model.facts
     return trainer
 
 
-def _compile(trainer: Trainer, quiet: bool) -> None:
+def _console(ranks: Any, quiet: bool = False) -> Any:
+    """Where a run prints; of several processes, lines alone: a launcher's pipes look like a terminal."""
     from rich.console import Console
 
-    console = Console(quiet=True) if quiet else None
+    return Console(quiet=quiet, force_terminal=False if ranks.size > 1 else None)
+
+
+def _compile(trainer: Trainer, quiet: bool) -> None:
+    if trainer.ranks.here:
+        return  # another process of this machine does it
+    console = _console(trainer.ranks, quiet)
     precompile(trainer.net, trainer.batches.dataset, console=console, solver=trainer.solver)
 
 

@@ -18,6 +18,7 @@ from minet.core.settings import is_whole
 from minet.core.step import Started
 from minet.data.dataset import Dataset
 from minet.train import checkpoint
+from minet.train.alone import Alone
 from minet.train.callback import Callback, Result, check_callbacks, named, states
 from minet.train.evaluation import check_data, evaluate
 from minet.train.fingerprint import fingerprint
@@ -47,6 +48,8 @@ class Trainer:
     callbacks : iterable of Callback
     folder : str or Path, optional
         Where callbacks write if they are not told another place.
+    ranks : Alone or minet.parallel.ranks.Ranks, optional
+        The processes that share each batch; the net's batch is this one's share.
 
     Attributes
     ----------
@@ -78,6 +81,7 @@ class Trainer:
         epochs: int = 1,
         callbacks: Iterable[Callback] = (),
         folder: str | Path | None = None,
+        ranks: Any = None,
     ) -> None:
         from minet.data.batches import Batches  # here, as it imports Numba: `import minet` stays fast
 
@@ -91,7 +95,9 @@ class Trainer:
         if test is not None:
             check_data(test, net)
         self.net, self.solver, self.test, self.epochs = net, solver, test, epochs
-        self.batches = Batches(train, net.batch, seed=net.seed, dtype=net.be.dtype)
+        self.ranks = ranks = ranks or Alone()
+        share = ranks.rank, ranks.size
+        self.batches = Batches(train, net.batch, seed=net.seed, dtype=net.be.dtype, share=share)
         self.callbacks = check_callbacks(callbacks)
         self.folder, self.facts = None if folder is None else Path(folder), dict[str, Any]()
         self.epoch, self.within, self.rate = 0, Within(), 0.0
@@ -109,6 +115,11 @@ class Trainer:
     def steps(self) -> int:
         """Steps done by the run."""
         return self.epoch * len(self.batches) + self.within.batches
+
+    @property
+    def sets(self) -> list[Dataset]:
+        """The data sets: for training, and for the test if there is one."""
+        return [self.batches.dataset] + ([self.test] if self.test else [])
 
     # -- what callbacks may ask for -------------------------------------------------------------
 
@@ -129,10 +140,8 @@ class Trainer:
 
         It does not hold `history`. The facts are saved besides those of the trainer, as JSON can hold them.
         """
-        data = [self.batches.dataset] + ([self.test] if self.test else [])
-        known = {"epoch": self.epoch, "batch": self.net.batch, "data": [one.name for one in data]}
-        self._content = self._content or [fingerprint(one) for one in data]
-        known |= {"images": [len(one) for one in data], "content": self._content}
+        known = {"epoch": self.epoch, "batch": self.batches.whole, "data": [one.name for one in self.sets]}
+        known |= {"images": [len(one) for one in self.sets], "content": self.content()}
         known |= Pixels.of(self.batches.dataset).facts
         if self.within.batches:
             known["within"] = asdict(self.within)
@@ -141,6 +150,11 @@ class Trainer:
         if kept := states(self.callbacks):
             known["callbacks"] = kept
         checkpoint.save(file, self.net, self.solver, **{**known, **self.facts, **facts})
+
+    def content(self) -> list[str]:
+        """Checksums of the data sets."""
+        self._content = self._content or [fingerprint(one) for one in self.sets]
+        return self._content
 
     def resume(self, file: str | Path, strict: bool = True) -> dict[str, Any]:
         """Go to where a run was when `save` wrote this file, and return the file's facts.
@@ -158,16 +172,17 @@ class Trainer:
         except ValueError:
             found = f"{file}: its place in the epoch is {facts['within']!r:.80}"
             raise FileError(found, "minet never writes this") from None
-        if self.within.batches > len(self.batches) or facts.get("batch", self.net.batch) != self.net.batch:
+        whole = self.batches.whole
+        if self.within.batches > len(self.batches) or facts.get("batch", whole) != whole:
             if strict and self.within.batches:
                 there = f"{self.within.batches} batches of {facts.get('batch')} images into an epoch"
-                here = f"{len(self.batches)} of {self.net.batch}"
+                here = f"{len(self.batches)} of {whole}"
                 raise MinetError(f"{file}: is {there}; this trainer's epochs have {here}")
             self.within = Within()
         for name, callback in named(self.callbacks):
             if name in kept:
                 callback.load_state(kept.pop(name))
-        if kept and strict:
+        if kept and strict and not self.ranks.rank:
             raise MinetError(
                 f"{file}: is of a run with {', '.join(kept)}, which this trainer does not have",
                 "Trainer(..., callbacks=[...]) as in that run",
@@ -220,11 +235,11 @@ class Trainer:
         self.within = Within()
         return {
             "epoch": self.epoch,
-            "step": self.net.clock.step,
+            "step": self.net.clock.now,
             "loss": here.losses / len(self.batches),
             "rate": self.solver.rate,
             "seconds": seconds,
-            "images_per_second": len(self.batches) * self.net.batch / seconds,
+            "images_per_second": len(self.batches) * self.batches.whole / seconds,
         }
 
     def _steps(self) -> Iterator[float]:
@@ -242,15 +257,16 @@ class Trainer:
                 self.rate = rate
                 yield running.loss()
                 running = None
-                if self.pausing:
+                if self.ranks.pausing(self):
                     self._pause()
         if running is not None:
             self.rate = rate
             yield running.loss()
-        if self.pausing:
+        if self.ranks.pausing(self, last=True):
             self._pause()
 
     def _pause(self) -> None:
+        self.ranks.agree(self)
         self.pausing = False
         self._call("on_pause")
         self._obey()
@@ -258,14 +274,14 @@ class Trainer:
             raise _Stopped
 
     def _obey(self) -> None:
-        if self.interrupted:
+        if self.ranks.agree(self):
             raise KeyboardInterrupt
 
     def _tested(self, record: dict[str, Any]) -> dict[str, Any]:
         """A record with the test loss and the metrics, if there is a test set."""
         if self.test is None:
             return record
-        loss, metrics = evaluate(self.net, self.test)
+        loss, metrics = evaluate(self.net, self.test, self.ranks)
         if not math.isfinite(loss):
             raise NotFiniteError(
                 f"the test loss is {loss} after epoch {self.epoch}", "lower the learning rate"

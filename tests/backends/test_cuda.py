@@ -83,6 +83,7 @@ def test_cuda_agrees_with_the_cpu(case, name):
         "labels_of_every_form",
         "not_captured",
         "changed_settings",
+        "parts_of_batches",
         "refused_steps",
         "own_solver",
         "other_streams",

@@ -60,6 +60,37 @@ def test_a_kernel_gets_its_arguments_by_name():
     np.testing.assert_array_equal(layer.g.a, [6.0, 6.0])
 
 
+DRAWS = """
+#include "philox.cuh"
+extern "C" __global__ void draws_fprop(const float *x, float *y, unsigned key0, unsigned key1, long long step,
+                                       TAKEN int N, int C, int H, int W, float beta) {
+    FOR_ALL(i, C * H * W * N) put(y + i, uniform(word(key0, key1, step, AT)), beta);
+}
+extern "C" __global__ void draws_bprop(const float *dy, float *dx, int C, int H, int W, int N, float beta) {
+    FOR_ALL(i, C * H * W * N) put(dx + i, 0, beta);
+}
+"""
+
+
+@needs_gxx
+def test_a_kernel_that_draws_must_ask_for_its_part_of_a_batch(tmp_path):
+    declared = "class Draws(Layer):\n    def out_shape(self, in_shape):\n        return in_shape\n"
+    (tmp_path / "draws.py").write_text(f"from minet import Layer\n\n{declared}")
+    taken = {"": "i", "int first, int whole,": "in_whole(i, N, first, whole)"}
+    taken |= {"int whole, int first,": "(long long)(i / N) * whole + first + i % N"}
+    whole, there = [], {"x": np.zeros((2, 3, 4, 5), np.float32), "backend": "emu", "part": (4, 9)}
+    for arguments, at in taken.items():
+        (tmp_path / "draws.cu").write_text(DRAWS.replace("TAKEN", arguments).replace("AT", at))
+        layer = run_file(tmp_path / "draws.py").Draws
+        whole.append(run(layer(), np.zeros((2, 3, 4, 9), np.float32), backend="emu").y)
+        if arguments:
+            np.testing.assert_array_equal(run(layer(), **there).y, whole[0][..., 4:])
+            continue
+        with pytest.raises(LayerError, match=r"draws\.cu:\d+: draws_fprop draws by .*\n  hint: take int"):
+            run(layer(), **there)
+    assert (whole[0] == whole[1]).all() and (whole[0] == whole[2]).all() and np.unique(whole[0]).size > 200
+
+
 @needs_gxx
 @pytest.mark.parametrize(
     ("name", "message"),

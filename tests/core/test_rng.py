@@ -1,12 +1,13 @@
 """Keys and generators: the same (seed, path) gives the same numbers on every machine."""
 
+import operator
 from binascii import crc32
 
 import numpy as np
 import pytest
 
 from minet import MinetError, Net
-from minet.core.rng import Clock, generator, layer_key, uniform
+from minet.core.rng import Clock, PartStep, generator, layer_key, uniform
 from minet.layers import Identity
 
 
@@ -72,3 +73,85 @@ def test_draws_in_numpy_equal_those_in_numba(step, shape):
     for element, value in enumerate(drawn.reshape(-1)):
         word = int(words(7, 2**32 - 1, step, element // 4)[element % 4])
         assert value == np.float32((word >> 8) * 2**-24)
+
+
+def clock_of(part, batch=None, step=5):
+    clock = Clock(step)
+    clock.batch, clock.part = batch, part
+    return clock
+
+
+@pytest.mark.parametrize("step", [0, 3, 2**32 - 1, 2**40 + 7])
+@pytest.mark.parametrize("shape", [(), (1,), (3, 7), (2, 3, 5)])
+def test_parts_draw_what_the_whole_batch_would(shape, step):
+    for whole, parts in ((12, [(0, 4), (4, 3), (7, 5)]), (5, [(i, 1) for i in range(5)]), (9, [(0, 9)])):
+        expected = uniform((7, 2**32 - 1), step, (*shape, whole))
+        for first, n in parts:
+            drawn = uniform((7, 2**32 - 1), clock_of((first, whole), n, step).step, (*shape, n))
+            assert drawn.dtype == np.float32
+            np.testing.assert_array_equal(drawn, expected[..., first : first + n])
+
+
+def test_a_part_of_a_batch_is_told_by_the_clock():
+    clock = clock_of((np.int64(4), 12), batch=3)
+    assert clock.part == (4, 12) and clock.samples(3) == (4, 12) and type(clock.now) is int
+    assert clock != Clock(5) and clock == clock_of((4, 12))
+    clock.step += 1
+    assert type(clock.now) is int and clock.now == 6 and clock.read
+    clock.step = clock.step
+    assert type(clock.now) is int
+    clock.part = None
+    assert type(clock.step) is int and clock.samples(7) == (0, 7) and clock == Clock(6)
+
+
+@pytest.mark.parametrize("part", [(3, 3), (-1, 2), (0, 0), [0, 2], (0, 1, 2), (0.0, 2), (False, 2), 1, "12"])
+def test_what_is_no_part(part):
+    clock = Clock()
+    with pytest.raises(MinetError, match=r"\(first, whole\) with 0 <= first < whole, got"):
+        clock.part = part
+    assert clock.part is None
+
+
+def test_samples_that_a_part_cannot_have():
+    clock, message = clock_of((4, 12)), "9 samples from number 4 on are no part of a batch of 12"
+    with pytest.raises(MinetError, match=message):
+        clock.samples(9)
+    with pytest.raises(MinetError, match=message):
+        uniform((1, 2), clock.step, (3, 9))
+    assert clock.step == 5  # a net of another batch may still be asked for its step
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (3, 4)])
+def test_draws_that_samples_share_are_not_those_of_a_part(shape):
+    step = clock_of((4, 12), batch=3).step
+    with pytest.raises(MinetError, match=r"not end with the axis of the 3 samples\n.*int\(self.clock.step\)"):
+        uniform((1, 2), step, shape)
+    np.testing.assert_array_equal(uniform((1, 2), int(step), shape), uniform((1, 2), 5, shape))
+
+
+def test_the_step_of_a_part_computes_as_a_number_does():
+    step = clock_of((4, 12)).step
+    assert isinstance(step, PartStep) and {5: "five"}[step] == "five" and list(range(step)) == [0, 1, 2, 3, 4]
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "eq", "ne", "lt", "ge"):
+        of = getattr(operator, name)
+        for other in (2, 5, 7.5):
+            assert of(step, other) == of(5, other) and of(other, step) == of(other, 5)
+            assert type(of(step, other)) is type(of(5, other))
+
+
+def test_what_would_draw_the_same_in_every_part_refuses_its_step():
+    import numba
+
+    @numba.njit
+    def given(value):
+        return value
+
+    step = clock_of((4, 12)).step
+    assert given(3) == 3 and given((1, 3)) == (1, 3)  # Numba may know the types of whole numbers
+    for value in (step, (1, step), ((1, 2), step)):
+        with pytest.raises(MinetError, match=r"does not say which words.*\n  hint: pass int\(self.clock"):
+            given(value)
+    for seed in (step, [1, step]):
+        with pytest.raises(TypeError):
+            np.random.default_rng(seed)
+    assert given(int(step)) == 5

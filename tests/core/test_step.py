@@ -73,6 +73,17 @@ def test_a_refused_step_and_those_behind_it_change_nothing(be, first, solver):
     assert (bits(net, solver) != before).any()
 
 
+def test_a_refused_step_is_taken_again_with_its_own_part_of_a_batch(be):
+    net, solver = small(be), SGD(0.1)
+    net.clock.part = 0, 9
+    one = net.start_step(batch(7, np.nan), LABELS, solver)
+    net.clock.part = 3, 9
+    net.start_step(batch(8), LABELS, solver)
+    with pytest.raises(NotFiniteError, match="at step 0"):
+        one.loss()
+    assert net.clock.part == (0, 9) and net.clock.step == 0
+
+
 class Bursts(PReLU):
     """From step 1 on the gradient is infinite."""
 

@@ -5,8 +5,9 @@ from binascii import crc32
 import numpy as np
 import pytest
 from close import assert_close
+from in_parts import PARTS, STEPS, assert_parts_draw_as_the_whole
 
-from minet import LayerError, Net
+from minet import LayerError, MinetError, Net
 from minet.layers import Dropout
 from minet.testing import layer_checks, run
 
@@ -44,6 +45,24 @@ def test_the_mask_bit_for_bit(run, shape, seed, step):
     np.testing.assert_array_equal(out.state.mask, mask)
     assert_close(out.y, x * mask / 0.7, 1e-15, 3e-7)
     assert_close(out.dx, dy * mask / 0.7, 1e-15, 3e-7)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 20, 30)])
+@pytest.mark.parametrize("whole", PARTS)
+def test_parts_of_a_batch_drop_what_the_whole_drops(run, whole, shape, step):
+    x, dy = np.random.default_rng(0).standard_normal((2, *shape, whole))
+    assert_parts_draw_as_the_whole(run, Dropout(0.5), x, dy, step)
+
+
+def test_a_part_that_its_batch_does_not_have(run):
+    for train in (True, False):
+        layer, x = Dropout(0.5), np.ones((1, 2, 2, 4))
+        if train:
+            with pytest.raises(MinetError, match="4 samples from number 9 on are no part of a batch of 12"):
+                run(layer, x, part=(9, 12))
+        else:  # nothing is drawn, and the batch may be another one
+            np.testing.assert_array_equal(run(layer, x, train=False, part=(9, 12)).y, x)
 
 
 def test_the_mask_does_not_depend_on_the_type():

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import pytest
 from close import assert_close
+from in_parts import PARTS, STEPS, assert_parts_draw_as_the_whole
 from pooling import GEOMETRIES
 
 from minet import Concat, LayerError
@@ -242,6 +243,16 @@ def test_negatives_count_for_nothing_whatever_they_are(run, batch, train):
         np.testing.assert_array_equal(out.dx, np.where(x == 2, 6 if train else 6 * (2 * 2 - 2) / 2, 0))
         if train:
             np.testing.assert_array_equal(out.state.picked, 4 * (h + 1) + w + 1)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("settings", [{"window": 2}, {"window": 3, "stride": 2, "pad": 1}], ids=str)
+@pytest.mark.parametrize("whole", PARTS)
+def test_parts_of_a_batch_pick_what_the_whole_picks(run, whole, settings, step):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((3, 8, 6, whole)) + 0.5
+    dy = rng.standard_normal((3, 4, 3, whole))
+    assert_parts_draw_as_the_whole(run, StochasticPool(**settings), x, dy, step)
 
 
 @pytest.mark.parametrize("batch", [401, 404])

@@ -145,6 +145,12 @@ def test_draws_depend_on_seed_layer_and_step_alone():
     assert 0.1 < (y != 0).mean() < 0.4  # two masks, not one twice
     first.clock.step = 1
     assert (first.fprop(x, train=True) != y).any()
+    first.clock.step = 0
+    parts = []
+    for first.clock.part in ((0, 6), (3, 6), (0, 9)):
+        parts.append(first.fprop(x, train=True).copy())
+        np.testing.assert_array_equal(first.fprop(x, train=True), parts[-1])
+    assert len({part.tobytes() for part in (y, *parts)}) == 4  # a mask for each part of a batch
     np.testing.assert_array_equal(first.fprop(x, train=False), x)
 
 

@@ -68,11 +68,11 @@ def test_a_test_ends_at_once_and_is_left_to_do(tmp_path, monkeypatch):
     whole = trainer(epochs=2)
     whole.fit()
 
-    def stopped(net, data):
+    def stopped(net, data, ranks):
         if net.clock.step == 6:
             signal.raise_signal(signal.SIGTERM)
             raise AssertionError("not reached")
-        return evaluate(net, data)
+        return evaluate(net, data, ranks)
 
     monkeypatch.setattr(trainer_module, "evaluate", stopped)
     run = trainer(Checkpointer(tmp_path), epochs=2)

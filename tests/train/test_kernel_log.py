@@ -74,10 +74,10 @@ def test_a_resumed_run_ends_with_the_same_file():
 def test_a_run_that_was_stopped_in_a_test_ends_with_the_same_file(monkeypatch):
     whole, evaluate, tests = train("whole", 2), trainer.evaluate, iter(range(9))
 
-    def interrupted(net, data):
+    def interrupted(net, data, ranks):
         if next(tests) == 1:
             raise KeyboardInterrupt
-        return evaluate(net, data)
+        return evaluate(net, data, ranks)
 
     monkeypatch.setattr(trainer, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -90,10 +90,10 @@ def test_an_epoch_that_is_stopped_while_it_is_tested_is_saved_and_tested_when_re
     train("whole", 2)
     tests = iter(range(1, 9))
 
-    def interrupted(net, data):
+    def interrupted(net, data, ranks):
         if next(tests) == epoch:
             raise KeyboardInterrupt
-        return evaluate(net, data)
+        return evaluate(net, data, ranks)
 
     evaluate = trainer.evaluate
     monkeypatch.setattr(trainer, "evaluate", interrupted)
@@ -263,11 +263,11 @@ def test_a_batch_that_is_too_large_is_refused_before_the_net_takes_memory(monkey
 
 
 def test_a_disk_that_is_full_while_a_stopped_epoch_is_saved_leaves_the_one_before(monkeypatch, capsys):
-    def stop(net, data):
+    def stop(net, data, ranks):
         if net.clock.step > 3:
             monkeypatch.setattr(os, "fsync", full)
             raise KeyboardInterrupt
-        return evaluate(net, data)
+        return evaluate(net, data, ranks)
 
     def full(fd):
         raise OSError(28, "No space left on device")

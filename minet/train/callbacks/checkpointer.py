@@ -68,7 +68,7 @@ class Checkpointer(Callback):
     def on_start(self, trainer: Trainer) -> None:
         self.saved = trainer.epoch
         if trainer.epoch or trainer.within.batches:
-            self.place, self._step = trainer.place, trainer.net.clock.step
+            self.place, self._step = trainer.place, trainer.net.clock.now
         self.every.reset()
 
     def on_batch(self, trainer: Trainer, loss: float) -> None:
@@ -106,6 +106,6 @@ class Checkpointer(Callback):
         if self.keep > 1 and self.place:
             older.keep(file, self._step)
         trainer.save(file, **self.facts)
-        self.saved, self.place, self._step = trainer.epoch, trainer.place, trainer.net.clock.step
+        self.saved, self.place, self._step = trainer.epoch, trainer.place, trainer.net.clock.now
         older.drop(self.folder, self._step, self.keep - 1)
         self.every.reset()

@@ -74,12 +74,12 @@ class EMA(Callback):
     def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
         with self.in_net(trainer.net):
             if trainer.test is not None:
-                loss, metrics = evaluate(trainer.net, trainer.test)
+                loss, metrics = evaluate(trainer.net, trainer.test, trainer.ranks)
                 found = metrics or {"test_loss": loss}
                 record |= {f"ema_{name}": value for name, value in found.items()}
             if trainer.folder is not None:
                 # With what `minet eval` needs to build the net; the run's own facts are the trainer's.
-                facts = {"epoch": trainer.epoch, "batch": trainer.net.batch}
+                facts = {"epoch": trainer.epoch, "batch": trainer.batches.whole}
                 facts |= Pixels.of(trainer.batches.dataset).facts | trainer.facts
                 checkpoint.save(trainer.folder / AVERAGE, trainer.net, **facts)
 

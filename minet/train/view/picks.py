@@ -85,7 +85,7 @@ def _picks(net: Net, layer: Layer, x: np.ndarray) -> Picks:
     assert isinstance(layer, (MaxPool, StochasticPool))
     state, times = ("argmax", 1) if isinstance(layer, MaxPool) else ("picked", DRAWS)
     y = net.be.array(np.zeros((*layer.bound_shapes[1], net.batch), net.be.dtype))
-    taps, now = list[np.ndarray](), net.clock.step
+    taps, now = list[np.ndarray](), net.clock.now
     for net.clock.step in range(times):
         layer.fprop(net.be.array(x), y, 0.0, train=True)
         taps.append(np.array(net.be.get(layer.s[state])))

@@ -315,6 +315,25 @@ def changed_settings() -> None:
     assert captured[5] and not captured[6] and captured[11] and not captured[12] and captured[15], captured
 
 
+def parts_of_batches() -> None:
+    """A captured step draws for its part of a batch; a step of another part is launched."""
+
+    def run(be: Any) -> tuple[list[float], list[bool]]:
+        layers = [PReLU(), StochasticPool(2), Dropout(0.2), Linear(5)]
+        net = Net(layers, (3, 4, 4), 8, SoftmaxCrossEntropy(), backend=be)
+        losses, captured, solver = [], [], SGD(0.1)
+        for i in range(14):
+            net.clock.part = (3, 22) if i == 7 else None if i == 9 else (8, 22)
+            losses.append(net.train_step(values(3, 4, 4, 8), np.arange(8) % 5, solver))
+            captured.append(net.steps.captured)
+        return losses, captured
+
+    expected, _ = run(backends.get("cuda", sync=True))
+    losses, captured = run(backends.get("cuda"))
+    assert losses == expected and all(captured[6:]), (losses, expected, captured)
+    np.testing.assert_allclose(run("cpu")[0], expected, rtol=1e-4)
+
+
 def refused_steps() -> None:
     """A step that is not finite, and the one queued behind it, change nothing; the error names the step."""
     for first in (1, 6):  # launched one by one, and captured

@@ -1,0 +1,86 @@
+"""Whether an MPI launcher started this process as one of several, and what is wrong if they cannot talk.
+
+It reads the environment alone, so that a process by itself never imports MPI.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from minet.core.errors import MinetError
+from minet.parallel.waiting import GRACE, SilentExit, step_back
+
+# What launchers set: how many processes, and which one this is. Open MPI, MPICH and Intel MPI, Slurm's srun.
+LAUNCHERS = (
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("PMI_SIZE", "PMI_RANK"),
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+)
+RABENSEIFNER = "3"  # number in Open MPI's coll_libnbc_iallreduce_algorithm
+INSTALL = "pip install 'minet-layers[mpi]', or mpi4py built with the cluster's own MPI"
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+    """``(rank, size)`` as the launcher says; None if no launcher started this process."""
+    for size, rank in LAUNCHERS:
+        if environment.get(size, "").isdecimal():
+            if environment[size] == "1" and size.startswith("SLURM"):
+                return None  # a shell that srun started has that too
+            number = environment.get(rank, "")
+            return int(number) if number.isdecimal() else 0, int(environment[size])
+    return None
+
+
+def ranks(**options: Any) -> Any:
+    """The processes that train together, or None if this one was not started by a launcher.
+
+    Parameters
+    ----------
+    **options
+        As for `minet.parallel.ranks.Ranks`.
+
+    Raises
+    ------
+    MinetError
+        In process 0, if there is one only, or if they do not know of each other; the others end.
+    """
+    found = launched()
+    if found is None:
+        return None
+    rank, size = found
+    # Open MPI would sum in place by a tree, in which rank 0 sends the more the more ranks there are.
+    os.environ.setdefault("OMPI_MCA_coll_libnbc_iallreduce_algorithm", RABENSEIFNER)
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # mpi4py raises RuntimeError if it finds no MPI library
+        what = f"the launcher started {size}, and MPI is missing: {error}"
+        raise _told_once(rank, what, INSTALL) from None
+    world = MPI.COMM_WORLD
+    if world.size != size:
+        what = f"the launcher started {size}, and mpi4py knows of {world.size}: each would train on its own"
+        library = MPI.Get_library_version().split(",")[0].split("\n")[0]
+        raise _told_once(rank, what, f"use the launcher of mpi4py's MPI, {library}")
+    if size == 1:
+        raise MinetError(
+            "the launcher started one process: there is nothing to share",
+            "mpiexec -n 2 minet train ..., or minet train ... without mpiexec",
+        )
+    from minet.parallel.ranks import SUMS, Ranks
+
+    if (reduce := options.get("reduce", SUMS[0])) not in SUMS:
+        raise _told_once(rank, f"--reduce {reduce}: no such way to add", f"one of {', '.join(SUMS)}")
+    if not options.get("patience", 1.0) > 0:
+        raise _told_once(rank, f"--patience {options['patience']}: is not above 0", "seconds, such as 600")
+    if (trace := options.get("trace")) and not trace.absolute().parent.is_dir():
+        raise _told_once(rank, f"--trace {trace}: no such folder", "")
+    return Ranks(world, **options)
+
+
+def _told_once(rank: int, what: str, hint: str) -> BaseException:
+    """The error in process 0; in the others, a silent end."""
+    if not rank:
+        return MinetError(what, hint)
+    step_back(GRACE)  # the launcher ends all when the first one goes, and process 0 is to say why
+    return SilentExit(2)
