@@ -111,6 +111,11 @@ def parsed(settings: list[str] | None, **others: Any) -> dict[str, Any]:
     return chosen
 
 
+def printable(text: str) -> str:
+    """Text that comes from files and their names, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def use_data(folder: Path | None) -> None:
     """Make data sets look for their files in this folder."""
     if folder is not None:

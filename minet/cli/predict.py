@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from minet.cli.options import BackendName, DataDir, Debug, ModelOfRun, reporting, use_data
+from minet.cli.options import BackendName, DataDir, Debug, ModelOfRun, printable, reporting, use_data
 from minet.core.errors import MinetError
 
 LONG = 1 << 16  # characters: lines that go to a file or a program are not wrapped
@@ -74,7 +74,8 @@ def _show(predictions: Iterator[dict[str, Any]]) -> None:
                 table.add_column(
                     heading, overflow="fold", justify="right" if heading == "probability" else "left"
                 )
-        table.add_row(*(Text(cell) for cell in cells.values()))  # no markup: file names may look like it
+        # File names may look like markup, or hold what a terminal obeys.
+        table.add_row(*(Text(printable(cell)) for cell in cells.values()))
     console = Console()
     if not console.is_terminal:
         console = Console(width=LONG)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minet.cli.options import Debug, reporting
+from minet.cli.options import Debug, printable, reporting
 from minet.core.errors import MinetError
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def _row(name: str, run: Run) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """Text that comes from a folder, on one line and without control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    """Text that comes from a folder, on one line."""
+    return printable(" ".join(text.split()))
 
 
 def _lines(rows: list[tuple[str, ...]], width: int) -> list[str]:

@@ -107,6 +107,8 @@ def test_a_table():
     name = "[bold]" + "x" * 150 + ".png"
     shutil.copy("images/1.png", name)
     assert name in done("toy", name).stdout
+    shutil.copy("images/1.png", "clear\x1b[2J.png")  # what a terminal would obey
+    assert "clear?[2J.png" in done("toy", "clear\x1b[2J.png").stdout
 
 
 def test_outputs_of_a_regression_and_probabilities_of_yes_or_no():
