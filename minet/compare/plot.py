@@ -15,6 +15,7 @@ from minet.train.records import title as title_of
 
 DASHES = ("-", "--", ":")
 ROOM = 0.32  # inches for a combination
+LONGEST = 40  # letters of a name
 
 
 def means(row: Row, key: str) -> list[tuple[int, float, float]]:
@@ -34,12 +35,12 @@ def figure(rows: Sequence[Row], title: str) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    key = judged(rows)
+    key, names = judged(rows), names_of(rows)
     lines = [means(row, key) for row in rows]
     curves = any(len(points) > 1 for points in lines)
     with mpl.rc_context(STYLE):
         height = max(2.4, 1.3 + ROOM * len(rows))
-        whole = Figure(figsize=(10 if curves else 6.4, height), layout="constrained")
+        whole = Figure(figsize=(12 if curves else 6.4, height), layout="constrained")
         axes = whole.subplots(1, 2 if curves else 1, squeeze=False)[0]
         whole.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         heading = title_of(key)
@@ -55,27 +56,31 @@ def figure(rows: Sequence[Row], title: str) -> Any:
                     spread_text(key, row), (1, i), (4, 0), xycoords=("axes fraction", "data"),
                     textcoords="offset points", va="center", fontsize=8, color=INK,
                 )  # fmt: skip
-        axes[0].set_yticks(range(len(rows)), [_short(row.name) for row in rows])
+        axes[0].set_yticks(range(len(rows)), names)
         axes[0].set_ylim(len(rows) - 0.4, -0.6)
         axes[0].set_title(f"{heading}, each seed, mean and spread", loc="left", fontsize=9)
         axes[0].grid(axis="y", color=FAINT)
         if curves:
-            for i, (row, points) in enumerate(zip(rows, lines, strict=True)):
+            for i, (name, points) in enumerate(zip(names, lines, strict=True)):
                 look = {"color": HUES[i % len(HUES)], "ls": DASHES[i // len(HUES) % len(DASHES)]}
-                axes[1].plot(
-                    [p[0] for p in points], [p[1] for p in points], lw=1.5, label=_short(row.name), **look
-                )
+                axes[1].plot([p[0] for p in points], [p[1] for p in points], lw=1.5, label=name, **look)
             axes[1].set_title(f"{heading}, mean by epoch", loc="left", fontsize=9)
             axes[1].set_xlabel("epoch", loc="right")
             axes[1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-            axes[1].legend(fontsize=7, frameon=False)
+            axes[1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         if key.endswith("accuracy"):
             axes[0].xaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
             if curves:
                 axes[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
-        axes[0].xaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes[0].xaxis.set_major_locator(MaxNLocator(nbins=4))
     return whole
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 40 else f"{name[:39]}…"
+def names_of(rows: Sequence[Row]) -> list[str]:
+    """What rows are called: where that is enough, without the settings that make no difference to a row."""
+    names = [
+        " ".join(f"{name}={value}" for name, value in row.labels.items() if "/" not in value) for row in rows
+    ]
+    if not all(names) or len(set(names)) < len(names):
+        names = [row.name for row in rows]
+    return [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]

@@ -56,7 +56,7 @@ class Processes:
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
         """Train all; yield each job as it ends, with the reason if it failed.
 
-        If the user stops this, the runs under way are stopped as by Ctrl-C, and keep their checkpoints.
+        If the user stops this, the runs under way finish their steps, save them, and end.
         """
         with _hangups(), ThreadPoolExecutor(self.count) as pool:
             ends = {pool.submit(self._train, job): job for job in jobs}
@@ -69,12 +69,15 @@ class Processes:
                 raise
 
     def stop(self) -> None:
-        """Interrupt what runs, and start nothing more."""
+        """Interrupt what runs, and start nothing more.
+
+        By SIGTERM: what a script or ``nohup`` starts with ``&`` ignores SIGINT, and so do its children.
+        """
         with self.lock:
             self.stopped = True
             for process in self.running:
                 with contextlib.suppress(OSError):
-                    process.send_signal(signal.SIGINT)
+                    process.terminate()
 
     def _train(self, job: Job) -> str:
         """Train one; "" or why it failed."""

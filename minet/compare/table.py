@@ -9,7 +9,7 @@ import io
 import math
 import statistics
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,7 @@ def judged(rows: Iterable[Row]) -> str:
 
 
 def of_runs(runs: Sequence[Run]) -> list[Row]:
-    """Rows of finished runs: those that differ in their seeds alone are one.
+    """Rows of finished runs: those that differ in their seeds alone are one, those of one seed are not.
 
     Raises
     ------
@@ -89,17 +89,50 @@ def of_runs(runs: Sequence[Run]) -> list[Row]:
             raise MinetError(f"{run.folder}: is not finished: {why}", "minet train MODEL --resume goes on")
         if run.folder.resolve() in [other.folder.resolve() for other in runs[:i]]:
             raise MinetError(f"{run.folder}: is given twice", "name each run once")
-    kinds, rows = list[dict[str, str]](), list[Row]()
+    kinds: list[tuple[dict[str, str], list[Run]]] = []
     for run in runs:
-        if (kind := kind_of(run)) not in kinds:
-            kinds.append(kind)
-            rows.append(Row({}))
-        rows[kinds.index(kind)].runs.append(run)
-    names = dict.fromkeys(name for kind in kinds for name in kind)
-    different = [name for name in names if len({kind.get(name) for kind in kinds}) > 1]
-    for row, kind in zip(rows, kinds, strict=True):
-        row.labels = {name: kind.get(name, "") for name in different}
-    return rows
+        kind = kind_of(run)
+        together = next((those for known, those in kinds if known == kind), None)
+        if together is None:
+            kinds.append((kind, [run]))
+        else:
+            together.append(run)
+    apart = [(kind | where, those) for kind, same in kinds for where, those in _by_place(same)]
+    names = dict.fromkeys(name for kind, _ in apart for name in kind)
+    different = [name for name in names if len({kind.get(name) for kind, _ in apart}) > 1]
+    versions = {(kind["model"], kind["model file"]) for kind, _ in apart}
+    if len(versions) == len({kind["model"] for kind, _ in apart}):  # the model tells as much
+        different = [name for name in different if name != "model file"]
+    return [Row({name: kind.get(name, "") for name in different}, those) for kind, those in apart]
+
+
+def _by_place(runs: Sequence[Run]) -> list[tuple[dict[str, str], list[Run]]]:
+    """Runs of one kind together, or by their folders if a seed is there twice.
+
+    Those of one seed differ in what a run does not know of, such as a version of minet or the machine, or in
+    nothing: as one row they would count as a spread over seeds.
+    """
+    places: list[Callable[[Run], dict[str, str]]] = [
+        lambda run: {},
+        lambda run: {"from folder": str(run.folder.parent)},
+        lambda run: {"from folder": str(run.folder)},
+    ]
+    groups = list[tuple[dict[str, str], list[Run]]]()
+    for place in places:
+        names = [place(run) for run in runs]
+        groups = [
+            (name, [run for run, its in zip(runs, names, strict=True) if its == name])
+            for i, name in enumerate(names)
+            if name not in names[:i]
+        ]
+        if not any(_repeats(those) for _, those in groups):
+            break
+    return groups
+
+
+def _repeats(runs: Sequence[Run]) -> bool:
+    seeds = [run.facts["seed"] for run in runs if "seed" in run.facts]
+    return len(set(seeds)) < len(seeds)
 
 
 def kind_of(run: Run) -> dict[str, str]:

@@ -84,6 +84,8 @@ def test_what_fails_does_not_stop_the_others(programs, monkeypatch):
 
 WAITING = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in what a script starts with &
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 print("error: none", flush=True)
 try:
     signal.pause()

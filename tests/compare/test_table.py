@@ -103,10 +103,43 @@ def test_a_run_that_is_given_twice_is_refused():
         of_runs([run([0.9], folder="a"), run([0.9], folder="../" + Path.cwd().name + "/a")])
 
 
+def test_runs_of_one_seed_are_no_spread_over_seeds():
+    one, two, again = run([0.9], 0, folder="a/1"), run([0.8], 1, folder="a/2"), run([0.9], 0, folder="b/1")
+    rows = of_runs([one, two, again])
+    assert [(row.labels, row.runs) for row in rows] == [
+        ({"from folder": "a"}, [one, two]),
+        ({"from folder": "b"}, [again]),
+    ]
+    again = run([0.9], 0, folder="a/3")
+    other = run([0.7], 0, width=4, folder="a/4")
+    rows = of_runs([one, two, again, other])
+    assert [row.labels for row in rows] == [
+        *({"width": "8", "from folder": f"a/{i}"} for i in (1, 2, 3)),
+        {"width": "4", "from folder": ""},
+    ]
+
+
+def test_runs_whose_seeds_are_not_known_are_one_row():
+    one, two = run([0.9], folder="a"), run([0.8], folder="b")
+    del one.facts["seed"], two.facts["seed"]
+    assert len(of_runs([one, two])) == 1
+
+
 def test_means_by_epoch_are_of_the_epochs_that_all_have(rows):
     rows[0].runs.append(run([0.7], 2))
     assert plot.means(rows[0], "accuracy") == [(1, pytest.approx(0.6), pytest.approx(0.1))]
     assert plot.means(Row({}), "accuracy") == []
+
+
+def test_names_in_the_picture_leave_out_what_makes_no_difference():
+    pools = [Row({"pool": "max", "kernels": "1/2"}), Row({"pool": "gaussian", "kernels": "1"})]
+    assert plot.names_of(pools) == ["pool=max", "pool=gaussian kernels=1"]
+    assert plot.names_of([Row({"file": "a/b"}), Row({"file": "a/c"})]) == ["file=a/b", "file=a/c"]
+    assert (
+        plot.names_of([Row({"file": "a/b", "n": "1"}), Row({"file": "a/c", "n": "1"})])[0] == "file=a/b n=1"
+    )
+    assert plot.names_of([Row({})]) == ["all"]
+    assert plot.names_of([Row({"name": "n" * 99})]) == [f"name={'n' * 34}…"]
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1"])
@@ -146,6 +179,8 @@ def test_runs_of_different_versions_of_a_model_file_are_two_rows():
     assert first.labels.keys() == {"model file"} and first.labels != second.labels
     two.facts["text"] = "x = (1 < 2)  # laid out otherwise"
     assert len(of_runs([one, two])) == 1
+    two.facts.update(model="other", text="y = 1")
+    assert [list(row.labels) for row in of_runs([one, two])] == [["model"]] * 2
 
 
 def test_a_setting_with_the_name_of_a_number_is_the_one_that_is_shown():
