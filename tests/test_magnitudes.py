@@ -5,16 +5,19 @@ The reference is the same layer in float64 on the cpu, on numbers that float32 h
 
 import numpy as np
 import pytest
+from slow import first_of_each
 
 from minet import layers
 from minet.core.init import Gaussian
 from minet.testing import run
 
-EXAMPLES = [
-    pytest.param(make, in_shape, id=f"{make()!r}{in_shape}".replace(" ", ""))
+EXAMPLES = first_of_each(
+    [
+        pytest.param(make, in_shape, id=f"{make()!r}{in_shape}".replace(" ", ""))
+        for make, in_shape in cls.examples()
+    ]
     for cls in layers.all_layers()
-    for make, in_shape in cls.examples()
-]
+)
 MAGNITUDES = [1e-18, 1e-9, 1e-3, 1e3, 1e9, 1e18]
 BEYOND = [1e-30, 1e-24, 1e24, 1e36]
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), 1e-37  # below, processors round to fewer digits, or to 0
@@ -115,6 +118,7 @@ def test_a_long_product_keeps_its_digits():
         np.testing.assert_allclose(y, 300000 * float(np.float32(0.1)), rtol=5e-6)
 
 
+@pytest.mark.slow
 def test_long_sums_of_gradients_keep_their_digits(backend):
     x = np.full((1, 512, 512, 2), -0.1, "float32")
     grads = run(layers.PReLU(), x, np.ones_like(x), backend=backend).grads

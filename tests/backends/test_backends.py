@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import pytest
 from of_solvers import net_of
+from slow import slow
 
 from minet import Layer, LayerError, backends
 from minet.backends import gpu, launcher
@@ -107,7 +108,7 @@ def test_finite(be, place):
 
 @pytest.mark.parametrize("sliced", [False, True])
 @pytest.mark.parametrize("beta", BETAS)
-@pytest.mark.parametrize("alpha", [1.0, 0.5, -2.0])
+@pytest.mark.parametrize("alpha", [1.0, slow(0.5), slow(-2.0)])
 @pytest.mark.parametrize("trans", ["nn", "nt", "tn", "tt"])
 def test_gemm(be, trans, alpha, beta, sliced):
     # The last two exceed any block of the kernels, with a remainder in every direction.
@@ -239,6 +240,7 @@ def test_a_layer_without_code(be):
         be.run(Layer(), "fprop", None, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", all_layers())
 def test_indices_of_64_bits_change_no_bit(cls, gpu_backend, monkeypatch):
     case = Case(*next(iter(cls.examples())), 3, gpu_backend)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_driver import double
+from slow import slow
 
 from minet import MinetError
 from minet.backends import cuda_source, cuda_toolkit, nvidia
@@ -59,14 +60,14 @@ def case(doubles, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "conformance",
-        "training",
-        "synchronous_training",
+        slow("conformance"),
+        slow("training"),
+        slow("synchronous_training"),
         "modules",
         "memory",
         "shelf",
         "offered",
-        "empty_arrays",
+        slow("empty_arrays"),
         "slices",
         "usable",
     ],
@@ -80,11 +81,11 @@ def test_cuda_agrees_with_the_cpu(case, name):
     "name",
     [
         "captured",
-        "labels_of_every_form",
+        slow("labels_of_every_form"),
         "not_captured",
-        "changed_settings",
-        "parts_of_batches",
-        "refused_steps",
+        slow("changed_settings"),
+        slow("parts_of_batches"),
+        slow("refused_steps"),
         "own_solver",
         "other_streams",
     ],

@@ -19,8 +19,9 @@ from minet.layers import Conv, MaxPool
 from minet.onnx import load
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
-QUICK = ["squeezenet", "inception_v1", "inception_v2", "resnet50", "densenet121"]
-SLOW = ["bvlc_alexnet", "zfnet512", "vgg19"]  # up to half a gigabyte of weights, and as much for gradients
+QUICK = ["inception_v1", "resnet50"]
+SLOW = ["squeezenet", "inception_v2", "densenet121"]
+SLOW += ["bvlc_alexnet", "zfnet512", "vgg19"]  # up to half a gigabyte of weights, and as much for gradients
 
 
 def file_of(name):
@@ -55,6 +56,7 @@ def with_random_weights(model):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["inception_v1", "densenet121"])
 def test_with_random_weights_it_agrees_with_onnxruntime(name, tmp_path):
     made = with_random_weights(onnx.load(file_of(name)))

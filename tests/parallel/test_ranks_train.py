@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mpi import launcher, run, train
+from slow import slow
 
 from minet.train import checkpoint
 
@@ -55,7 +56,7 @@ def close(one, other, within=1e-5):
         assert a["accuracy"] == pytest.approx(b["accuracy"], abs=0.02)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [2, slow(4)])
 def test_ranks_follow_one_process(here, ranks):
     train(1, "model.py", "--out", "one", "--backend", "cpu", cwd=here)
     said = train(ranks, "model.py", "--out", "many", "--backend", "cpu", "--trace", "t.json", cwd=here)
@@ -71,6 +72,7 @@ def test_ranks_follow_one_process(here, ranks):
     assert {"fprop", "bprop"} <= {event["name"] for event in events}
 
 
+@pytest.mark.slow
 def test_ordered_sums_give_the_same_bits_again(here):
     for name in ("a", "b"):
         train(3, "model.py", "batch=33", "--out", name, "--backend", "cpu", "--reduce", "ordered", cwd=here)
@@ -82,6 +84,7 @@ def test_ordered_sums_give_the_same_bits_again(here):
     ]
 
 
+@pytest.mark.slow
 def test_batch_norm_is_local_by_default_and_synchronised_on_request(here):
     words = ["model.py", "norm=True", "--backend", "cpu"]
     train(1, *words, "--out", "one", cwd=here)
@@ -92,6 +95,7 @@ def test_batch_norm_is_local_by_default_and_synchronised_on_request(here):
     assert abs(log(here / "local")[0]["loss"] / log(here / "one")[0]["loss"] - 1) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_ranks(here):
     train(1, "model.py", "--out", "whole", "--backend", "cpu", cwd=here)
     train(2, "model.py", "--epochs", "1", "--out", "parts", "--backend", "cpu", cwd=here)
@@ -135,11 +139,11 @@ def callbacks(what="", rank=1):
     "what, status, message",
     [
         ("nan", 2, r"error: rank 1: the loss is nan at step 3: the parameter 0/conv.w is not finite"),
-        ("drift", 2, r"error: rank 1's parameters differ from rank 0's after"),
-        ("interrupt", 130, r"stopped; --resume continues after 4 of 9 batches of epoch 1"),
-        ("stop", 0, r"stopped; --resume continues after 4 of 9 batches of epoch 1"),
-        ("raise", 2, r"error: rank 1 of 2: ValueError: a mistake"),
-        ("hang", 2, r"error: rank 1 of 2 did not answer for 2 s, while others waited for"),
+        slow("drift", 2, r"error: rank 1's parameters differ from rank 0's after"),
+        slow("interrupt", 130, r"stopped; --resume continues after 4 of 9 batches of epoch 1"),
+        slow("stop", 0, r"stopped; --resume continues after 4 of 9 batches of epoch 1"),
+        slow("raise", 2, r"error: rank 1 of 2: ValueError: a mistake"),
+        slow("hang", 2, r"error: rank 1 of 2 did not answer for 2 s, while others waited for"),
     ],
 )
 def test_what_happens_in_one_rank_is_told_once(here, what, status, message):
@@ -164,11 +168,11 @@ def test_what_happens_in_one_rank_is_told_once(here, what, status, message):
     "ranks, words, message",
     [
         (3, [], "a batch of 32 images cannot be shared equally by 3 ranks\n  hint: --batch 30 or 33"),
-        (4, ["batch=2"], "a batch of 2 images cannot be shared equally by 4 ranks\n  hint: --batch 4"),
-        (2, ["--keep", "0"], "keep must be a whole number of at least 1, got 0"),
+        slow(4, ["batch=2"], "a batch of 2 images cannot be shared equally by 4 ranks\n  hint: --batch 4"),
+        slow(2, ["--keep", "0"], "keep must be a whole number of at least 1, got 0"),
         (2, ["nosuch=1"], "has no setting 'nosuch'"),
-        (2, ["--resume", "--out", "nowhere"], "nowhere/weights.safetensors: no such file"),
-        (2, ["norm=True", "--backend", "emu", "--sync-batch-norm"], "computes on the cpu, not on emu"),
+        slow(2, ["--resume", "--out", "nowhere"], "nowhere/weights.safetensors: no such file"),
+        slow(2, ["norm=True", "--backend", "emu", "--sync-batch-norm"], "computes on the cpu, not on emu"),
     ],
 )
 def test_bad_input_is_told_once_with_status_2(here, ranks, words, message):
@@ -178,6 +182,7 @@ def test_bad_input_is_told_once_with_status_2(here, ranks, words, message):
     assert not list((here / "runs").glob("*"))
 
 
+@pytest.mark.slow
 def test_ranks_with_other_files_are_told_apart(here):
     """Rank 1 reads a model file of its own, as on a machine with an old copy."""
     started = here / "start.py"

@@ -6,6 +6,7 @@ from textwrap import dedent
 
 import pytest
 from mpi import launcher, run
+from slow import slow
 
 PROGRAM = dedent(
     """
@@ -42,7 +43,7 @@ PROGRAM = dedent(
 )
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, slow(3)])
 def test_ranks_compute_what_one_process_computes(tmp_path, ranks):
     launcher()
     (tmp_path / "program.py").write_text(PROGRAM)

@@ -51,6 +51,7 @@ def test_minet_agrees(op):
     inputs.check("cpu", dtype, inputs.cases, tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", ROWS)
 def test_minet_agrees_on_the_emulator(op):
     if why := backends.missing("emu"):

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from slow import first_of_each
 
 from minet import Net, backends, layers
 from minet.core.containers import Container
@@ -17,11 +18,13 @@ from minet.train import modelfile
 from minet.train.optim import SGD
 
 CONTAINERS = [cls for cls in Container.__subclasses__() if cls.__module__.startswith("minet.")]
-EXAMPLES = [
-    pytest.param(make, in_shape, id=f"{make()!r}{in_shape}".replace(" ", ""))
+EXAMPLES = first_of_each(  # layers' own tests have all of them, too
+    [
+        pytest.param(make, in_shape, id=f"{make()!r}{in_shape}".replace(" ", ""))
+        for make, in_shape in examples(cls)
+    ]
     for cls in [*layers.all_layers(), *CONTAINERS]
-    for make, in_shape in examples(cls)
-]
+)
 BACKENDS = ["emu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
