@@ -176,7 +176,7 @@ KINDS = {
     "before_the_start": f"a write of 4 bytes {OUTSIDE}, 4 bytes before the start of y",
     "null_pointer": f"a write of 4 bytes {OUTSIDE}: a null pointer",
     "past_shared": f"a write of 4 bytes {OUTSIDE}\n",
-    "past_dynamic": f"a write of 4 bytes {OUTSIDE}",  # where the heap has it so, just before or after an array
+    "past_dynamic": f"a write of 4 bytes {OUTSIDE}",  # perhaps beside an array, in the heap
     "past_by_atomic": f"a write of 4 bytes {OUTSIDE}, 128 bytes past the end of y",
     "other_s_locals": f"a read of 4 bytes {OUTSIDE}\n",
     "unwritten": "a read of shared memory that no thread of the block has written",
