@@ -77,6 +77,7 @@ struct Launch { // as in minet/backends/emulator_faults.py
     char *unwritten_at;
     uint32_t guards;           // bytes among the kernel's shared variables that are the compiler's own:
     const uint64_t *guard;     // where each begins and ends, counted from the first variable
+    char *shared;              // where this launch's dynamic shared memory was
 };
 enum Flag { TELL_SAME_VALUE = 1, ALLOW_SAME_VALUE = 2, GO_ON_UNWRITTEN = 4, COOPERATIVE = 8 };
 enum Fault { // as in minet/backends/emulator_faults.py
@@ -883,6 +884,7 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
 #endif
     remember(fixed.first, fixed.second, 1, true);
     remember(dynamic, launch->dynamic_shared, 1, true);
+    launch->shared = dynamic;
     printed.clear(), pending.bytes = 0;
     sequence.resize((std::size_t)bx * by * bz), events.resize((sequence.size() + 31) / 32);
     for (stride = launch->order == 2 ? blocks * 5 / 8 | 1 : 1; stride > 1; stride -= 2) {

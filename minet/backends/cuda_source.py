@@ -72,6 +72,14 @@ class Source:
     def __hash__(self) -> int:
         return hash((self.path, self.text))
 
+    @cached_property
+    def asked(self) -> dict[str, frozenset[str]]:
+        """The names of each kernel's parameters."""
+        return {
+            name: frozenset(parameter.name for parameter in kernel.parameters)
+            for name, kernel in self.kernels.items()
+        }
+
 
 @cache
 def own(stem: str) -> Path:

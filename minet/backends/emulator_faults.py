@@ -99,7 +99,7 @@ class Launch(ctypes.Structure):
         ("flags", ctypes.c_uint32), ("fill", ctypes.c_uint32), ("dynamic", ctypes.c_void_p),
         ("output", ctypes.c_void_p), ("output_bytes", ctypes.c_uint64), ("unwritten_bytes", ctypes.c_uint32),
         ("unwritten", Who), ("unwritten_at", ctypes.c_uint64), ("guards", ctypes.c_uint32),
-        ("guard", ctypes.POINTER(ctypes.c_uint64)),
+        ("guard", ctypes.POINTER(ctypes.c_uint64)), ("shared", ctypes.c_uint64),
     )  # fmt: skip
 
 
@@ -173,6 +173,8 @@ def _near(launch: Launch, arrays: Iterable[tuple[str, Array]]) -> str:
     if launch.address < NULL:
         return ": a null pointer, which stands for an array that is None or empty"
     nearest: tuple[int, str] = (1 << 62, "")
+    if launch.fault == OUTSIDE and launch.dynamic_shared:
+        arrays = [*arrays, ("shared memory", Array(launch.shared, launch.dynamic_shared, 1))]
     for name, one in arrays:
         start = one.start or 0
         if launch.fault in (RACE, SAME_VALUE) and start <= launch.address < start + one.bytes:

@@ -140,18 +140,18 @@ class Launcher(Backend):
         self, path: Path, name: str, layer: Layer, known: dict[str, Any], values: dict[str, Any]
     ) -> dict[str, Any]:
         """Tell a kernel that draws which part of a batch it has; the constant that its file needs."""
-        kernels = self.read(path).kernels
-        asked = {kernel: {parameter.name for parameter in kernels[kernel].parameters} for kernel in kernels}
-        names = asked.get(name, set())
+        source = self.read(path)
+        names = source.asked.get(name, frozenset())
         if names >= {"step", "first", "whole"}:
             # In evaluation nothing is drawn, and the batch may be another one.
             first, whole = layer.clock.samples(known["N"]) if layer.train else layer.clock.part
             known |= {"first": first, "whole": whole} | values
         elif "step" in names and "step" not in values:
-            found = f"{kernels[name].place}: {name} draws by its step alone, but has only a part of the batch"
+            place = source.kernels[name].place
+            found = f"{place}: {name} draws by its step alone, but has only a part of the batch"
             hint = "take int first, int whole; element i draws as in_whole(i, N, first, whole) of philox.cuh"
             raise _error(found, hint, layer)
-        return {"PART": 1} if any(names >= {"first", "whole"} for names in asked.values()) else {}
+        return {"PART": 1} if any(names >= {"first", "whole"} for names in source.asked.values()) else {}
 
     def file_of(self, cls: type, name: str) -> Path | None:
         """The file of a class or one of its bases that has the kernel; else the first that exists."""

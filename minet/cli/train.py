@@ -25,6 +25,8 @@ from minet.cli.options import (
     use_data,
 )
 from minet.core.errors import MinetError
+from minet.parallel import launch
+from minet.parallel.options import DEFAULTS
 
 
 def train(
@@ -54,7 +56,7 @@ def train(
     reduce: Annotated[
         str,
         typer.Option(metavar="fast|ordered", help="With mpiexec: how gradients are added."),
-    ] = "fast",
+    ] = DEFAULTS["reduce"],
     sync_batch_norm: Annotated[
         bool, typer.Option("--sync-batch-norm", help="With mpiexec: BatchNorm over the whole batch.")
     ] = False,
@@ -63,7 +65,7 @@ def train(
     ] = None,
     patience: Annotated[
         float, typer.Option(help="With mpiexec: seconds to wait for a rank before the job ends.")
-    ] = 600.0,
+    ] = DEFAULTS["patience"],
     data_dir: DataDir = None,
     strict: Strict = False,
     sync: Sync = False,
@@ -91,16 +93,7 @@ def train(
 
 @contextlib.contextmanager
 def together(options: dict[str, Any]) -> Iterator[Any]:
-    """The processes that a launcher started; None, and options that need them refused, without one."""
-    from minet.parallel import launch
-
+    """The processes that a launcher started; None without one."""
     ranks = launch.ranks(**options)
-    if ranks is not None:
-        with ranks.ending():
-            yield ranks
-        return
-    for name, plain in (("reduce", "fast"), ("sync_batch_norm", False), ("trace", None), ("patience", 600.0)):
-        if options[name] != plain:
-            option = f"--{name.replace('_', '-')}"
-            raise MinetError(f"{option} is for training with mpiexec", "mpiexec -n 2 minet train ...")
-    yield None
+    with ranks.ending() if ranks else contextlib.nullcontext():
+        yield ranks

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minet.core.errors import MinetError
+from minet.parallel.options import DEFAULTS, SUMS
 from minet.parallel.waiting import GRACE, SilentExit, step_back
 
 # What launchers set: how many processes, and which one this is. Open MPI, MPICH and Intel MPI, Slurm's srun.
@@ -39,15 +40,20 @@ def ranks(**options: Any) -> Any:
     Parameters
     ----------
     **options
-        As for `minet.parallel.ranks.Ranks`.
+        As for `minet.parallel.ranks.Ranks`; without a launcher they must be as they are by default.
 
     Raises
     ------
     MinetError
-        In process 0, if there is one only, or if they do not know of each other; the others end.
+        In process 0, if there is one only, if they do not know of each other, or if an option is wrong; the
+        others end.
     """
     found = launched()
     if found is None:
+        for name, value in options.items():
+            if value != DEFAULTS[name]:
+                option = f"--{name.replace('_', '-')}"
+                raise MinetError(f"{option} is for training with mpiexec", "mpiexec -n 2 minet train ...")
         return None
     rank, size = found
     # Open MPI would sum in place by a tree, in which rank 0 sends the more the more ranks there are.
@@ -55,11 +61,12 @@ def ranks(**options: Any) -> Any:
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # mpi4py raises RuntimeError if it finds no MPI library
-        what = f"the launcher started {size}, and MPI is missing: {error}"
+        what = f"the launcher started {size} processes, and MPI is missing: {error}"
         raise _told_once(rank, what, INSTALL) from None
     world = MPI.COMM_WORLD
     if world.size != size:
-        what = f"the launcher started {size}, and mpi4py knows of {world.size}: each would train on its own"
+        known = f"the launcher started {size} processes, and mpi4py knows of {world.size}"
+        what = f"{known}: each would train on its own"
         library = MPI.Get_library_version().split(",")[0].split("\n")[0]
         raise _told_once(rank, what, f"use the launcher of mpi4py's MPI, {library}")
     if size == 1:
@@ -67,12 +74,12 @@ def ranks(**options: Any) -> Any:
             "the launcher started one process: there is nothing to share",
             "mpiexec -n 2 minet train ..., or minet train ... without mpiexec",
         )
-    from minet.parallel.ranks import SUMS, Ranks
+    from minet.parallel.ranks import Ranks
 
     if (reduce := options.get("reduce", SUMS[0])) not in SUMS:
-        raise _told_once(rank, f"--reduce {reduce}: no such way to add", f"one of {', '.join(SUMS)}")
+        raise _told_once(rank, f"--reduce must be {' or '.join(SUMS)}, got {reduce}", "")
     if not options.get("patience", 1.0) > 0:
-        raise _told_once(rank, f"--patience {options['patience']}: is not above 0", "seconds, such as 600")
+        raise _told_once(rank, f"--patience must be above 0 seconds, got {options['patience']:g}", "")
     if (trace := options.get("trace")) and not trace.absolute().parent.is_dir():
         raise _told_once(rank, f"--trace {trace}: no such folder", "")
     return Ranks(world, **options)

@@ -18,15 +18,15 @@ import numpy as np
 from minet.core.errors import MinetError
 from minet.parallel.agreement import checksum, disagreement, facts_of
 from minet.parallel.level import level
+from minet.parallel.options import DEFAULTS
 from minet.parallel.threads import own_cores, use_own_cores
 from minet.parallel.through_host import own_card, way
 from minet.parallel.trace import Trace, write
 from minet.parallel.waiting import SilentExit, Waiting, end_job, step_back, tell
 
 T = TypeVar("T")
-PATIENCE = 600.0  # seconds
+PATIENCE = float(DEFAULTS["patience"])  # seconds
 LEAVING = 20.0  # seconds for which a rank that was interrupted waits for the others
-SUMS = ("fast", "ordered")
 
 
 class Ranks:

@@ -34,15 +34,11 @@ def opening(model: Model, trainer: Trainer, resumed: Path | None = None) -> str:
     slow = "the emulator is for testing kernels, not for training\n" if net.be.name == "emu" else ""
     resuming = f"; resuming after {trainer.place}" if resumed else ""
     taken = f"from {resumed}\n" if resumed else ""
-    return (
-        slow
-        + trainer.ranks.opening()
-        + (
-            f"{' '.join([model.name, *settings])}: {count:,} parameters on {net.be.name}, "
-            f"batch {trainer.batches.whole}, "
-            f"seed {net.seed}\n{train.name}: {len(train):,} images{tested}{resuming}\n{taken}"
-        )
-    )
+    made = f"{count:,} parameters on {net.be.name}, batch {trainer.batches.whole}, seed {net.seed}"
+    return slow + trainer.ranks.opening() + (
+        f"{' '.join([model.name, *settings])}: {made}\n"
+        f"{train.name}: {len(train):,} images{tested}{resuming}\n{taken}"
+    )  # fmt: skip
 
 
 def how_to_go_on(file_or_name: str | Path, folder: Path, place: str) -> str:

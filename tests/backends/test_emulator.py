@@ -176,7 +176,7 @@ KINDS = {
     "before_the_start": f"a write of 4 bytes {OUTSIDE}, 4 bytes before the start of y",
     "null_pointer": f"a write of 4 bytes {OUTSIDE}: a null pointer",
     "past_shared": f"a write of 4 bytes {OUTSIDE}\n",
-    "past_dynamic": f"a write of 4 bytes {OUTSIDE}",  # perhaps beside an array, in the heap
+    "past_dynamic": f"a write of 4 bytes {OUTSIDE}, ",  # where, is below
     "past_by_atomic": f"a write of 4 bytes {OUTSIDE}, 128 bytes past the end of y",
     "other_s_locals": f"a read of 4 bytes {OUTSIDE}\n",
     "unwritten": "a read of shared memory that no thread of the block has written",
@@ -236,6 +236,13 @@ def test_a_planted_fault_is_reported_with_its_line(be, name):
     after = ints(50)  # and the emulator still works
     launch(be, "backwards", 1, 50, shared=200, x=ints(50), y=after)
     assert after[0] == 49
+
+
+@pytest.mark.parametrize("name", ["past_dynamic"])
+def test_an_overrun_of_shared_memory_is_not_taken_for_one_of_an_array(be, name):
+    # 16 floats; the first thread that is too far depends on the order.
+    text = fault(be, name).splitlines()[0]
+    assert re.search(rf"{OUTSIDE}, (right|[1-9]\d? bytes) past the end of shared memory$", text)
 
 
 def test_every_kernel_in_the_file_has_its_fault_tested():

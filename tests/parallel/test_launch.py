@@ -47,15 +47,14 @@ def test_no_launcher_no_ranks_and_no_mpi(monkeypatch):
     assert launch.ranks() is None
 
 
+ALONE = "mpi4py knows of 1: each would train on its own"
+
+
 @pytest.mark.parametrize(
     "told, size, message",
     [
-        (2, None, "the launcher started 2, and MPI is missing(.|\n)*minet-layers.mpi"),
-        (
-            2,
-            1,
-            "the launcher started 2, and mpi4py knows of 1: each would train on its own(.|\n)*Some MPI v1.2",
-        ),
+        (2, None, "the launcher started 2 processes, and MPI is missing(.|\n)*minet-layers.mpi"),
+        (2, 1, f"started 2 processes, and {ALONE}(.|\n)*Some MPI v1.2"),
         (1, 1, "the launcher started one process: there is nothing to share"),
     ],
 )
@@ -76,8 +75,8 @@ def test_the_other_processes_end_silently(started, size):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"reduce": "slow"}, "--reduce slow: no such way to add\n  hint: one of fast, ordered"),
-        ({"patience": 0.0}, "--patience 0.0: is not above 0"),
+        ({"reduce": "slow"}, "--reduce must be fast or ordered, got slow"),
+        ({"patience": 0.0}, "--patience must be above 0 seconds, got 0"),
         ({"trace": Path("no/such/t.json")}, "--trace no/such/t.json: no such folder"),
     ],
 )
