@@ -71,3 +71,15 @@ def browser(tmp_path_factory):
     opened = Browser(tmp_path_factory.mktemp("browser"))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def doubles(tmp_path_factory):
+    """The folder of the doubles of NVIDIA's driver, cuBLAS and nvcc, on which PyCUDA runs without a card."""
+    from fake_driver import double
+
+    if why := double.missing():
+        pytest.skip(f"the driver's double: {why}")
+    folder = tmp_path_factory.mktemp("double")
+    double.build(folder)
+    return folder

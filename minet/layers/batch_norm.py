@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from minet.core.layer import Array, Layer, Param, Shape, State
+from minet.core.node import LayerError
 from minet.core.settings import is_real
 
 # On a GPU, BLOCKS blocks sum all channels, each in shares of at least CHUNK elements, at most SHARES of them.
@@ -72,10 +73,13 @@ class BatchNorm(Layer):
 
     def _check_values(self, x: Array, train: bool) -> None:
         if train and x[0].size == 1:
-            raise self.error(
-                "a channel has a single value in training (1x1 maps, a batch of 1): its variance is 0",
-                "train with a larger batch, or without BatchNorm here",
-            )
+            raise self._single_value()
+
+    def _single_value(self) -> LayerError:
+        return self.error(
+            "a channel has a single value in training (1x1 maps, a batch of 1): its variance is 0",
+            "train with a larger batch, or without BatchNorm here",
+        )
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.loops.batch_norm import batch_norm_fprop, batch_norm_statistics

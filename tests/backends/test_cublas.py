@@ -1,9 +1,9 @@
 """cuBLAS through the real scikit-cuda, on a double of the library that multiplies in plain loops."""
 
 import pytest
-from test_cuda import case, doubles, on_double
+from test_cuda import case, on_double
 
-__all__ = ["case", "doubles"]
+__all__ = ["case"]
 
 
 @on_double

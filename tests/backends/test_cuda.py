@@ -19,20 +19,12 @@ from minet import MinetError
 from minet.backends import cuda_source, cuda_toolkit, nvidia
 from minet.core.files import shipped
 
-HERE = Path(__file__).parent
+HELPERS = Path(double.__file__).parents[1]
 on_double = pytest.mark.skipif(bool(double.missing()), reason=f"the driver's double: {double.missing()}")
 
 
-@pytest.fixture(scope="session")
-def doubles(tmp_path_factory):
-    """The folder of the doubles, built once for all tests."""
-    folder = tmp_path_factory.mktemp("double")
-    double.build(folder)
-    return folder
-
-
 def started(name, folder, cache, **settings):
-    env = double.environment(folder, cache, PYTHONPATH=f"{HERE}:{HERE.parent}", **settings)
+    env = double.environment(folder, cache, PYTHONPATH=f"{HELPERS}:{HELPERS.parent}", **settings)
     command = [sys.executable, "-W", "error", "-m", "fake_driver.cases", name]
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -166,7 +158,7 @@ def test_processes_may_build_at_the_same_time(doubles, tmp_path):
 @on_double
 def test_the_command_line_reports_what_is_missing(doubles, tmp_path):
     env = double.environment(doubles, doubles / "cache", DOUBLE_DEVICES=0)
-    toy = str(HERE.parent / "helpers/toy.py")
+    toy = str(HELPERS / "toy.py")
     command = [sys.executable, "-m", "minet", "train", toy, "--backend", "cuda"]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "no CUDA-capable device" in done.stderr, done.stderr

@@ -172,7 +172,6 @@ def test_what_happens_in_one_rank_is_told_once(here, what, status, message):
         slow(2, ["--keep", "0"], "keep must be a whole number of at least 1, got 0"),
         (2, ["nosuch=1"], "has no setting 'nosuch'"),
         slow(2, ["--resume", "--out", "nowhere"], "nowhere/weights.safetensors: no such file"),
-        slow(2, ["norm=True", "--backend", "emu", "--sync-batch-norm"], "computes on the cpu, not on emu"),
     ],
 )
 def test_bad_input_is_told_once_with_status_2(here, ranks, words, message):
