@@ -3,12 +3,12 @@
     M = sum of m,  mean = sum of m*mean / M,  var = sum of (squares + m*(own mean - mean)^2) / M,
     dx = gamma*inv_std * (dy - sum(dy)/M - xhat * sum(dy*xhat)/M),
 
-with m the values of a channel that a rank has, and sums over all ranks, in float64 and by rank: one exchange in
-fprop and one in bprop. The parameters' gradients stay each rank's own: they are summed with all others. In
+with m the values of a channel that a rank has, and sums over all ranks, in float64 and by rank: one exchange
+in fprop and one in bprop. The parameters' gradients stay each rank's own: they are summed with all others. In
 evaluation nothing changes.
 
-Source: moments of parts put together from Chan, Golub, LeVeque, "Algorithms for computing the sample variance",
-1983.
+Source: moments of parts put together from Chan, Golub, LeVeque, "Algorithms for computing the sample
+variance", 1983.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 
 from minet.core.layer import Array, update
 from minet.layers.batch_norm import BatchNorm
-
 
 quiet = np.errstate(invalid="ignore")  # an infinite x gives NaN, which the loss shows
 

@@ -1,5 +1,6 @@
 """BatchNorm over ranks: what each has, put together, is what one process has of the whole batch."""
 
+from itertools import pairwise
 from threading import Barrier, Thread
 
 import numpy as np
@@ -48,7 +49,7 @@ def by_ranks(shares, x, dy, backend, dtype):
     """What each rank gives, of samples from one of `shares` to the next."""
     meeting, gives = Meeting(len(shares) - 1), [[] for _ in shares[1:]]
     nets = []
-    for number, (begin, end) in enumerate(zip(shares, shares[1:], strict=False)):
+    for number, (begin, end) in enumerate(pairwise(shares)):
         net = Net([BatchNorm()], SHAPE, end - begin, backend=backend, dtype=dtype)
         synchronise(net, meeting.rank(number))
         nets.append((net, np.ascontiguousarray(x[..., begin:end]), np.ascontiguousarray(dy[..., begin:end])))
