@@ -60,6 +60,7 @@ SYMBOLS = {
     ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
     ast.Eq: "==", ast.NotEq: "!=", ast.And: "and", ast.Or: "or",
 }  # fmt: skip
+NO_TESTS = 5  # pytest's exit status
 UNSEEN = ("annotation", "returns", "decorator_list")  # parts of Python's syntax tree that compute nothing
 
 
@@ -193,9 +194,22 @@ def tests_of(root: Path, path: str, texts: dict[str, str]) -> list[str]:
 def outcome(root: Path, tests: Sequence[str], limit: float) -> tuple[str, str]:
     """Run tests up to the first failure; return "passed", "failed", "late" or "invalid", and the output.
 
-    "late" if no test ends for `limit` seconds.
+    "late" if no test ends for `limit` seconds. The slow tests come last: most mutants die before.
     """
-    command = [sys.executable, "-u", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    for which in ("not slow", "slow"):
+        status, text = _ended([*tests, "-m", which], root, limit)
+        if status not in (0, NO_TESTS):
+            break
+    if status is None:
+        return "late", text
+    if status in (0, NO_TESTS):
+        return "passed", text
+    return ("invalid" if "cannot compile a kernel" in text else "failed"), text
+
+
+def _ended(words: Sequence[str], root: Path, limit: float) -> tuple[int | None, str]:
+    """pytest's exit status, None if no test ends for `limit` seconds, and its output."""
+    command = [sys.executable, "-u", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *words]
     env = {**os.environ, "PYTHONPATH": str(root)}
     with tempfile.TemporaryFile("w+") as output:
         run = subprocess.Popen(
@@ -208,12 +222,7 @@ def outcome(root: Path, tests: Sequence[str], limit: float) -> tuple[str, str]:
                 os.killpg(run.pid, signal.SIGKILL)
                 run.wait()
         output.seek(0)
-        text = output.read()
-    if status is None:
-        return "late", text
-    if status == 0:
-        return "passed", text
-    return ("invalid" if "cannot compile a kernel" in text else "failed"), text
+        return status, output.read()
 
 
 def _waited(run: subprocess.Popen[bytes], output: Path, limit: float) -> int | None:

@@ -13,6 +13,21 @@ settings.register_profile("minet", derandomize=True, deadline=None, max_examples
 settings.load_profile("minet")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest takes its choice by marks
+def pytest_collection_modifyitems(items):
+    """Mark as slow what `make test` leaves out of each test marked `sweep`."""
+    cases = {}
+    for item in items:
+        left_out = item.get_closest_marker("gpu") or item.get_closest_marker("slow")
+        if (mark := item.get_closest_marker("sweep")) and not left_out:
+            cases.setdefault((item.parent.nodeid, item.originalname), (mark.args[0], []))[1].append(item)
+    for quick, found in cases.values():
+        kept = {round(place * (len(found) - 1) / max(quick - 1, 1)) for place in range(quick)}
+        for place, item in enumerate(found):
+            if place not in kept:
+                item.add_marker("slow")
+
+
 def available(name):
     from minet import backends
 

@@ -5,19 +5,16 @@ The reference is the same layer in float64 on the cpu, on numbers that float32 h
 
 import numpy as np
 import pytest
-from slow import first_of_each
 
 from minet import layers
 from minet.core.init import Gaussian
 from minet.testing import run
 
-EXAMPLES = first_of_each(
-    [
-        pytest.param(make, in_shape, id=f"{make()!r}{in_shape}".replace(" ", ""))
-        for make, in_shape in cls.examples()
-    ]
+EXAMPLES = [
+    pytest.param(make, in_shape, id=f"{make()!r}{in_shape}".replace(" ", ""))
     for cls in layers.all_layers()
-)
+    for make, in_shape in cls.examples()
+]
 MAGNITUDES = [1e-18, 1e-9, 1e-3, 1e3, 1e9, 1e18]
 BEYOND = [1e-30, 1e-24, 1e24, 1e36]
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), 1e-37  # below, processors round to fewer digits, or to 0
@@ -53,6 +50,7 @@ def assert_right(got, exact, what):
             assert largest > LARGEST * 1e-3, f"{what}: {value} in place of {true}"
 
 
+@pytest.mark.sweep(32)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
@@ -64,6 +62,7 @@ def test_magnitudes(make, in_shape, magnitude, train, backend):
         assert_right(value, exact[name], name)
 
 
+@pytest.mark.sweep(24)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("magnitude", BEYOND)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
@@ -78,6 +77,7 @@ def test_beyond_them_nothing_is_wrong_and_finite(make, in_shape, magnitude, trai
         assert_right(np.where(shown, np.inf, value), np.where(shown, np.inf, exact[name]), name)
 
 
+@pytest.mark.sweep(24)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
@@ -90,6 +90,7 @@ def test_what_is_not_finite_in_x_shows_in_y(make, in_shape, bad, train, backend)
     np.testing.assert_array_equal(np.isfinite(got), np.isfinite(exact))
 
 
+@pytest.mark.sweep(16)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
 def test_what_is_not_finite_in_a_parameter_shows_in_y(make, in_shape, bad, backend):
@@ -106,6 +107,7 @@ def test_what_is_not_finite_in_a_parameter_shows_in_y(make, in_shape, bad, backe
         assert shown.all(), name
 
 
+@pytest.mark.slow
 def test_a_long_mean_keeps_its_digits():
     for shape in ((1, 160000), (160000, 1), (1, 1 << 21), (700, 900)):
         x = np.full((1, *shape, 1), 0.1, "float32")

@@ -35,6 +35,7 @@ def forms(output):
     return output.output_type, set(output.get("data", ()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.name)
 def test_a_notebook_gives_outputs_in_the_forms_that_it_shows(path, tmp_path):
     assert [forms(new) for new in executed(path, tmp_path)] == [forms(kept) for kept in outputs(path)]

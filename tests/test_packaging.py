@@ -108,6 +108,7 @@ def test_the_unpacked_wheel_works_from_another_folder(wheel, tmp_path):
     works(sys.executable, tmp_path / "elsewhere", site, site)
 
 
+@pytest.mark.slow
 def test_an_editable_install_works_from_another_folder(checkout, tmp_path):
     env, elsewhere = tmp_path / "env", tmp_path / "elsewhere"
     venv.create(env)

@@ -68,6 +68,7 @@ def test_cuda_agrees_with_the_cpu(case, name):
     case(name)
 
 
+@pytest.mark.sweep(2)
 @on_double
 @pytest.mark.parametrize(
     "name",
@@ -97,6 +98,7 @@ def test_a_launch_that_the_device_refuses_is_reported(case):
     case("too_many_threads", DOUBLE_THREADS=32)
 
 
+@pytest.mark.sweep(1)
 @on_double
 @pytest.mark.parametrize("name", ["out_of_memory", "out_of_memory_later"])
 def test_running_out_of_memory_is_reported(case, name):

@@ -74,6 +74,7 @@ def test_a_numpy_version_is_a_rival():
     assert Path("found.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TORCH, reason="PyTorch is not installed")
 def test_its_twin_in_pytorch_is_a_rival_if_it_computes_the_same():
     text = Path("swish.py").read_text()

@@ -70,6 +70,7 @@ def options(kind, *more):
 # -- what is written passes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(2)
 @BACKENDS
 @EACH_KIND
 def test_with_loops_and_kernels_it_is_the_template(kind, backend, monkeypatch):
@@ -96,6 +97,7 @@ def test_with_loops_alone(kind, backend):
     assert all(f"def {phase}_numpy(" in files["my_layer.py"] for phase in ("fprop", "bprop"))
 
 
+@pytest.mark.sweep(4)
 @BACKENDS
 @pytest.mark.parametrize("cuda", [[], ["--cuda"]], ids=["", "cuda"])
 @EACH_KIND
@@ -107,6 +109,7 @@ def test_without_loops(kind, cuda, backend):
     assert ("PASS  parity_emu" in result.stdout) == bool(cuda)
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass():
     for kind in KINDS:
         new(f"my-{kind.replace('_', '-')}-layer", *options(kind, "--cuda"))
@@ -257,6 +260,7 @@ def test_what_was_written_before_a_failure_is_removed(error, monkeypatch):
     assert not list(Path().iterdir())
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("more", [[], ["--cuda"]], ids=["", "cuda"])
 def test_the_commands_that_it_prints_work_as_typed(more):
     Path("my layers").mkdir()

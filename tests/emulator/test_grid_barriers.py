@@ -49,6 +49,7 @@ def refused(source, match, **settings):
     return error.value.message.split("\n")
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     "how", [{}, {"watch": False}, {"sanitize": True}], ids=["watched", "not", "sanitized"]
 )

@@ -64,6 +64,7 @@ def oracle(layer, x, dy):
     return y, dx, slopes * bool(layer.learn)
 
 
+@pytest.mark.sweep(4)
 @rung
 @pytest.mark.parametrize("batch", [3, 4])
 def test_a_rung_computes_its_definition(cls, batch):
@@ -79,6 +80,7 @@ def test_a_rung_computes_its_definition(cls, batch):
         assert_close(got.grads.log_sigma, slopes[1], float32=1e-5, what=repr(layer))
 
 
+@pytest.mark.sweep(2)
 @rung
 def test_a_rung_agrees_with_gaussian_pool_far_from_the_centre(cls):
     """The mean in a window's corner, where edges have few taps with much weight."""

@@ -55,6 +55,7 @@ def test_without_a_window_the_whole_image(run):
     assert AvgPool().configure((5, 7, 9)) == (5, 1, 1)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("batch", [1, 17, 32])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_against_naive_loops(run, geometry, batch):
@@ -68,6 +69,7 @@ def test_against_naive_loops(run, geometry, batch):
     assert_close(out.dx, 0.5 * dx0 + dx)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_padding_that_counts(run, geometry):
     rng = np.random.default_rng(3)

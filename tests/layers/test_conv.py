@@ -95,6 +95,7 @@ def compare_with_torch(layer, shape, backend, beta=0.0, seed=6):
         np.testing.assert_allclose(out.grads.b, db, rtol=tol, atol=50 * tol)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("beta", [0.0, -0.5])
 @pytest.mark.parametrize(
     ("settings", "shape"),
@@ -155,6 +156,7 @@ def test_what_is_not_finite_stays_in_its_windows(run):
     assert np.isnan(out.grads.w[2]).all()
 
 
+@pytest.mark.slow
 def test_long_sums_keep_float32s_digits(run):
     """Of 300,000 terms, of which one running sum in float32 would lose 1e-3."""
     x = np.full((1, 300, 100, 10), 0.1)

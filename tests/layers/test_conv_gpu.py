@@ -57,6 +57,7 @@ def worst(size, backend):
     return max(errors)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tile", conv_tiles.IMAGE_TILES)
 def test_a_tile_of_images(tile, size, gpu_backend, launched, monkeypatch):
@@ -66,6 +67,7 @@ def test_a_tile_of_images(tile, size, gpu_backend, launched, monkeypatch):
     assert tiles_of(launched, "conv_gather") == {(*conv_tiles.IMAGE_TILES[tile][:2], f) for f in flat}
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tile", conv_tiles.WEIGHT_TILES)
 def test_a_tile_of_weights(tile, size, gpu_backend, launched, monkeypatch):
@@ -75,6 +77,7 @@ def test_a_tile_of_weights(tile, size, gpu_backend, launched, monkeypatch):
     assert tiles_of(launched, "conv_dw") == {(expected.BM, expected.BN, expected.FLAT)}
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("tile", ["deep", "large"])
 def test_positions_of_64_bits(tile, gpu_backend, launched, monkeypatch):
     monkeypatch.setattr(launcher, "WIDE", 1)
@@ -128,6 +131,7 @@ def test_more_shares_than_there_is_room_for_take_turns(gpu_backend, launched, mo
 # -- TF32 -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("size", ["one_sample", "no_window"])
 @pytest.mark.parametrize("tile", ["deep", "thin"])
 def test_tf32_rounds_factors_to_11_bits(tile, size, gpu_backend, launched, monkeypatch):

@@ -54,12 +54,14 @@ SETTINGS = {
 }
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("beta", [0.0, -0.5])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_against_torch(name, beta, backend):
     compare_with_torch(*SETTINGS[name], backend, beta)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("seed", range(40))
 def test_any_geometry(seed, backend):
     draw = np.random.default_rng(seed)

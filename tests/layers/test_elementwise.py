@@ -43,6 +43,7 @@ def test_shared_and_by_channel_in_one_expression(run):
     np.testing.assert_array_equal(out.grads.b, [10, 20, 40])
 
 
+@pytest.mark.sweep(1)
 def test_at_a_kink_the_slope_is_that_of_the_side_that_the_condition_names(run):
     def slope(expression):
         return run(Elementwise(expression), column(0), column(1)).dx.item()
@@ -65,6 +66,7 @@ def test_a_quotient_of_whole_numbers_is_not_whole(run):
     np.testing.assert_allclose(out.y.ravel(), [4 / 3, -3 / 4], rtol=1e-7)
 
 
+@pytest.mark.sweep(1)
 def test_nan_is_not_hidden(run):
     for expression in ("max(x, 0)", "min(0, x)", "abs(x)", "max(x, b)", "max(b, x)"):
         params = {"b": 1.0} if "b," in expression or ", b" in expression else {}
@@ -90,6 +92,7 @@ ORACLE = {
 PLACES = [-2.9, -0.83, -0.31, 0.07, 0.52, 0.94, 1.7]
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("expression", ORACLE)
 def test_mpmaths_values_and_derivatives(run, dtype, expression):
     exact, rtol = ORACLE[expression], 1e-12 if dtype == "float64" else 3e-6
@@ -129,6 +132,7 @@ def test_long_sums_keep_float32s_digits(run):
 CAREFUL = ["x * sigmoid(x)", "x / (1 + exp(-x))", "softplus(x)", "log(1 + exp(x))"]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("expression", CAREFUL)
 def test_nothing_overflows(run, expression):
     out = run(Elementwise(expression), column(-1e4, 1e4), column(1, 1))

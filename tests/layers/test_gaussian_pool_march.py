@@ -14,6 +14,7 @@ def values(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     "layer",
     [

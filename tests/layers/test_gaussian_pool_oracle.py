@@ -159,6 +159,7 @@ LONG = [
 ]
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("layer", LONG, ids=repr)
 @pytest.mark.parametrize("batch", [1, 4])
 def test_long_and_spread_windows(run, layer, batch):
@@ -175,6 +176,7 @@ def test_readouts_of_the_whole_map(run, shape, per_channel):
     )
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("kernels", [1, 5])
 @pytest.mark.parametrize("normalize", ["sum", "l2", "none"])
 @pytest.mark.parametrize("edge", ["exact", "zero"])

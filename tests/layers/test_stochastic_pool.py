@@ -69,6 +69,7 @@ def naive(x, dy, window, stride, pad, dilation, seed, step):
     return y, dx, picked
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("batch", [1, 5, 36])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_picks_bit_for_bit(run, dtype, geometry, batch):

@@ -90,6 +90,7 @@ extern "C" __global__ void drawn(unsigned *four, unsigned *each, float *u, unsig
 """
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("step", [0, 2**32 - 1, 2**32, 2**40 + 7, 2**63 - 1])
 @pytest.mark.parametrize("block", [0, 2**32 - 1, 2**32, 2**32 + 5, 2**40 + 3, 2**61 - 1])
 def test_kernels_draw_the_same_words_beyond_32_bits(gpu_backend, tmp_path, step, block):

@@ -126,6 +126,7 @@ EXPRESSIONS = {
 }
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 @pytest.mark.parametrize("before", [[], [Linear(2)]], ids=["maps", "numbers"])
 def test_an_expression_becomes_nodes(expression, before, tmp_path):
@@ -155,6 +156,7 @@ NETS = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", NETS)
 def test_nets(name, tmp_path):
     close(*exported(perturbed(NETS[name](), (2, 5, 4)), tmp_path / "m.onnx"))

@@ -110,6 +110,7 @@ def test_batch_normalization(opset, tmp_path):
     ]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     "op", ["Relu", "Sigmoid", *map(slow, ["Tanh", "Softplus", "Softsign", "Abs", "Exp", "Erf", "Neg"])]
 )
@@ -117,6 +118,7 @@ def test_functions(op, tmp_path):
     assert_agree(model([node(op, "x")]), tmp_path)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     ("op", "settings", "opset"),
     [

@@ -164,6 +164,7 @@ def test_what_happens_in_one_rank_is_told_once(here, what, status, message):
         train(1, "model.py", "--out", "run", "--resume", "--backend", "cpu", cwd=here, status=0)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "ranks, words, message",
     [

@@ -43,6 +43,7 @@ PROGRAM = dedent(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, slow(3)])
 def test_ranks_compute_what_one_process_computes(tmp_path, ranks):
     launcher()

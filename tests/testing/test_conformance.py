@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from slow import first_of_each
 
 from minet import Net, backends, layers
 from minet.core.containers import Container
@@ -18,13 +17,11 @@ from minet.train import modelfile
 from minet.train.optim import SGD
 
 CONTAINERS = [cls for cls in Container.__subclasses__() if cls.__module__.startswith("minet.")]
-EXAMPLES = first_of_each(  # layers' own tests have all of them, too
-    [
-        pytest.param(make, in_shape, id=f"{make()!r}{in_shape}".replace(" ", ""))
-        for make, in_shape in examples(cls)
-    ]
+EXAMPLES = [  # of a layer the first: its own tests have them all
+    pytest.param(make, in_shape, id=f"{make()!r}{in_shape}".replace(" ", ""))
     for cls in [*layers.all_layers(), *CONTAINERS]
-)
+    for make, in_shape in list(examples(cls))[: None if cls in CONTAINERS else 1]
+]
 BACKENDS = ["emu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
@@ -35,6 +32,7 @@ def backend(request):
     return request.param
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
 def test_the_kit(backend, make, in_shape):
     net = Net(make(), in_shape, 2, backend=backend)
@@ -46,6 +44,7 @@ def test_the_kit(backend, make, in_shape):
     assert skipped <= expected | {"parity_cuda", "parity_emu"} - {f"parity_{backend}"}
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(
     ("layer", "in_shape", "batch"),
     [
@@ -106,6 +105,7 @@ def test_several_samples_at_once(backend, layer):
         assert check.status == "PASS" or (name == "thread_order" and backend != "emu"), str(check)
 
 
+@pytest.mark.slow
 def test_the_demo_follows_the_cpu(backend):
     model = modelfile.load("digits")
     losses = {}
