@@ -1,7 +1,7 @@
 // Average pooling window by window, where windows are spread by a dilation or differ in size (`out`).
 //
 // Order:   rows of the window from the top down, each from left to right; in bprop windows (p, q) alike.
-// Threads: fprop one per output, bprop one per input, a row of blocks per (c, p) or (c, h). bprop gathers.
+// Threads: one per LANES outputs in fprop, inputs in bprop, a row of blocks per (c, p) or (c, h). bprop gathers.
 // Bytes:   per x 4 read and written; what windows share comes from cache.
 // Limits:  any window. One of thousands of pixels is summed in float64: float32 would lose digits.
 // Twin of minet/loops/avg_pool.py for these windows, as avg_pool.cu is for the others.
@@ -22,7 +22,7 @@ struct Met {
 
 __device__ __forceinline__ Met met(int p, int windows, int taps, int stride, int pad, int step, int after, int size) {
     if (ADAPTIVE) {
-        int first = part(p, windows, size), end = (int)(((long long)size * (p + 1) + windows - 1) / windows);
+        int first = part(p, windows, size), end = quotient((size * (p + 1ull)) + windows - 1, windows);
         return {first, end - first, end - first};
     }
     int start = p * stride - pad, skipped = start < 0 ? (step - 1 - start) / step : 0;
@@ -38,7 +38,7 @@ struct Holding {
         : first(0), held(taps), taps(taps), stride(stride), step(step), windows(windows), at(h + pad) {
         if (!ADAPTIVE) return;
         first = part(h, size, windows);
-        held = (int)(((long long)windows * (h + 1) + size - 1) / size) - first;
+        held = quotient((windows * (h + 1ull)) + size - 1, size) - first;
     }
     __device__ int candidate(int i) const {
         if (ADAPTIVE) return first + i;
@@ -49,28 +49,34 @@ struct Holding {
 
 extern "C" __global__ void avg_pool_direct_fprop(const float *x, float *y, int C, int H, int W, int P, int Q, int N,
                                                  float beta) {
+    int groups = N / LANES;
     FOR_ROWS(row, (count_t)C * P) {
         Met h = met(row % P, P, R, SY, PY, DY, AY, H);
-        const float *plane = x + (row / P) * H * W * N;
-        FOR_EACH(i, (count_t)Q * N) {
-            Met w = met(i / N, Q, S, SX, PX, DX, AX, W);
-            sum_t total = 0;
+        const Samples *plane = (const Samples *)(x + (row / P) * H * W * N);
+        FOR_EACH(i, (count_t)Q * groups) {
+            Met w = met(i / groups, Q, S, SX, PX, DX, AX, W);
+            sum_t total[LANES] = {}, counted = h.counted * w.counted;
             for (int r = 0; r < h.taps; r++)
-                for (int s = 0; s < w.taps; s++)
-                    total += plane[((count_t)(h.first + r * DY) * W + w.first + s * DX) * N + i % N];
-            put(y + row * Q * N + i, (float)(total / (sum_t)(h.counted * w.counted)), beta);
+                for (int s = 0; s < w.taps; s++) {
+                    Samples value = plane[((count_t)(h.first + r * DY) * W + w.first + s * DX) * groups + i % groups];
+                    EACH_LANE(l) total[l] += value.of[l];
+                }
+            Samples mean;
+            EACH_LANE(l) mean.of[l] = (float)(total[l] / counted);
+            put(y + row * Q * N + i * LANES, mean, beta);
         }
     }
 }
 
 extern "C" __global__ void avg_pool_direct_bprop(const float *dy, float *dx, int C, int H, int W, int P, int Q, int N,
                                                  float beta) {
+    int groups = N / LANES;
     FOR_ROWS(row, (count_t)C * H) {
         Holding rows(row % H, P, R, SY, PY, DY, H);
-        const float *plane = dy + (row / H) * P * Q * N;
-        FOR_EACH(i, (count_t)W * N) {
-            Holding columns(i / N, Q, S, SX, PX, DX, W);
-            sum_t total = 0;
+        const Samples *plane = (const Samples *)(dy + (row / H) * P * Q * N);
+        FOR_EACH(i, (count_t)W * groups) {
+            Holding columns(i / groups, Q, S, SX, PX, DX, W);
+            sum_t total[LANES] = {};
             for (int k = 0; k < rows.held; k++) {
                 int p = rows.candidate(k);
                 if (p < 0) continue;
@@ -78,11 +84,14 @@ extern "C" __global__ void avg_pool_direct_bprop(const float *dy, float *dx, int
                 for (int j = 0; j < columns.held; j++) {
                     int q = columns.candidate(j);
                     if (q < 0) continue;
-                    float along = 1.0f / met(q, Q, S, SX, PX, DX, AX, W).counted;
-                    total += plane[((count_t)p * Q + q) * N + i % N] * (along * down);
+                    float weight = down * (1.0f / met(q, Q, S, SX, PX, DX, AX, W).counted);
+                    Samples delta = plane[((count_t)p * Q + q) * groups + i % groups];
+                    EACH_LANE(l) total[l] += delta.of[l] * weight;
                 }
             }
-            put(dx + row * W * N + i, (float)total, beta);
+            Samples sum;
+            EACH_LANE(l) sum.of[l] = (float)total[l];
+            put(dx + row * W * N + i * LANES, sum, beta);
         }
     }
 }

@@ -44,8 +44,15 @@ constexpr int DEEP_AT_ONCE = DEEP * BROAD <= 16 ? DEEP : 1, BROAD_AT_ONCE = BROA
 // The nearest position inside the image.
 __device__ __forceinline__ int within(int h, int size) { return min(max(h, 0), size - 1); }
 
+// A quotient of 64 bits takes a hundred instructions, and is rarely needed.
+__device__ __forceinline__ int quotient(unsigned long long whole, int by) {
+    return (int)(whole >> 32 ? whole / by : (unsigned)whole / (unsigned)by);
+}
+
 // Where part number i of `parts` begins.
-__device__ __forceinline__ int part(int i, int parts, int size) { return (int)((long long)size * i / parts); }
+__device__ __forceinline__ int part(int i, int parts, int size) {
+    return quotient((unsigned long long)size * i, parts);
+}
 
 // Shifts everything by one place; the newest goes first.
 template <class T, int COUNT> __device__ __forceinline__ void push(T (&ring)[COUNT], T value) {

@@ -119,7 +119,7 @@ class AvgPool(Layer):
     def constants(self) -> dict[str, Any]:
         window, (AY, AX) = self.window_on(self.bound_shapes[0]), self._counted()
         rows = window.reach[0]  # of sums that a thread holds for each lane; fewer lanes make more threads
-        lanes = 1 if direct.needed(self) else 4 if rows <= 3 else 2 if rows <= 8 else 1
+        lanes = 4 if rows <= 3 or direct.needed(self) else 2 if rows <= 8 else 1
         more = {"LANES": lanes, "COUNT_PAD": int(self.count_pad), "AY": AY, "AX": AX}
         return window.constants() | more | {"ADAPTIVE": int(self.out is not None)}
 
