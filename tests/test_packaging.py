@@ -101,6 +101,7 @@ def sums(wheel):
         return {info.filename: info.CRC for info in file.infolist()}
 
 
+@pytest.mark.slow
 def test_the_unpacked_wheel_works_from_another_folder(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

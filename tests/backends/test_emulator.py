@@ -291,6 +291,7 @@ class Sized(registers.Noting):
         check_launch(kernel.name, grid, block, shared)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("cls", all_layers(), ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("long", range(4))
 def test_no_layer_launches_more_than_a_card_allows_however_long_an_axis_is(cls, long):

@@ -328,6 +328,7 @@ def test_a_summary_marks_what_computes_on_the_host():
 # -- training, large arrays -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_gxx
 def test_a_training_step_follows_the_cpu():
     losses = {}

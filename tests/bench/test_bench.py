@@ -589,6 +589,7 @@ def test_a_process_ends_with_its_parent_in_the_midst_of_a_case(contender):
     assert child.stdout.read() == ""
 
 
+@pytest.mark.slow
 def test_a_models_memory_is_counted_in_a_process_of_its_own(contender):
     model = cases.model("cifar10_zeiler", 2)
     contender.prove(cases.layer("ReLU", (2, 3, 3, 2)), OURS, keep=False)
@@ -623,6 +624,7 @@ def test_the_longest_is_compiled_first_and_pytorch_in_each_form():
     ]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("case", [*LAYERS, *MODELS], ids=named)
 def test_minet_computes_what_it_is_timed_on(case, tmp_path):
     built = contender_minet.build(case, "", "cpu")

@@ -471,6 +471,7 @@ def test_a_working_folder_that_is_gone_is_reported(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_names_with_letters_that_the_output_lacks():
     shutil.copy("toy.py", "μ.py")
     run = as_typed("train", "μ.py", "epochs=1", PYTHONIOENCODING="ascii")

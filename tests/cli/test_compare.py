@@ -110,6 +110,7 @@ def solver(lr=0.05, epochs=epochs):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_the_others_go_on():
     Path("toy.py").write_text(TOY.read_text() + FAILING)
     args = ("toy.py", "lr=0.05,1.5", "--seeds", 2, "--epochs", 1)

@@ -260,7 +260,7 @@ def test_what_was_written_before_a_failure_is_removed(error, monkeypatch):
     assert not list(Path().iterdir())
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--cuda"]], ids=["", "cuda"])
 def test_the_commands_that_it_prints_work_as_typed(more):
     Path("my layers").mkdir()

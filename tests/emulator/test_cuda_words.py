@@ -422,6 +422,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_the_emulator_does_not_model_is_refused_by_name_and_line(what):
     source = "\n\n" + REFUSED[what] + "\n__global__ void h(int *y) { *y = 1; }"

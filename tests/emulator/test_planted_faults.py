@@ -129,6 +129,7 @@ def lines(name):
     return [n for n, text in enumerate(FAULTS.split("\n"), 1) if text.endswith(f"// {name}")]
 
 
+@pytest.mark.sweep(7)
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_planted_fault_is_found_on_its_line(name, order):
@@ -219,6 +220,7 @@ def test_uninitialised_locals_are_found_with_the_line_that_writes_them():
     assert y.tolist() == [7] * 4
 
 
+@pytest.mark.slow
 def test_what_runs_under_the_sanitizers_writes_the_same():
     source = """__constant__ float factor;
 __device__ int calls;

@@ -17,7 +17,7 @@ rung = pytest.mark.parametrize("cls", ladder.RUNGS, ids=lambda cls: cls.__name__
 pytestmark = pytest.mark.skipif(bool(backends.missing("emu")), reason=backends.missing("emu"))
 STEP = 1e-5  # px, of central differences in float64: their error is about 1e-10
 
-test_conformance = layer_checks(ladder.LanesPool, backend="emu")
+test_conformance = pytest.mark.sweep(10)(layer_checks(ladder.LanesPool, backend="emu"))
 
 
 def arrays(layer, shape, batch=4, seed=0):
@@ -119,6 +119,7 @@ def last_bits(cls, order):
     return testing.run(layer, x, dy, backend=backends.get("emu", order=order)).dx.tobytes()
 
 
+@pytest.mark.slow
 @rung
 def test_only_atomics_let_the_last_bits_depend_on_the_order(cls):
     """What docs/gaussian-pooling.md says of rungs 1 to 3, and the reason for rung 4."""

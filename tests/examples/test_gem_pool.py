@@ -16,8 +16,8 @@ from minet.train import modelfile
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GemPool = run_file(EXAMPLES / "gem_pool.py").GemPool
 
-test_conformance = layer_checks(GemPool)
-test_conformance_of_its_kernels = layer_checks(GemPool, backend="emu")
+test_conformance = pytest.mark.slow(layer_checks(GemPool))
+test_conformance_of_its_kernels = pytest.mark.slow(layer_checks(GemPool, backend="emu"))
 
 
 def test_a_window_by_hand(run):

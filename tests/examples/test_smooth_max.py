@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 SmoothMax = run_file(EXAMPLES / "smooth_max.py").SmoothMax
 
-test_conformance = layer_checks(SmoothMax)
-test_conformance_of_its_kernels = layer_checks(SmoothMax, backend="emu")
+test_conformance = pytest.mark.slow(layer_checks(SmoothMax))
+test_conformance_of_its_kernels = pytest.mark.slow(layer_checks(SmoothMax, backend="emu"))
 
 
 def test_by_hand(run):

@@ -87,6 +87,7 @@ def test_positions_of_64_bits(tile, gpu_backend, launched, monkeypatch):
     assert {"conv_pack", "conv_gather", "conv_dw", "conv_dw_sum"} <= {name for name, _ in launched}
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("seed", range(20))
 def test_any_geometry_on_a_gpu(seed, gpu_backend):
     draw = np.random.default_rng(seed)

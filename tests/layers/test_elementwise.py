@@ -34,6 +34,7 @@ def test_by_hand(run):
     np.testing.assert_array_equal(out.grads.b, [2 * 1, 2 * 40, 2 * 900])
 
 
+@pytest.mark.sweep(1)
 def test_shared_and_by_channel_in_one_expression(run):
     x = column(1, 2, 4)
     out = run(Elementwise("a * x + b", a=3.0, b=[1, 2, 3], shared=["a"]), x, 10 * x)
@@ -53,6 +54,7 @@ def test_at_a_kink_the_slope_is_that_of_the_side_that_the_condition_names(run):
     assert [slope("where(x > 0, 2 * x, 3 * x)"), slope("2 * x if x >= 0 else 3 * x")] == [3, 2]
 
 
+@pytest.mark.sweep(1)
 def test_the_branch_that_is_not_taken_has_no_influence(run):
     x = column(4.0, -1.0)
     out = run(Elementwise("where(x > 0, sqrt(x), b * x)", b=0.5, shared=True), x, column(np.inf, 2.0))
@@ -112,6 +114,7 @@ def test_mpmaths_values_and_derivatives(run, dtype, expression):
         np.testing.assert_allclose(out.grads.b, [total], rtol=rtol, atol=rtol * size)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_same_bits_as_prelu_over_several_blocks(run, dtype, shared):
     x, dy = np.random.default_rng(0).standard_normal((2, 3, 71, 53, 4)).astype(dtype)
@@ -123,6 +126,7 @@ def test_the_same_bits_as_prelu_over_several_blocks(run, dtype, shared):
     np.testing.assert_allclose(of.grads.a, own.grads.a, rtol=1e-6 if dtype == "float32" else 1e-13)
 
 
+@pytest.mark.sweep(1)
 def test_long_sums_keep_float32s_digits(run):
     x = np.full((1, 1000, 100, 3), -0.1, np.float32)  # one running sum in float32 would be off by 1e-3
     out = run(Elementwise("b * x", b=1.0), x, np.ones_like(x))

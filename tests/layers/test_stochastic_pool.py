@@ -140,6 +140,7 @@ def test_evaluation_by_hand(run):
     np.testing.assert_array_equal(out.dx, image([[-1, 7, 0, 0], [0, 0, 0, 0]]))  # 8 (2a - 2.5) / 4
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_evaluation_against_naive_loops(run, geometry):
     rng = np.random.default_rng(5)
@@ -246,6 +247,7 @@ def test_negatives_count_for_nothing_whatever_they_are(run, batch, train):
             np.testing.assert_array_equal(out.state.picked, 4 * (h + 1) + w + 1)
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("settings", [{"window": 2}, {"window": 3, "stride": 2, "pad": 1}], ids=str)
 @pytest.mark.parametrize("whole", PARTS)

@@ -80,6 +80,7 @@ SUMS = """
 """
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("count, dtype", [(2, "float32"), slow(4, "float32"), slow(3, "float64")])

@@ -7,6 +7,7 @@ from slow import slow
 from test_ranks_train import MODEL, close, log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

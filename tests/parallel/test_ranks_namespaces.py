@@ -83,6 +83,7 @@ def machines():
             call("ip", "netns", "del", name)
 
 
+@pytest.mark.slow
 def test_two_machines_follow_one_process(machines, tmp_path):
     mpiexec = Path(sys.executable).with_name("mpiexec")
     if not mpiexec.exists() or "Open MPI" not in call(str(mpiexec), "--version").stdout:

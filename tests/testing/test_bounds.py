@@ -103,6 +103,7 @@ def test_a_check_that_dies_runs_again_with_bounds_checks():
     assert "malloc" not in out + err
 
 
+@pytest.mark.slow
 def test_bounds_finds_an_index_one_too_far_that_nothing_else_shows():
     text = plant("out[r] += rows[r, i]", "out[r] += rows[r, i] + 0 * rows[r, i + 1]")
     line = next(n for n, code in enumerate(text.splitlines(), 1) if "out[r] +=" in code)

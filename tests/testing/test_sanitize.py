@@ -32,6 +32,7 @@ class Squared(Layer):
 """
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

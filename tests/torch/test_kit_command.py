@@ -228,6 +228,7 @@ def test_options_reach_the_process_that_checks_a_file_with_loops():
     assert done("loops.py:Net", "--input", "2x4x5", "-q").startswith("ok    Net(...) on (2, 4, 5)")
 
 
+@pytest.mark.slow
 def test_code_in_c_that_dies_is_named():
     dies = "import ctypes\n" + BLUR.replace("return 2 * x", "ctypes.string_at(0)")
     Path("dies.py").write_text(dies)

@@ -52,6 +52,7 @@ def test_pytorchs_own_modules_and_a_custom_op_pass(example):
         assert {check.name: check.status for check in report.checks}["opcheck"] == "PASS"
 
 
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize("cls", BROKEN)
 def test_each_fault_is_found_and_named_by_the_first_check_that_fails(cls):
     ((make, *inputs),) = cls.examples()

@@ -94,6 +94,7 @@ FORMS = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("layout", [None, "chwn"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_graph_computes_what_it_computes_on_the_cpu(device, form, layout, monkeypatch):

@@ -20,7 +20,7 @@ from minet.layers import Conv, PReLU  # noqa: E402
 from minet.testing import check_layer, layer_checks, run  # noqa: E402
 from minet.torch import Layer  # noqa: E402
 
-test_conformance = layer_checks(Layer)
+test_conformance = pytest.mark.sweep(12)(layer_checks(Layer))
 DRAW = np.random.Generator(np.random.Philox(key=5))
 
 
@@ -211,6 +211,7 @@ def test_what_needs_no_gradient_is_not_learned():
     assert changed == net.params.keys() - {"0/layer.weight"}
 
 
+@pytest.mark.slow
 def test_branches_of_torch_and_minet_write_into_one_output():
     graph = Concat(Layer(lambda: nn.Conv2d(2, 3, 3, padding=1)), [Conv(4, 1), PReLU()])
     assert check_layer(graph.clone, (2, 5, 4)).ok
@@ -244,6 +245,7 @@ def test_on_a_gpu_backend_it_computes_on_the_host():
     assert report.ok, str(report)
 
 
+@pytest.mark.slow
 def test_minet_check_takes_a_file_with_such_a_layer(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("blur.py").write_text(

@@ -34,6 +34,7 @@ def module_of(make, shape):
     return module
 
 
+@pytest.mark.sweep(16)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(("make", "shape"), EXAMPLES)
 def test_gradients_agree_with_differences(make, shape, train):
@@ -62,6 +63,7 @@ def operands(make, shape, train, form="nchw"):
     )
 
 
+@pytest.mark.sweep(24)
 @pytest.mark.parametrize(("make", "shape"), EXAMPLES)
 def test_pytorch_finds_no_fault_with_the_operator(make, shape):
     *args, _module = operands(make, shape, train=True)

@@ -114,6 +114,7 @@ def test_what_a_step_calls_is_compiled_by_other_processes_and_found_in_the_cache
     assert step(net_of(Triple(again))) == loss
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_bar_names_the_kernels(kernels):
     output = io.StringIO()
     assert precompile(net_of(Triple(kernels())), console=Console(file=output, force_terminal=True, width=100))
@@ -262,6 +263,7 @@ def test_a_layer_on_the_host_is_still_announced_by_the_step(kernels, cache):
         step(net)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_does_not_compile_is_left_to_the_step(cache, monkeypatch):
     net = net_of(PReLU(), ReLU(), backend="emu")
     recipe = net.be.recipe

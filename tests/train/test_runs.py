@@ -47,6 +47,7 @@ def content(out):
 # -- settings ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("default", "factors", "value"),
     [

@@ -38,6 +38,7 @@ def make(name):
     return MAKES[name]
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(
     "clip", [{}, {"clip_norm": 2.0}, {"clip_value": 0.2}, {"clip_norm": 9.0, "clip_value": 0.5}]
 )
@@ -195,6 +196,7 @@ def digits_run(solver, epochs, backend="cpu", callbacks=()):
     return Trainer(net, solver, data.digits(limit=96), None, epochs, callbacks)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "make",
     [*MAKES.values(), lambda: Sign(0.01), lambda: AdamW(0.01, clip_norm=0.1, clip_value=0.05)],
