@@ -155,6 +155,8 @@ def find(run: str | Path) -> Path:
     what = f"holds no {WEIGHTS} or {LOG}" if os.path.isdir(path) else "no such run"
     known = sorted((folder for folder in RUNS.glob("*") if holds_run(folder)), key=os.path.getmtime)
     hint = f"there are: {', '.join(map(str, known[-9:]))}" if known else "minet train MODEL"
+    if path.suffix == ".onnx":
+        hint = f"minet import {path.name} makes a model file and weights of it"
     raise MinetError(f"{run!s:.200}: {what}", hint)
 
 
