@@ -82,6 +82,7 @@ def test_width_and_kernels_are_settings():
     assert net.shapes[net["4/3/0"]][1] == (2 * 48, 16, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", [0, 1])
 def test_it_learns(kernels):
     model = modelfile.load("googlenet_bn", width=0.1, kernels=kernels, dropout=0.0, lr=0.05)

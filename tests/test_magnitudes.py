@@ -50,7 +50,7 @@ def assert_right(got, exact, what):
             assert largest > LARGEST * 1e-3, f"{what}: {value} in place of {true}"
 
 
-@pytest.mark.sweep(32)
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
@@ -62,7 +62,7 @@ def test_magnitudes(make, in_shape, magnitude, train, backend):
         assert_right(value, exact[name], name)
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("magnitude", BEYOND)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
@@ -77,7 +77,7 @@ def test_beyond_them_nothing_is_wrong_and_finite(make, in_shape, magnitude, trai
         assert_right(np.where(shown, np.inf, value), np.where(shown, np.inf, exact[name]), name)
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)

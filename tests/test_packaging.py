@@ -58,6 +58,7 @@ def works(python, cwd, path, root):
         assert "PASS  parity_emu" in out
 
 
+@pytest.mark.slow
 def test_a_bare_checkout_works_from_another_folder(tmp_path):
     works(sys.executable, tmp_path, ROOT, ROOT)
 

@@ -68,7 +68,7 @@ def test_cuda_agrees_with_the_cpu(case, name):
     case(name)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @on_double
 @pytest.mark.parametrize(
     "name",

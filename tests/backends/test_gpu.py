@@ -341,6 +341,7 @@ def test_a_training_step_follows_the_cpu():
     assert losses["cpu"][2] < losses["cpu"][0]
 
 
+@pytest.mark.slow
 @needs_gxx
 def test_counting_in_64_bits_changes_nothing(monkeypatch):
     emulator, loaded = type(backends.get("emu")), []

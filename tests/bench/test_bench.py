@@ -599,6 +599,7 @@ def test_a_models_memory_is_counted_in_a_process_of_its_own(contender):
     assert not contender.file.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="the emulator needs g++")
 def test_what_a_card_needs_is_compiled_ahead(tmp_path, monkeypatch):
     monkeypatch.setenv("MINET_CACHE", str(tmp_path))
@@ -634,7 +635,7 @@ def test_minet_computes_what_it_is_timed_on(case, tmp_path):
         assert built.facts["bytes"][phase] or built.facts["operations"][phase]
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("variant", ["nchw", "channels_last", "separable+channels_last"])
 @pytest.mark.parametrize("case", [*LAYERS, *MODELS], ids=named)
 def test_pytorch_agrees(case, variant, tmp_path):

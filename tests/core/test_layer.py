@@ -315,7 +315,7 @@ def test_a_twin_of_a_twin_is_a_twin_of_the_first():
     assert first.twin().clone().tied is None
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("cls", [*all_layers(), Sequential, Concat, Sum], ids=lambda cls: cls.__name__)
 def test_a_clone_of_a_layer_that_has_run_keeps_nothing_of_its_run(cls):
     """What it remembers besides its arrays, such as tables, belongs to the old size, type and channels."""

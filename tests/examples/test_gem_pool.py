@@ -20,6 +20,7 @@ test_conformance = pytest.mark.slow(layer_checks(GemPool))
 test_conformance_of_its_kernels = pytest.mark.slow(layer_checks(GemPool, backend="emu"))
 
 
+@pytest.mark.slow
 def test_a_window_by_hand(run):
     """1, 2 and 3 with power 2: the root of 14/3; below 0 counts as 1e-6, without a slope."""
     x, dy = np.array([1.0, 2, 3, -4, -5]).reshape(1, 1, 5, 1), np.array([1.0, 10]).reshape(1, 1, 2, 1)

@@ -23,6 +23,7 @@ test_conformance = pytest.mark.slow(layer_checks(SmoothMax))
 test_conformance_of_its_kernels = pytest.mark.slow(layer_checks(SmoothMax, backend="emu"))
 
 
+@pytest.mark.slow
 def test_by_hand(run):
     """Of 0 and log 3 the powers are 1 and 3: their mean is 2, their weights are 1/4 and 3/4."""
     x = np.array([[0, math.log(3)], [0, 0]]).reshape(2, 1, 2, 1)

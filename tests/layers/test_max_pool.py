@@ -108,7 +108,7 @@ def test_of_several_nans_the_last_wins_also_over_infinity(run):
     np.testing.assert_array_equal(out.dx, image([[0, 0], [5, 0]]))
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("batch", [1, 17, 32])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_against_naive_loops(run, geometry, batch):

@@ -247,7 +247,7 @@ def test_negatives_count_for_nothing_whatever_they_are(run, batch, train):
             np.testing.assert_array_equal(out.state.picked, 4 * (h + 1) + w + 1)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("settings", [{"window": 2}, {"window": 3, "stride": 2, "pad": 1}], ids=str)
 @pytest.mark.parametrize("whole", PARTS)

@@ -92,6 +92,7 @@ def test_a_value_that_is_not_finite_stays_in_its_windows(window, value, pairs):
     np.testing.assert_allclose(*grads, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_bit(pairs):
     pairs(on=True)
     draw = np.random.default_rng(0)
