@@ -1,7 +1,7 @@
 """What a checkpoint costs: `python -m benchmarks.checkpoints [MODEL ...]`.
 
-Prints the milliseconds that writing one takes, the median of some, and the share of a minute: `minet train` writes
-one each minute unless `--save-every` says otherwise.
+Prints the milliseconds that writing one takes, the median of some, and the share of a minute: `minet train`
+writes one each minute unless `--save-every` says otherwise.
 """
 
 from __future__ import annotations

@@ -267,6 +267,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--limit", type=float, default=200, help="seconds without the end of a test")
+    parser.add_argument(
+        "--proven", action="store_true", help="the tests of the unchanged tree are known to pass"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants on trial at once")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -275,7 +278,8 @@ def main(arguments: list[str]) -> int:
         texts = sources(tree)
         queue = drawn(texts, options.seed, options.word)
         tests = {path: tests_of(tree, path, texts) for path in texts}
-        first = sorted({test for mutant in queue[: options.count] for test in tests[mutant.path]})
+        known = options.count if not options.proven else 0
+        first = sorted({test for mutant in queue[:known] for test in tests[mutant.path]})
         parts = [part for job in range(options.jobs) if (part := first[job :: options.jobs])]
         with ThreadPoolExecutor(options.jobs) as pool:
             for status, output in pool.map(lambda part: outcome(tree, part, options.limit), parts):

@@ -68,7 +68,7 @@ def test_cuda_agrees_with_the_cpu(case, name):
     case(name)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @on_double
 @pytest.mark.parametrize(
     "name",
@@ -130,6 +130,7 @@ def test_a_pycuda_for_a_newer_driver_is_reported(tmp_path, doubles):
     finished(started("driver_without_calls", folder, doubles / "cache"))
 
 
+@pytest.mark.slow
 @on_double
 def test_a_damaged_cubin_is_built_again(case, tmp_path):
     cache = tmp_path / "cache"

@@ -578,6 +578,7 @@ for order in t.ORDERS:
 """
 
 
+@pytest.mark.slow
 def test_all_right_kernels_pass_under_sanitizers_which_accept_fibers():
     env = {**os.environ, **sanitize.environment(), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", RUN_ALL]

@@ -625,7 +625,7 @@ def test_the_longest_is_compiled_first_and_pytorch_in_each_form():
     ]
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("case", [*LAYERS, *MODELS], ids=named)
 def test_minet_computes_what_it_is_timed_on(case, tmp_path):
     built = contender_minet.build(case, "", "cpu")

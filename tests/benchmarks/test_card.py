@@ -34,6 +34,7 @@ def test_a_part_that_hangs_or_fails_does_not_lose_the_others(tmp_path, capsys, m
     assert "== fails: status 3" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_parts_share_the_time_that_is_left(tmp_path):
     rows = card.run([part("one", HANG), part("no time left", HANG)], tmp_path, False, 0.5)
     assert len(rows) == 1 and rows[0]["ended"] == "stopped at its limit of 0 s"
@@ -84,6 +85,7 @@ def test_the_table_has_a_line_for_each_direction():
     ]
 
 
+@pytest.mark.slow
 def test_what_parts_run(capsys):
     card.kernels("cpu")
     word, *numbers = capsys.readouterr().out.split()

@@ -541,6 +541,7 @@ def test_version():
     assert done("--version") == f"minet {package.__version__}\n"
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("args", [["summary", "toy.py"], ["--help"], ["train", "toy.py"]])
 def test_a_full_closed_or_broken_standard_output_gives_no_traceback(args):
     run = f"{sys.executable} -m minet {' '.join(args)}"

@@ -97,7 +97,7 @@ def test_with_loops_alone(kind, backend):
     assert all(f"def {phase}_numpy(" in files["my_layer.py"] for phase in ("fprop", "bprop"))
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @BACKENDS
 @pytest.mark.parametrize("cuda", [[], ["--cuda"]], ids=["", "cuda"])
 @EACH_KIND

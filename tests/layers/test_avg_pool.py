@@ -9,7 +9,7 @@ from minet import LayerError
 from minet.layers import AvgPool
 from minet.testing import layer_checks
 
-test_conformance = layer_checks(AvgPool)
+test_conformance = pytest.mark.sweep(48)(layer_checks(AvgPool))
 
 
 def image(rows):

@@ -11,7 +11,7 @@ from minet.backends.cpu import CPU
 from minet.layers import Conv
 from minet.testing import layer_checks, run
 
-test_conformance = layer_checks(Conv)
+test_conformance = pytest.mark.sweep(64)(layer_checks(Conv))
 
 
 def windows(x, y, size, stride, pad, dilation):

@@ -77,7 +77,7 @@ def test_a_tile_of_weights(tile, size, gpu_backend, launched, monkeypatch):
     assert tiles_of(launched, "conv_dw") == {(expected.BM, expected.BN, expected.FLAT)}
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", ["deep", "large"])
 def test_positions_of_64_bits(tile, gpu_backend, launched, monkeypatch):
     monkeypatch.setattr(launcher, "WIDE", 1)

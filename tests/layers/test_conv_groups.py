@@ -94,6 +94,7 @@ def test_long_sums_keep_float32s_digits(run):
     np.testing.assert_allclose(out.grads.w.ravel(), float(out.y.dtype.type(0.1)) * x[0].size, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_few_maps_are_summed_in_shares(monkeypatch):
     """Their number depends on the sizes alone; dw does not depend on it but in its last bits."""
     draw = np.random.default_rng(8)
@@ -187,6 +188,7 @@ def test_shares_of_many_pixels_on_a_gpu(wide, gpu_backend, monkeypatch):
         assert np.abs(got - true).max() < ROUNDING * np.abs(true).max()
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("tile", ["flat", "64x64"])
 def test_shares_of_grouped_products_take_turns(tile, gpu_backend, monkeypatch):
     monkeypatch.setattr("minet.layers.conv_tiles.MULTIPROCESSORS", 0)

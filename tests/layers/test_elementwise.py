@@ -18,7 +18,7 @@ from minet.testing import layer_checks
 from minet.testing import run as run_once
 
 ROOT = Path(__file__).parents[2]
-test_conformance = layer_checks(Elementwise)
+test_conformance = pytest.mark.sweep(32)(layer_checks(Elementwise))
 
 
 def column(*values):
@@ -44,7 +44,7 @@ def test_shared_and_by_channel_in_one_expression(run):
     np.testing.assert_array_equal(out.grads.b, [10, 20, 40])
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 def test_at_a_kink_the_slope_is_that_of_the_side_that_the_condition_names(run):
     def slope(expression):
         return run(Elementwise(expression), column(0), column(1)).dx.item()
@@ -199,6 +199,7 @@ print(loops.__file__)
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_compiles_nothing(tmp_path):
     """The text, which names the file, must not depend on the order of Python's sets either."""
     env = {n: v for n, v in os.environ.items() if n != "NUMBA_CACHE_DIR"} | {"PYTHONPATH": str(ROOT)}

@@ -10,7 +10,7 @@ from minet import Concat, LayerError, Net, testing
 from minet.layers.gaussian_pool import GaussianPool
 from minet.testing import layer_checks
 
-test_conformance = layer_checks(GaussianPool)
+test_conformance = pytest.mark.sweep(72)(layer_checks(GaussianPool))
 
 HALF = 1 / math.sqrt(2 * math.log(2))  # the sigma at which a pixel 1 from the mean has half the weight
 BIG, SMALL = 0.816496580927726, 0.577350269189626  # the square roots of 2/3 and 1/3

@@ -121,6 +121,7 @@ def cases(draw):
     return layer, shape
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(cases(), st.integers(0, 2**32))
 @example((GaussianPool((3, 11), (2, 5), (2, 10), kernels=2), (1, 4, 9)), 0)
@@ -128,6 +129,7 @@ def test_any_geometry(case, seed):
     agrees(run, *case, seed=seed)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("kernels", [1, 2])
 def test_blocks_of_a_lone_channel(run, stride, kernels):
@@ -141,6 +143,7 @@ def test_batches(run, batch):
     agrees(run, GaussianPool(5, 1, 2, kernels=2), (2, 7, 6), batch)
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("spread", [1, 4, 30])
 @pytest.mark.parametrize("normalize", ["sum", "l2"])
 @pytest.mark.parametrize("edge", ["exact", "zero"])

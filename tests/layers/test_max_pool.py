@@ -8,7 +8,7 @@ from minet import LayerError
 from minet.layers import MaxPool
 from minet.testing import layer_checks
 
-test_conformance = layer_checks(MaxPool)
+test_conformance = pytest.mark.sweep(48)(layer_checks(MaxPool))
 
 
 def image(rows):

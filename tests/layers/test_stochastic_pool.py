@@ -13,7 +13,7 @@ from minet import Concat, LayerError
 from minet.layers import StochasticPool
 from minet.testing import layer_checks, run
 
-test_conformance = layer_checks(StochasticPool)
+test_conformance = pytest.mark.sweep(32)(layer_checks(StochasticPool))
 
 
 def image(rows):

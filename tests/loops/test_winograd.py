@@ -42,6 +42,7 @@ def both(pairs, layer, x, dy, **settings):
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [3, 5])
 def test_by_hand(window, pairs):
     """On a row of whole numbers the transforms are exact or nearly so."""

@@ -61,6 +61,7 @@ def close(found, expected, tolerance=2e-6):
     assert relative_to_scale(found, expected) <= tolerance
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize(("make", "shape"), EXAMPLES)
 def test_each_layer_gives_what_it_gives_in_minet(make, shape, tmp_path):
     close(*exported(perturbed([make()], shape), tmp_path / "m.onnx"))

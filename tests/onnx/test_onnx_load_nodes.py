@@ -196,6 +196,7 @@ def test_p_relu(shape, tmp_path):
     assert_agree(model([node("PRelu", "x a")], {"a": drawn(*shape)}), tmp_path)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
 @pytest.mark.parametrize("shape", [(3, 1, 1), (1, 3, 1, 1), (), (1,)])
 def test_arithmetic_with_a_constant(op, shape, tmp_path):

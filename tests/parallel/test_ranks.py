@@ -109,6 +109,7 @@ def test_an_error_of_one_rank_before_the_first_step_is_one_message(program):
     assert told == ["  hint: look there", "rank 2: no such file"]
 
 
+@pytest.mark.slow
 def test_a_rank_that_does_not_answer_is_named(program):
     lines = program(
         3,

@@ -32,7 +32,7 @@ def backend(request):
     return request.param
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
 def test_the_kit(backend, make, in_shape):
     net = Net(make(), in_shape, 2, backend=backend)

@@ -30,6 +30,7 @@ def reports(cls, backend="cpu"):
     return [layerfile.check_example(cls, example, backend) for example in layerfile.examples_of(cls)]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("cls", [*RIGHT, *OWN], ids=lambda cls: cls.__name__)
 def test_a_correct_loss_passes_everything(cls, backend):
     for report in reports(cls, backend):

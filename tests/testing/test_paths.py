@@ -191,7 +191,7 @@ def test_on_the_cpu(path, ran, monkeypatch):
     keeps_the_contract(path, "cpu", ran, monkeypatch)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("path", ON_GPU, ids=str)
 def test_on_a_gpu(path, gpu_backend, ran, monkeypatch):
     keeps_the_contract(path, gpu_backend, ran, monkeypatch)

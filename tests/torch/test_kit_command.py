@@ -223,6 +223,7 @@ def test_without_pytorch_a_file_that_needs_it_is_refused_with_how_to_install_it(
     assert ran.returncode == 2 and "pip install 'minet-layers[torch]'" in ran.stderr, ran.stderr
 
 
+@pytest.mark.slow
 def test_options_reach_the_process_that_checks_a_file_with_loops():
     Path("loops.py").write_text(BLUR + "import numba\n")
     assert done("loops.py:Net", "--input", "2x4x5", "-q").startswith("ok    Net(...) on (2, 4, 5)")

@@ -101,6 +101,7 @@ def test_a_run_without_facts_has_no_command(tmp_path):
     assert Run(tmp_path, "broken").command == ""
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(
     "value", [1, 0.5, "max", "3", "None", "a,b", "a b", "", (1, 2), [1, "x"], {"sigma"}, True, None]
 )

@@ -399,7 +399,7 @@ input_shape, batch, epochs, loss = (1, 8, 8), 10, 1, SoftmaxCrossEntropy()
 """
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pooled.py", "rich.py"])
 def test_a_process_pool_in_datasets_works(tmp_path, name):
     """Its processes import the model file, whatever it is named; Pool hangs if they cannot."""

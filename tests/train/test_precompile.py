@@ -228,6 +228,7 @@ def test_what_a_step_loads_on_a_gpu_is_compiled_side_by_side(gpu_backend, cache)
     assert precompile(net_of(PReLU(), BatchNorm(), backend=gpu_backend), DATA) == 0
 
 
+@pytest.mark.slow
 def test_the_update_of_the_run_is_compiled(gpu_backend, cache):
     net = net_of(PReLU(), backend=gpu_backend)
     solver = Adam(0.1, clip_norm=1.0)
@@ -256,6 +257,7 @@ def test_evaluation_on_a_gpu_needs_neither_bprop_nor_an_update(gpu_backend, cach
     assert "prelu" in stems and not {"sgd", "step", "softmax_cross_entropy"} & stems
 
 
+@pytest.mark.slow
 def test_a_layer_on_the_host_is_still_announced_by_the_step(kernels, cache):
     net = net_of(Triple(kernels()), backend="emu")
     assert loaded(net, DATA)

@@ -137,6 +137,7 @@ CHANGES = [
 CHANGED = [(make, *change) for make in MAKES.values() for change in CHANGES if hasattr(make(), change[0])]
 
 
+@pytest.mark.sweep(10)
 @pytest.mark.parametrize(("make", "setting", "value", "message"), CHANGED)
 def test_a_setting_that_became_invalid_is_refused_at_the_step(make, setting, value, message, backend):
     solver = make()
