@@ -1,0 +1,83 @@
+"""Whether ranks follow one process: `[mpiexec -n P] python -m benchmarks.rank_losses MODEL --json FILE`.
+
+Trains a model and notes the loss of each step, over the whole batch. With `--against FILE`, which another
+number of ranks has written, it prints the largest difference of a step's loss from the one there, relative
+to it.
+In float64 rounding stays small; in float32 training itself makes it grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from minet import Net
+from minet.train import modelfile
+from minet.train.callbacks import Callback
+from minet.train.trainer import Trainer
+
+
+class Losses(Callback):
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_batch(self, trainer: Any, loss: float) -> None:
+        self.found.append(loss)
+
+
+def together() -> Any:
+    """The ranks that a launcher started; None in a single process."""
+    with contextlib.suppress(ImportError):
+        from mpi4py import MPI
+
+        if MPI.COMM_WORLD.size > 1:
+            from minet.parallel.ranks import Ranks
+
+            return Ranks(MPI.COMM_WORLD)
+    return None
+
+
+def losses(name: str, dtype: str, epochs: int, limit: int | None, ranks: Any) -> list[float]:
+    """The loss of each step."""
+    model, found = modelfile.load(name), Losses()
+    train, test = model.datasets(**({"limit": limit} if limit else {}))
+    batch = ranks.share(model.batch) if ranks else model.batch
+    net = Net(model.net(), model.input_shape, batch, model.loss, dtype=dtype)
+    trainer = Trainer(net, model.solver(), train, test, epochs, [found], ranks=ranks)
+    if ranks:
+        ranks.join(trainer)
+        ranks.begin(trainer)
+    trainer.fit()
+    return found.found
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rank_losses")
+    parser.add_argument("model")
+    parser.add_argument("--dtype", default="float64", choices=["float64", "float32"])
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--limit", type=int, help="images of the data set")
+    parser.add_argument("--json", type=Path, help="write the losses to this file")
+    parser.add_argument("--against", type=Path, help="compare them with those of this file")
+    options, ranks = parser.parse_args(arguments), together()
+    with ranks.ending() if ranks else contextlib.nullcontext():
+        found = losses(options.model, options.dtype, options.epochs, options.limit, ranks)
+    if ranks and ranks.rank:
+        return 0
+    size, mean = ranks.size if ranks else 1, sum(found) / len(found)
+    print(f"{size} rank{'s' * (size > 1)}, {options.dtype}: {len(found)} steps, mean {mean:.10g}")
+    if options.json:
+        options.json.write_text(json.dumps(found))
+    if options.against:
+        theirs = json.loads(options.against.read_text())
+        worst = max(abs(a / b - 1) for a, b in zip(found, theirs, strict=True))
+        print(f"largest difference of a step's loss: {worst:.1e} of it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
