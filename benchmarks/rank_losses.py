@@ -41,10 +41,10 @@ def together() -> Any:
     return None
 
 
-def losses(name: str, dtype: str, epochs: int, limit: int | None, ranks: Any) -> list[float]:
+def losses(name: str, dtype: str, epochs: int, ranks: Any) -> list[float]:
     """The loss of each step."""
     model, found = modelfile.load(name), Losses()
-    train, test = model.datasets(**({"limit": limit} if limit else {}))
+    train, test = model.datasets()
     batch = ranks.share(model.batch) if ranks else model.batch
     net = Net(model.net(), model.input_shape, batch, model.loss, dtype=dtype)
     trainer = Trainer(net, model.solver(), train, test, epochs, [found], ranks=ranks)
@@ -60,12 +60,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("model")
     parser.add_argument("--dtype", default="float64", choices=["float64", "float32"])
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--limit", type=int, help="images of the data set")
     parser.add_argument("--json", type=Path, help="write the losses to this file")
     parser.add_argument("--against", type=Path, help="compare them with those of this file")
     options, ranks = parser.parse_args(arguments), together()
     with ranks.ending() if ranks else contextlib.nullcontext():
-        found = losses(options.model, options.dtype, options.epochs, options.limit, ranks)
+        found = losses(options.model, options.dtype, options.epochs, ranks)
     if ranks and ranks.rank:
         return 0
     size, mean = ranks.size if ranks else 1, sum(found) / len(found)

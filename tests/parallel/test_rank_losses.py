@@ -5,7 +5,7 @@ import sys
 
 from mpi import launcher, run
 
-COMMAND = [sys.executable, "-m", "benchmarks.rank_losses", "digits", "--limit", "320", "--epochs", "1"]
+COMMAND = [sys.executable, "-m", "benchmarks.rank_losses", "digits", "--epochs", "1"]
 
 
 def test_two_ranks_against_one_process(tmp_path):
