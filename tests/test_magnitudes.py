@@ -50,7 +50,7 @@ def assert_right(got, exact, what):
             assert largest > LARGEST * 1e-3, f"{what}: {value} in place of {true}"
 
 
-@pytest.mark.sweep(12)
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)

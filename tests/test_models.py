@@ -27,6 +27,7 @@ def step(model, batch=2):
     return net
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", modelfile.names())
 def test_each_model_trains_every_parameter(name):
     model = modelfile.load(name)

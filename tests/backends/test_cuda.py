@@ -98,7 +98,7 @@ def test_a_launch_that_the_device_refuses_is_reported(case):
     case("too_many_threads", DOUBLE_THREADS=32)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @on_double
 @pytest.mark.parametrize("name", ["out_of_memory", "out_of_memory_later"])
 def test_running_out_of_memory_is_reported(case, name):
@@ -122,6 +122,7 @@ def test_what_is_missing_is_reported(case, name, settings):
     case(name, **settings)
 
 
+@pytest.mark.slow
 @on_double
 def test_a_pycuda_for_a_newer_driver_is_reported(tmp_path, doubles):
     """This double has only the modelled calls, and PyCUDA needs more."""

@@ -532,7 +532,7 @@ def place(stem):
     return f"tests/backends/cuda/{stem}.cu:{next(n for n, line in enumerate(text, 1) if 'FAULT' in line)}"
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -625,7 +625,7 @@ def test_the_longest_is_compiled_first_and_pytorch_in_each_form():
     ]
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*LAYERS, *MODELS], ids=named)
 def test_minet_computes_what_it_is_timed_on(case, tmp_path):
     built = contender_minet.build(case, "", "cpu")
@@ -656,6 +656,7 @@ def test_dcls_agrees(window, stride, kernels, tmp_path):
     agree(case, contender_dcls.build(case, "channels_last", "cpu"), tmp_path, case.phases_on("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in LAYERS if SCIPY[0].can(case)], ids=named)
 def test_scipy_agrees(case, tmp_path):
     pytest.importorskip("scipy", reason="scipy is not installed")

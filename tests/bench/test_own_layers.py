@@ -44,6 +44,7 @@ def timed(*args):
     return result.stdout, json.loads(Path("found.json").read_text())["rows"]
 
 
+@pytest.mark.slow
 def test_a_layer_is_timed_with_the_settings_of_its_examples():
     write("blur.py", "blur", window=True)
     out, rows = timed("blur.py:Blur", "--against", "none")

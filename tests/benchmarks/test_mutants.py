@@ -114,6 +114,7 @@ def tree(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_mutant_dies_survives_or_hangs(tree):
     assert sources(tree)[PATH] == LOOP
     assert mutants.tests_of(tree, PATH, sources(tree)) == ["tests/layers/test_twice.py"]

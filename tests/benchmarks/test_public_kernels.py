@@ -64,6 +64,7 @@ def test_each_case_is_of_a_repository_with_a_commit():
     assert len({(one.file, one.name) for one in CASES}) == len(CASES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "find", "at", "found"),
     [

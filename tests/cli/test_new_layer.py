@@ -70,7 +70,7 @@ def options(kind, *more):
 # -- what is written passes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @BACKENDS
 @EACH_KIND
 def test_with_loops_and_kernels_it_is_the_template(kind, backend, monkeypatch):

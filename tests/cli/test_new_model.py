@@ -23,6 +23,7 @@ def minet(*args):
     return CliRunner().invoke(app, ["new-model", *args])
 
 
+@pytest.mark.slow
 def test_the_commands_that_it_prints_work_as_typed_and_it_learns():
     result = minet("my-model")
     assert result.exit_code == 0, result.output

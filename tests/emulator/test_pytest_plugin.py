@@ -80,6 +80,7 @@ def outcomes(report, test):
     return dict(re.findall(rf"::{test}(?:\[(.*?)\])? (PASSED|FAILED|ERROR)", report))
 
 
+@pytest.mark.slow
 def test_a_marked_test_runs_in_three_orders_and_under_the_sanitizers(report):
     expected = ["forward", "reversed", "shuffled", "sanitized"]
     assert outcomes(report, "test_right") == dict.fromkeys(expected, "PASSED")

@@ -64,7 +64,7 @@ def oracle(layer, x, dy):
     return y, dx, slopes * bool(layer.learn)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.slow
 @rung
 @pytest.mark.parametrize("batch", [3, 4])
 def test_a_rung_computes_its_definition(cls, batch):

@@ -32,6 +32,7 @@ def test_a_window_by_hand(run):
     assert_close(got.grads.power, [first + 10 * second], 1e-6, 1e-5)
 
 
+@pytest.mark.slow
 def test_what_counts_as_the_least_has_no_slope(run):
     """Power 1 is the mean: each of two pixels has a slope of 1/2, and one below the least has none."""
     x = np.array([-1.0, 2, 3, 5]).reshape(1, 1, 4, 1)

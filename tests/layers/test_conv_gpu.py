@@ -57,7 +57,7 @@ def worst(size, backend):
     return max(errors)
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tile", conv_tiles.IMAGE_TILES)
 def test_a_tile_of_images(tile, size, gpu_backend, launched, monkeypatch):
@@ -67,7 +67,7 @@ def test_a_tile_of_images(tile, size, gpu_backend, launched, monkeypatch):
     assert tiles_of(launched, "conv_gather") == {(*conv_tiles.IMAGE_TILES[tile][:2], f) for f in flat}
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("tile", conv_tiles.WEIGHT_TILES)
 def test_a_tile_of_weights(tile, size, gpu_backend, launched, monkeypatch):
@@ -87,7 +87,7 @@ def test_positions_of_64_bits(tile, gpu_backend, launched, monkeypatch):
     assert {"conv_pack", "conv_gather", "conv_dw", "conv_dw_sum"} <= {name for name, _ in launched}
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("seed", range(20))
 def test_any_geometry_on_a_gpu(seed, gpu_backend):
     draw = np.random.default_rng(seed)

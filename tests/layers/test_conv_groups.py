@@ -61,7 +61,7 @@ def test_against_torch(name, beta, backend):
     compare_with_torch(*SETTINGS[name], backend, beta)
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("seed", range(40))
 def test_any_geometry(seed, backend):
     draw = np.random.default_rng(seed)

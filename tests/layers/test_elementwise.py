@@ -94,7 +94,7 @@ ORACLE = {
 PLACES = [-2.9, -0.83, -0.31, 0.07, 0.52, 0.94, 1.7]
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("expression", ORACLE)
 def test_mpmaths_values_and_derivatives(run, dtype, expression):
     exact, rtol = ORACLE[expression], 1e-12 if dtype == "float64" else 3e-6

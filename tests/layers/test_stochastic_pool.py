@@ -181,6 +181,7 @@ def test_padding_and_negatives_are_never_drawn(run, pad):
     assert out.dx.sum() == out.y.size  # each delta arrived inside the image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [0, 254, 255, 256, 257, 299])
 def test_every_cell_of_a_window_of_300_gets_its_delta(run, cell):
     x = np.full((1, 15, 20, 1), -1.0)
@@ -247,7 +248,7 @@ def test_negatives_count_for_nothing_whatever_they_are(run, batch, train):
             np.testing.assert_array_equal(out.state.picked, 4 * (h + 1) + w + 1)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("settings", [{"window": 2}, {"window": 3, "stride": 2, "pad": 1}], ids=str)
 @pytest.mark.parametrize("whole", PARTS)

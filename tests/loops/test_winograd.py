@@ -59,7 +59,7 @@ def test_by_hand(window, pairs):
     np.testing.assert_allclose(out.grads["w"].reshape(-1), 8 * np.array(expected), rtol=1e-14, atol=1e-12)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("seed", range(24))
 def test_it_is_the_convolution(seed, dtype, pairs):

@@ -157,7 +157,7 @@ NETS = {
 }  # fmt: skip
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", NETS)
 def test_nets(name, tmp_path):
     close(*exported(perturbed(NETS[name](), (2, 5, 4)), tmp_path / "m.onnx"))

@@ -3,11 +3,13 @@
 import re
 import sys
 
+import pytest
 from mpi import launcher, run
 
 COMMAND = [sys.executable, "-m", "benchmarks.rank_losses", "digits", "--epochs", "1"]
 
 
+@pytest.mark.slow
 def test_two_ranks_against_one_process(tmp_path):
     launcher()
     run(1, *COMMAND, "--json", "one.json", cwd=tmp_path)

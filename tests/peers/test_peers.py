@@ -44,7 +44,7 @@ def counted(name):
     assert version(package).partition("+")[0] == on_page, f"count again by tests/peers/table.py: {package}"
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("op", ROWS)
 def test_minet_agrees(op):
     inputs = peer(peer_of(op)).inputs(op)

@@ -47,7 +47,7 @@ def plant(file, old, new):
     file.write_text(text.replace(old, new))
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["cpu", "emu"])
 def test_a_right_layer_and_a_right_loss_pass(compiled, backend):
     status, out, err = check(compiled, "-q", "--backend", backend)

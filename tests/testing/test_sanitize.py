@@ -32,7 +32,7 @@ class Squared(Layer):
 """
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

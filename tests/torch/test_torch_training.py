@@ -69,6 +69,7 @@ def images(count):
     return clean + 0.5 * torch.randn(count, 1, 12, 12, generator=draw), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_losses_follow_the_form_written_by_hand(memory_format):
     torch.manual_seed(4)

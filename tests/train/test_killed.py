@@ -110,7 +110,7 @@ def check(model, whole, name, where):
     return happened
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(model, whole):
     assert whole[0].keys() == {"flush", "half", "line", "link", "rename", "step"}
     assert check(model, whole, "fast", ["half:9", "rename:4", "line:5", "step:4"]) == 4
