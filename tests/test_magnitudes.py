@@ -62,7 +62,7 @@ def test_magnitudes(make, in_shape, magnitude, train, backend):
         assert_right(value, exact[name], name)
 
 
-@pytest.mark.sweep(12)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("magnitude", BEYOND)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
@@ -77,7 +77,7 @@ def test_beyond_them_nothing_is_wrong_and_finite(make, in_shape, magnitude, trai
         assert_right(np.where(shown, np.inf, value), np.where(shown, np.inf, exact[name]), name)
 
 
-@pytest.mark.sweep(12)
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)

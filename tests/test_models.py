@@ -81,6 +81,7 @@ def test_gaussian_inception_is_the_reference_model():
     assert sum(value.size for value in net.params.values()) == expected
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("pool", "kind"),
     [("max", MaxPool), ("avg", AvgPool), ("stochastic", StochasticPool), ("gaussian", GaussianPool)],

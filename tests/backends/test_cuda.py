@@ -48,6 +48,7 @@ def case(doubles, tmp_path):
     return run
 
 
+@pytest.mark.sweep(3)
 @on_double
 @pytest.mark.parametrize(
     "name",

@@ -92,6 +92,7 @@ def test_what_parts_run(capsys):
     assert word == "losses" and len(numbers) == 4 + 3 and np.isfinite([float(n) for n in numbers]).all()
 
 
+@pytest.mark.slow
 def test_average_pooling_against_float64(capsys):
     pytest.importorskip("torch", reason="torch is not installed")
     card.averages("cpu")

@@ -232,6 +232,7 @@ def test_resume_takes_the_newest_run_and_more_epochs():
     assert not Path("runs/toy-3").exists()
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("log", ['{"epoch": 1, "loss"', '{"epoch": 1}\n', "[3]\n", None])
 def test_resume_works_even_if_the_log_is_lost_or_truncated_and_reports_it(log):
     done("train", "toy.py", "--epochs", 1, "--out", "out")

@@ -316,6 +316,7 @@ __global__ void f(const __half *a, const __half *b, __half *y) {{ int i = thread
     return y
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("expression", "of"),
     [

@@ -87,6 +87,7 @@ def test_a_marked_test_runs_in_three_orders_and_under_the_sanitizers(report):
     assert outcomes(report, "test_without_the_marker") == {"": "PASSED"}
 
 
+@pytest.mark.slow
 def test_the_marker_goes_with_other_parameters(report):
     found = outcomes(report, "test_past_the_end")
     assert len(found) == 6

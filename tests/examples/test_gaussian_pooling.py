@@ -127,6 +127,7 @@ def test_only_atomics_let_the_last_bits_depend_on_the_order(cls):
     assert (len(orders) > 1) is (cls in (ladder.NaivePool, ladder.SeparablePool, ladder.ExactPool))
 
 
+@pytest.mark.sweep(2)
 @rung
 def test_a_net_s_first_layer_needs_no_dx(cls):
     layer = cls(3, 2, 1)

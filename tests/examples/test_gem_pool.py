@@ -13,14 +13,15 @@ from minet.layers import AvgPool, MaxPool
 from minet.testing import layer_checks
 from minet.train import modelfile
 
+pytestmark = pytest.mark.slow  # its loops and kernels take half a minute to compile
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GemPool = run_file(EXAMPLES / "gem_pool.py").GemPool
 
-test_conformance = pytest.mark.slow(layer_checks(GemPool))
-test_conformance_of_its_kernels = pytest.mark.slow(layer_checks(GemPool, backend="emu"))
+test_conformance = layer_checks(GemPool)
+test_conformance_of_its_kernels = layer_checks(GemPool, backend="emu")
 
 
-@pytest.mark.slow
 def test_a_window_by_hand(run):
     """1, 2 and 3 with power 2: the root of 14/3; below 0 counts as 1e-6, without a slope."""
     x, dy = np.array([1.0, 2, 3, -4, -5]).reshape(1, 1, 5, 1), np.array([1.0, 10]).reshape(1, 1, 2, 1)
@@ -32,7 +33,6 @@ def test_a_window_by_hand(run):
     assert_close(got.grads.power, [first + 10 * second], 1e-6, 1e-5)
 
 
-@pytest.mark.slow
 def test_what_counts_as_the_least_has_no_slope(run):
     """Power 1 is the mean: each of two pixels has a slope of 1/2, and one below the least has none."""
     x = np.array([-1.0, 2, 3, 5]).reshape(1, 1, 4, 1)

@@ -33,6 +33,7 @@ def test_by_hand(run):
     assert_close(out.grads.a, [0.75 * math.log(3) - math.log(2), 0], float32=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "twin"), [(1e-4, AvgPool), (3000.0, MaxPool)])
 def test_it_lies_between_the_mean_and_the_maximum(run, a, twin):
     x = np.random.default_rng(0).uniform(-1, 1, (2, 7, 6, 3))
@@ -40,6 +41,7 @@ def test_it_lies_between_the_mean_and_the_maximum(run, a, twin):
     assert_close(soft, hard, 1e-3, 2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("a", [0.5, 5.0])
 def test_against_plain_loops(run, a):
     rng = np.random.default_rng(0)
@@ -69,6 +71,7 @@ def test_its_twin_in_pytorch_computes_the_same():
     assert_close(y.numpy().transpose(1, 2, 3, 0), net.fprop(x), 1e-12)
 
 
+@pytest.mark.slow
 def test_its_net_learns():
     model = modelfile.load(EXAMPLES / "smooth_max_net.py")
     net = Net(model.net(), model.input_shape, model.batch, model.loss)

@@ -8,6 +8,8 @@ from minet.layers import Conv
 from minet.loops.conv import winograd, winograd_dw
 from minet.testing import run
 
+pytestmark = pytest.mark.slow  # its loops and kernels take half a minute to compile
+
 PRODUCTS = {"multiply_pairs": winograd, "multiply_pair_dots": winograd_dw}
 LANES = {"float32": 16, "float64": 8}
 
@@ -42,7 +44,6 @@ def both(pairs, layer, x, dy, **settings):
     return results
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("window", [3, 5])
 def test_by_hand(window, pairs):
     """On a row of whole numbers the transforms are exact or nearly so."""
@@ -59,7 +60,6 @@ def test_by_hand(window, pairs):
     np.testing.assert_allclose(out.grads["w"].reshape(-1), 8 * np.array(expected), rtol=1e-14, atol=1e-12)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("seed", range(24))
 def test_it_is_the_convolution(seed, dtype, pairs):
@@ -93,7 +93,6 @@ def test_a_value_that_is_not_finite_stays_in_its_windows(window, value, pairs):
     np.testing.assert_allclose(*grads, rtol=1e-12)
 
 
-@pytest.mark.slow
 def test_the_number_of_threads_changes_no_bit(pairs):
     pairs(on=True)
     draw = np.random.default_rng(0)

@@ -169,6 +169,7 @@ def test_weights_that_are_shared_are_kept_once(tmp_path):
     assert [c.name for c in onnx.load(tmp_path / "m.onnx").graph.initializer] == ["0/conv.w", "0/conv.b"]
 
 
+@pytest.mark.slow
 def test_a_net_in_float64_and_one_on_another_backend(tmp_path):
     for settings in ({"dtype": "float64"}, {"backend": "emu"}):
         close(

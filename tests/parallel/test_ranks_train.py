@@ -56,6 +56,7 @@ def close(one, other, within=1e-5):
         assert a["accuracy"] == pytest.approx(b["accuracy"], abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, slow(4)])
 def test_ranks_follow_one_process(here, ranks):
     train(1, "model.py", "--out", "one", "--backend", "cpu", cwd=here)

@@ -90,6 +90,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", [pytest.param(name, marks=[pytest.mark.slow] * (name != "a race")) for name in FAULTS]
 )
@@ -110,6 +111,7 @@ def test_the_first_line_names_the_cause_and_the_authors_line(folder, fault):
     assert place in told, report
 
 
+@pytest.mark.slow
 def test_a_wrong_name_of_a_cu_file(folder):
     (folder / "smooth_max.cu").rename(folder / "smoothmax2.cu")
     status, out, _ = check(folder)

@@ -41,6 +41,7 @@ def test_a_backend_that_is_handed_in_goes_on_looking_at_first_calls():
 # -- the zoo ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep(15)
 @pytest.mark.parametrize("cls", BROKEN, ids=lambda cls: cls.__name__)
 def test_a_broken_layer_is_caught_by_name(cls):
     report = check_layer(*example(cls))

@@ -63,13 +63,14 @@ def operands(make, shape, train, form="nchw"):
     )
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(8)
 @pytest.mark.parametrize(("make", "shape"), EXAMPLES)
 def test_pytorch_finds_no_fault_with_the_operator(make, shape):
     *args, _module = operands(make, shape, train=True)
     torch.library.opcheck(fprop, tuple(args))
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize(("make", "shape"), FIRST)
 def test_nor_in_evaluation_nor_with_that_of_the_gradient(make, shape):
     *args, _module = operands(make, shape, train=False, form="chwn")

@@ -37,6 +37,7 @@ class Signals(Callback):
                 signal.raise_signal(self.number)
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize(
     ("hook", "at"), [("on_batch", 2), ("on_batch", 3), ("on_epoch", 6), ("on_epoch_begin", 3)]

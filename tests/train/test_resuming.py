@@ -36,6 +36,7 @@ def train(epochs, out="out", force=False, **more):
     return runs.train("toy.py", {"epochs": epochs}, out=Path(out), resume=resume, force=force, **more)[0]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

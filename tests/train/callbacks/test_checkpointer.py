@@ -53,6 +53,7 @@ def test_without_a_setting_it_saves_epochs_only(tmp_path):
     ]
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("stop", [1, 3, 5, 6, 7, 11, 12])
 @pytest.mark.parametrize("late", [False, True])
 def test_a_run_goes_on_from_within_an_epoch_with_the_same_bits(tmp_path, stop, late):
