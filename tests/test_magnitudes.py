@@ -50,7 +50,7 @@ def assert_right(got, exact, what):
             assert largest > LARGEST * 1e-3, f"{what}: {value} in place of {true}"
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)
@@ -62,7 +62,7 @@ def test_magnitudes(make, in_shape, magnitude, train, backend):
         assert_right(value, exact[name], name)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("magnitude", BEYOND)
 @pytest.mark.parametrize(("make", "in_shape"), EXAMPLES)

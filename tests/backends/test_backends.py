@@ -106,7 +106,7 @@ def test_finite(be, place):
 # -- matrices ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.sweep(12)
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("sliced", [False, True])
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("alpha", [1.0, slow(0.5), slow(-2.0)])

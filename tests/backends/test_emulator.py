@@ -548,6 +548,7 @@ def test_a_sanitizer_s_report_becomes_one_error(name, message):
     assert (status, out) == (2, "")
 
 
+@pytest.mark.slow
 def test_debug_shows_a_report_as_it_is():
     status, _, err = check("Overrun", "--backend", "emu", "--sanitize", "--debug")
     assert status == 2 and "Traceback" not in err

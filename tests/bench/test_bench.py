@@ -635,7 +635,7 @@ def test_minet_computes_what_it_is_timed_on(case, tmp_path):
         assert built.facts["bytes"][phase] or built.facts["operations"][phase]
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["nchw", "channels_last", "separable+channels_last"])
 @pytest.mark.parametrize("case", [*LAYERS, *MODELS], ids=named)
 def test_pytorch_agrees(case, variant, tmp_path):

@@ -94,6 +94,7 @@ def test_the_marker_goes_with_other_parameters(report):
     assert all((how == "FAILED") == ("7" in name) for name, how in found.items())
 
 
+@pytest.mark.slow
 def test_the_marker_says_what_is_checked_and_allowed(report):
     assert outcomes(report, "test_uninitialised") == {"forward": "PASSED", "sanitized": "FAILED"}
     assert outcomes(report, "test_allowed") == dict.fromkeys(["forward", "reversed", "shuffled"], "PASSED")

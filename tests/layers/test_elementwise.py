@@ -136,7 +136,7 @@ def test_long_sums_keep_float32s_digits(run):
 CAREFUL = ["x * sigmoid(x)", "x / (1 + exp(-x))", "softplus(x)", "log(1 + exp(x))"]
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", CAREFUL)
 def test_nothing_overflows(run, expression):
     out = run(Elementwise(expression), column(-1e4, 1e4), column(1, 1))

@@ -61,6 +61,7 @@ def test_minet_agrees_on_the_emulator(op):
     inputs.check("emu", "float32", inputs.on_emu, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", ROWS)
 def test_the_page_counts_what_is_expressed(op):
     inputs = peer(peer_of(op)).inputs(op)

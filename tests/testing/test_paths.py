@@ -185,7 +185,7 @@ def keeps_the_contract(path: Path, backend: str, ran: Ran, monkeypatch: pytest.M
     assert not [(check.name, check.detail) for check in checks if check.status == "FAIL"]
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ON_CPU, ids=str)
 def test_on_the_cpu(path, ran, monkeypatch):
     keeps_the_contract(path, "cpu", ran, monkeypatch)

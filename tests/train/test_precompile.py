@@ -214,6 +214,7 @@ def cache(tmp_path, monkeypatch):
     return lambda: sorted(file.name for file in (tmp_path / "kernels").iterdir())
 
 
+@pytest.mark.slow
 def test_what_a_step_loads_on_a_gpu_is_compiled_side_by_side(gpu_backend, cache):
     nets = [net_of(PReLU(), BatchNorm(), backend=gpu_backend) for _ in range(2)]
     output = io.StringIO()

@@ -360,6 +360,7 @@ def test_labels_that_are_all_ignored_are_refused_before_training():
         Trainer(Net(Conv(2, 1), (1, 3, 2), 3, SoftmaxCrossEntropy()), SGD(0.1), data)
 
 
+@pytest.mark.slow
 def test_a_segmentation_with_unknown_positions_learns(backend):
     rng = np.random.default_rng(0)
     images = rng.standard_normal((60, 2, 6, 5)).astype(np.float32)
