@@ -16,159 +16,28 @@ seconds if it dies, else minutes.
 from __future__ import annotations
 
 import argparse
-import ast
 import itertools
 import os
-import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
+from benchmarks.mutations import Mutant, drawn, sources
+
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = ("minet/layers/*.py", "minet/loops/**/*.py", "kernels/*.cu", "kernels/*.cuh")
 EVERYWHERE = (  # tests of more than one file, the slow ones last
     "tests/train/test_sgd.py",
     "tests/backends/test_backends.py",
     "tests/testing/test_paths.py",
 )
 UNCOPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", "runs", "dist")
-SWAPS = {
-    "+": ("-",), "-": ("+",), "*": ("/",), "/": ("*",), "//": ("*",), "%": ("//",),
-    "<<": (">>",), ">>": ("<<",), "&": ("|",), "|": ("&",), "<": ("<=", ">="),
-    "<=": ("<", ">"), ">": (">=", "<="), ">=": (">", "<"),
-    "==": ("!=",), "!=": ("==",), "and": ("or",), "or": ("and",), "&&": ("||",), "||": ("&&",),
-    "+=": ("=", "-="), "-=": ("=", "+="), "*=": ("=",), "/=": ("*=",), "min": ("max",), "max": ("min",),
-}  # fmt: skip
-# In a .cu file operators stand between spaces; signs, pointers and template brackets do not.
-TOKENS = r"""
-    (?<=[ ])(?:<=|>=|==|!=|<<|>>|&&|\|\||[-+*/]=|[-+*/%<>])(?=[ ])
-    | \b(?:min|max)(?=\()
-    | (?<![\w.])(?<![ep]-)\d+(?:\.\d+f?)?(?![\w.])
-    | __sync(?:threads|warp)\(\);
-"""
-SYMBOLS = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%",
-    ast.LShift: "<<", ast.RShift: ">>", ast.BitAnd: "&", ast.BitOr: "|", ast.Lt: "<",
-    ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
-    ast.Eq: "==", ast.NotEq: "!=", ast.And: "and", ast.Or: "or",
-}  # fmt: skip
 NO_TESTS = 5  # pytest's exit status
-UNSEEN = ("annotation", "returns", "decorator_list")  # parts of Python's syntax tree that compute nothing
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A change of a file: `new` instead of the text from `start` to `end`."""
-
-    path: str  # from the root
-    line: int
-    start: int
-    end: int
-    old: str
-    new: str
-
-    def applied(self, text: str) -> str:
-        return text[: self.start] + self.new + text[self.end :]
-
-    def shown(self, text: str) -> str:
-        line = text.splitlines()[self.line - 1].strip()
-        return f"{self.path}:{self.line}: {self.old} -> {self.new or 'nothing'}   in   {line}"
-
-
-def mutants_of(path: str, text: str) -> list[Mutant]:
-    """All mutants of a file, in the order of its text."""
-    places = python_places(text) if path.endswith(".py") else cuda_places(text)
-    return [
-        Mutant(path, text.count("\n", 0, start) + 1, start, end, text[start:end], new)
-        for start, end in sorted(set(places))
-        for new in replacements(text[start:end], path)
-    ]
-
-
-def replacements(old: str, path: str) -> tuple[str, ...]:
-    """What may stand instead of an operator, a name or a constant."""
-    if old in SWAPS:
-        return ("/",) if old == "%" and not path.endswith(".py") else SWAPS[old]
-    if old in ("True", "False"):
-        return (str(old != "True"),)
-    if old.startswith(("__sync", "not")):
-        return ("",)
-    number, suffix = (old[:-1], "f") if old[-1] == "f" and "." in old else (old, "")
-    value = ast.literal_eval(number)
-    if isinstance(value, float):
-        return (f"{2 * value + 1}{suffix}",)
-    return tuple(str(other) for other in (value + 1, value - 1) if other >= 0)
-
-
-def cuda_places(text: str) -> Iterator[tuple[int, int]]:
-    """Where tokens of a CUDA source can be changed: not in comments, strings and includes."""
-    hidden = r'//[^\n]*|/\*.*?\*/|"[^"\n]*"|^[ ]*\#[ ]*(?:include|pragma|line)[^\n]*|_Pragma\([^\n]*?"\)'
-    bare = re.sub(hidden, lambda found: " " * len(found[0]), text, flags=re.DOTALL | re.MULTILINE)
-    return (found.span() for found in re.finditer(TOKENS, bare, re.VERBOSE))
-
-
-def python_places(text: str) -> Iterator[tuple[int, int]]:
-    """Where tokens of a Python source can be changed: not in annotations, messages, decorators, examples."""
-    lines = [0]
-    for line in text.splitlines(keepends=True):
-        lines.append(lines[-1] + len(line))
-
-    def at(line: int, column: int) -> int:  # of ast, whose columns count bytes
-        whole = text[lines[line - 1] : lines[line]]
-        return lines[line - 1] + len(whole.encode()[:column].decode())
-
-    def ends(node: ast.expr) -> tuple[int, int]:
-        assert node.end_lineno is not None and node.end_col_offset is not None
-        return at(node.lineno, node.col_offset), at(node.end_lineno, node.end_col_offset)
-
-    def between(left: ast.expr, symbol: str, right: ast.expr) -> Iterator[tuple[int, int]]:
-        start = text.find(symbol, ends(left)[1], ends(right)[0])
-        if start >= 0:
-            yield start, start + len(symbol)
-
-    def visit(node: ast.AST) -> Iterator[tuple[int, int]]:
-        match node:
-            case ast.Raise() | ast.JoinedStr() | ast.FunctionDef(name="examples"):
-                return
-            case ast.BinOp(left, op, right) if type(op) in SYMBOLS:
-                yield from between(left, SYMBOLS[type(op)], right)
-            case ast.AugAssign(target, op, value) if (symbol := SYMBOLS.get(type(op), "") + "=") in SWAPS:
-                yield from between(target, symbol, value)
-            case ast.Compare(left, ops, rights):
-                for one, op, other in zip([left, *rights], ops, rights, strict=False):
-                    if type(op) in SYMBOLS:
-                        yield from between(one, SYMBOLS[type(op)], other)
-            case ast.BoolOp(op, values):
-                for one, other in pairwise(values):
-                    yield from between(one, SYMBOLS[type(op)], other)
-            case ast.UnaryOp(ast.Not() | ast.USub()):
-                start = ends(node)[0]
-                yield start, start + (4 if isinstance(node.op, ast.Not) else 1)
-            case ast.Constant(bool() | int() | float()):
-                yield ends(node)
-            case ast.Name("min" | "max"):
-                yield ends(node)
-        for name, children in ast.iter_fields(node):
-            if name not in UNSEEN:
-                for child in children if isinstance(children, list) else [children]:
-                    if isinstance(child, ast.AST):
-                        yield from visit(child)
-
-    return visit(ast.parse(text))
-
-
-def sources(root: Path) -> dict[str, str]:
-    """The text of every file that mutants are drawn from, by its path."""
-    paths = sorted({path for place in PLACES for path in root.glob(place)})
-    return {path.relative_to(root).as_posix(): path.read_text() for path in paths}
 
 
 def users(path: str, texts: dict[str, str]) -> list[str]:
@@ -251,14 +120,6 @@ def trial(tree: Path, mutant: Mutant, texts: dict[str, str], tests: Sequence[str
         return outcome(copy, tests, limit)[0]
 
 
-def drawn(texts: dict[str, str], seed: int, words: Iterable[str] = ()) -> list[Mutant]:
-    """All mutants of files whose path holds one of the words, in an order that the seed decides."""
-    chosen = [path for path in texts if not words or any(word in path for word in words)]
-    every = [mutant for path in chosen for mutant in mutants_of(path, texts[path])]
-    random.Random(seed).shuffle(every)
-    return every
-
-
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.mutants", description=(__doc__ or "").partition("\n")[0]
@@ -268,7 +129,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--limit", type=float, default=200, help="seconds without the end of a test")
     parser.add_argument(
-        "--proven", action="store_true", help="the tests of the unchanged tree are known to pass"
+        "--proven", action="store_true", help="do not test the unchanged tree: its tests are known to pass"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants on trial at once")
     options = parser.parse_args(arguments)
@@ -278,8 +139,8 @@ def main(arguments: list[str]) -> int:
         texts = sources(tree)
         queue = drawn(texts, options.seed, options.word)
         tests = {path: tests_of(tree, path, texts) for path in texts}
-        known = options.count if not options.proven else 0
-        first = sorted({test for mutant in queue[:known] for test in tests[mutant.path]})
+        planned = [] if options.proven else queue[: options.count]
+        first = sorted({test for mutant in planned for test in tests[mutant.path]})
         parts = [part for job in range(options.jobs) if (part := first[job :: options.jobs])]
         with ThreadPoolExecutor(options.jobs) as pool:
             for status, output in pool.map(lambda part: outcome(tree, part, options.limit), parts):

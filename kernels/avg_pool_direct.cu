@@ -15,6 +15,11 @@ typedef double sum_t;
 typedef float sum_t;
 #endif
 
+// Where part number i ends, if neighbours may share a position.
+__device__ __forceinline__ int part_end(int i, int parts, int size) {
+    return quotient(size * (i + 1ull) + parts - 1, parts);
+}
+
 // What window p meets along an axis: `taps` positions from `first` on, and what its mean divides by.
 struct Met {
     int first, taps, counted;
@@ -22,7 +27,7 @@ struct Met {
 
 __device__ __forceinline__ Met met(int p, int windows, int taps, int stride, int pad, int step, int after, int size) {
     if (ADAPTIVE) {
-        int first = part(p, windows, size), end = quotient((size * (p + 1ull)) + windows - 1, windows);
+        int first = part(p, windows, size), end = part_end(p, windows, size);
         return {first, end - first, end - first};
     }
     int start = p * stride - pad, skipped = start < 0 ? (step - 1 - start) / step : 0;
@@ -38,7 +43,7 @@ struct Holding {
         : first(0), held(taps), taps(taps), stride(stride), step(step), windows(windows), at(h + pad) {
         if (!ADAPTIVE) return;
         first = part(h, size, windows);
-        held = quotient((windows * (h + 1ull)) + size - 1, size) - first;
+        held = part_end(h, size, windows) - first;
     }
     __device__ int candidate(int i) const {
         if (ADAPTIVE) return first + i;

@@ -44,7 +44,7 @@ constexpr int DEEP_AT_ONCE = DEEP * BROAD <= 16 ? DEEP : 1, BROAD_AT_ONCE = BROA
 // The nearest position inside the image.
 __device__ __forceinline__ int within(int h, int size) { return min(max(h, 0), size - 1); }
 
-// A quotient of 64 bits takes a hundred instructions, and is rarely needed.
+// GPUs divide 64-bit numbers by a function, which is rarely needed.
 __device__ __forceinline__ int quotient(unsigned long long whole, int by) {
     return (int)(whole >> 32 ? whole / by : (unsigned)whole / (unsigned)by);
 }

@@ -94,6 +94,7 @@ class RankBatchNorm(BatchNorm):
 
     # -- on a GPU ---------------------------------------------------------------------------------
 
+    # Named here, as this class's fprop_cpu would stand before its base's kernels.
     fprop_gpu, bprop_gpu = BatchNorm.fprop_gpu, BatchNorm.bprop_gpu
 
     def _sum(self, kernel: str, x: Array, **values: Any) -> None:

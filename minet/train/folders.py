@@ -156,7 +156,7 @@ def find(run: str | Path) -> Path:
     known = sorted((folder for folder in RUNS.glob("*") if holds_run(folder)), key=os.path.getmtime)
     hint = f"there are: {', '.join(map(str, known[-9:]))}" if known else "minet train MODEL"
     if path.suffix == ".onnx":
-        hint = f"minet import {path.name} makes a model file and weights of it"
+        hint = f"minet import {run!s:.200}"
     raise MinetError(f"{run!s:.200}: {what}", hint)
 
 

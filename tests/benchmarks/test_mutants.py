@@ -6,7 +6,8 @@ import os
 import pytest
 
 from benchmarks import mutants
-from benchmarks.mutants import drawn, main, mutants_of, outcome, sources, trial
+from benchmarks.mutants import main, outcome, trial
+from benchmarks.mutations import drawn, mutants_of, sources
 
 LAYER = '''"""Not 1, nor 2."""
 

@@ -185,7 +185,7 @@ def test_all_files_that_do_not_fit_are_named_first():
 
 def test_what_cannot_be_meant_is_refused():
     assert "no such run" in refused("none", "images")
-    assert "hint: minet import net.onnx makes a model file" in refused("net.onnx", "images")
+    assert "hint: minet import net.onnx" in refused("net.onnx", "images")
     assert "--top must be at least 1" in refused("toy", "images", "--top", 0)
     Path("empty").mkdir()
     assert "empty: no images in this folder" in refused("toy", "empty")
