@@ -24,8 +24,10 @@ from minet.backends import cuda_source, kernel_cache
 from minet.backends.cuda_source import Source
 from minet.backends.cuda_toolkit import OPTIONS
 from minet.backends.nvidia import nvcc, wheel
+from minet.core.files import run_file
 from minet.layers import AvgPool, Elementwise, GaussianPool, MaxPool, PReLU, StochasticPool
 
+ROOT = Path(__file__).parents[1]
 PER_SECOND = 132 * 128 * 1.98e9  # an H100 SXM's multiprocessors, threads of each, cycles
 PIXELS = 64 * 32 * 32 * 128  # elements of x in the table
 LAYERS = {
@@ -38,6 +40,8 @@ LAYERS = {
     "stochastic_pool 3x3 s2": StochasticPool(3, 2, 1),
     "prelu": PReLU(),
     "the same from an expression": Elementwise("where(x > 0, x, a * x)", a=0.25),
+    "examples/swish": run_file(ROOT / "examples/swish.py").Swish(),
+    "swish from an expression": Elementwise("x * sigmoid(b * x)", b=1.0),
 }
 
 
