@@ -2,7 +2,8 @@
 
 Trains a model and notes the loss of each step, over the whole batch. With `--against FILE`, which another
 number of ranks has written, it prints the largest relative difference between a step's two losses, and the
-first steps at which it exceeds 1e-6, 1e-5 and so on.
+first steps at which it exceeds 1e-6, 1e-5 and so on. With `--micro-batches`, or `--reduce ordered` by several
+ranks, gradients are added in a fixed order: as many parts in all have the same bits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 
 from minet import Net
 from minet.parallel import launch
+from minet.parallel.options import SUMS
 from minet.train import modelfile
+from minet.train.alone import Alone
 from minet.train.callbacks import Callback
 from minet.train.trainer import Trainer
 
@@ -33,12 +36,10 @@ def losses(name: str, dtype: str, epochs: int, ranks: Any) -> list[float]:
     """The loss of each step."""
     model, found = modelfile.load(name), Losses()
     train, test = model.datasets()
-    batch = ranks.share(model.batch) if ranks else model.batch
-    net = Net(model.net(), model.input_shape, batch, model.loss, dtype=dtype)
+    net = Net(model.net(), model.input_shape, ranks.share(model.batch), model.loss, dtype=dtype)
     trainer = Trainer(net, model.solver(), train, test, epochs, [found], ranks=ranks)
-    if ranks:
-        ranks.join(trainer)
-        ranks.begin(trainer)
+    ranks.join(trainer)
+    ranks.begin(trainer)
     trainer.fit()
     return found.found
 
@@ -50,13 +51,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the losses to this file")
     parser.add_argument("--against", type=Path, help="compare them with those of this file")
-    options, ranks = parser.parse_args(arguments), launch.ranks()
-    with ranks.ending() if ranks else contextlib.nullcontext():
+    parser.add_argument("--micro-batches", type=int, default=1, metavar="M", help="parts of each rank")
+    parser.add_argument("--reduce", default="fast", choices=SUMS)
+    options = parser.parse_args(arguments)
+    together = launch.ranks(options.micro_batches, reduce=options.reduce)
+    ranks = together or Alone(options.micro_batches)
+    with together.ending() if together else contextlib.nullcontext():
         found = losses(options.model, options.dtype, options.epochs, ranks)
-    if ranks and ranks.rank:
+    if ranks.rank:
         return 0
-    size, mean = ranks.size if ranks else 1, sum(found) / len(found)
-    print(f"{size} rank{'s' * (size > 1)}, {options.dtype}: {len(found)} steps, mean {mean:.10g}")
+    size, mean = ranks.size, sum(found) / len(found)
+    parts = f", {ranks.micro_batches} micro-batches each" if ranks.micro_batches > 1 else ""
+    print(f"{size} rank{'s' * (size > 1)}{parts}, {options.dtype}: {len(found)} steps, mean {mean:.10g}")
     if options.json:
         options.json.write_text(json.dumps(found))
     if options.against:

@@ -53,6 +53,12 @@ def train(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")
     ] = False,
+    micro_batches: Annotated[
+        int,
+        typer.Option(
+            metavar="M", help="Compute each batch in M parts: less memory, gradients added in order."
+        ),
+    ] = 1,
     reduce: Annotated[
         str,
         typer.Option(metavar="fast|ordered", help="With mpiexec: how gradients are added."),
@@ -76,10 +82,11 @@ def train(
     Ctrl-C finishes the step and saves; --resume continues there. A run that was killed continues after its
     last checkpoint, with the same result as if it had not been killed.
 
-    `mpiexec -n P minet train MODEL` trains with P processes, each on its share of every batch.
+    `mpiexec -n P minet train MODEL` trains with P processes, each on its share of every batch. With
+    `--reduce ordered` it has the same bits as one process with `--micro-batches P`.
     """
     options = {"reduce": reduce, "sync_batch_norm": sync_batch_norm, "trace": trace, "patience": patience}
-    with reporting(debug), together(options) as ranks:
+    with reporting(debug), together(options, micro_batches) as ranks:
         from minet.train import runs
 
         if force and not resume:
@@ -92,8 +99,10 @@ def train(
 
 
 @contextlib.contextmanager
-def together(options: dict[str, Any]) -> Iterator[Any]:
-    """The processes that a launcher started; None without one."""
-    ranks = launch.ranks(**options)
+def together(options: dict[str, Any], micro_batches: int) -> Iterator[Any]:
+    """The processes that a launcher started; without one, this one."""
+    from minet.train.alone import Alone
+
+    ranks = launch.ranks(micro_batches, **options)
     with ranks.ending() if ranks else contextlib.nullcontext():
-        yield ranks
+        yield ranks or Alone(micro_batches)

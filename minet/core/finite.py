@@ -19,7 +19,9 @@ class NotFiniteError(MinetError):
 RATE = "lower the learning rate"
 
 
-def first_not_finite(be: Any, graph: Layer, slots: Iterable[Slot], x: Array, y: Array) -> tuple[str, str]:
+def first_not_finite(
+    be: Any, graph: Layer, slots: Iterable[Slot], x: Array, y: Array, first: int = 0
+) -> tuple[str, str]:
     """Where NaN or infinity began, and a hint; repeats the last training fprop, watching every output.
 
     Parameters
@@ -30,10 +32,12 @@ def first_not_finite(be: Any, graph: Layer, slots: Iterable[Slot], x: Array, y: 
         The net's parameters.
     x, y : array
         The net's input, and its output to write into.
+    first : int
+        The number of x's first sample in the batch.
     """
     samples = np.isfinite(be.get(x)).all(axis=(0, 1, 2))
     if not samples.all():
-        where = f"the data is not finite, first in sample {samples.argmin()} of the batch"
+        where = f"the data is not finite, first in sample {first + samples.argmin()} of the batch"
         return where, "find it with np.isfinite(images).all(axis=(1, 2, 3))"
     for slot in slots:
         if not be.sum_is_finite(slot.value):

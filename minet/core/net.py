@@ -165,7 +165,7 @@ class Net:
 
     def fprop(self, x: Array, train: bool = False) -> Array:
         """The output ``(K, P, Q, N)`` for x ``(C, H, W, N)``, in the net's memory until the next call."""
-        self._check_shape(x)
+        self.check_shape(x)
         self.steps.settle()
         # A copy: the caller may overwrite x before bprop reads it, and x may be this net's own y.
         self.be.copy(x, self.memory.x)
@@ -177,8 +177,9 @@ class Net:
             self.graph.fprop(x, self.y, 0.0, train)
         return self.y
 
-    def _check_shape(self, x: Array) -> None:
-        expected = (*self.input_shape, self.batch)
+    def check_shape(self, x: Array, batch: int | None = None) -> None:
+        """Raise if x is no batch of this net, or none of so many images."""
+        expected = (*self.input_shape, batch or self.batch)
         if shape_of(x) != expected:
             raise LayerError(
                 f"the net takes x of shape (C, H, W, N) = {expected}, got {shape_of(x)}",
@@ -239,8 +240,7 @@ class Net:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
         if not callable(getattr(solver, "update", None)):
             raise MinetError(f"train_step takes a solver such as SGD(0.01), got {solver!r}")
-        self.loss.check(labels, self.output_shape, self.batch)
-        self._check_shape(x)
+        self.steps.check(x, labels)
         return self.steps.start(x, labels, solver)
 
     def predict(self, images: np.ndarray) -> np.ndarray:

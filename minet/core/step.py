@@ -80,7 +80,8 @@ class Steps:
 
     def __init__(self, net: Any) -> None:
         self._net = weakref.ref(net)  # not the net itself: its memory is freed as soon as it is dropped
-        self.be, self.x = net.be, None
+        self.be = net.be
+        self.x: Array = None
         self.verdict = net.memory.verdict
         self.waiting: deque[Started] = deque()
         work = functools.partial(_compute, self._net)
@@ -105,11 +106,7 @@ class Steps:
             self.read_to(self.waiting[0])
         if bind := getattr(solver, "bind", None):
             bind(net)  # refuses what it must before anything is computed
-        # No copy where x may stay in place: between fprop and bprop only this step writes, to y and dy.
-        x_here = self.be.taken(x, net.memory.x)
-        if self.be.overlap(x_here, net.y) or self.be.overlap(x_here, net.dy):
-            x_here = self.be.duplicate(x_here)
-        self.x = net.x = x_here
+        self.take(x)
         with np.errstate(all="ignore"):  # overflows are found below, and reported with their place
             loss = self.launch(labels)
         step = Started(self, x, labels, self.be.later(self.verdict) if loss is None else loss)
@@ -120,6 +117,22 @@ class Steps:
         solver.update(net)
         net.clock.step = step.step + 1
         return step
+
+    def check(self, x: Array, labels: np.ndarray) -> None:
+        """Refuse what cannot be a step's batch."""
+        self.net.loss.check(labels, self.net.output_shape, self.net.batch)
+        self.net.check_shape(x)
+
+    def take(self, x: Array) -> None:
+        """Let x be the net's input; without a copy where it may stay in place.
+
+        Between fprop and bprop only this step writes, to y and dy.
+        """
+        net = self.net
+        here = self.be.taken(x, net.memory.x)
+        if self.be.overlap(here, net.y) or self.be.overlap(here, net.dy):
+            here = self.be.duplicate(here)
+        self.x = net.x = here
 
     def compute(self, labels: np.ndarray) -> float | None:
         """All of a step but the update; its loss, unless the backend judges it."""
@@ -148,7 +161,8 @@ class Steps:
             what = f"{next(bad, 'the sum of the gradients is')} not finite"
         else:
             what = f"the loss is {loss}"
-            where, hint = first_not_finite(self.be, net.graph, net.slots, self.x, net.y)
+            first, _ = net.clock.part or (0, net.batch)
+            where, hint = first_not_finite(self.be, net.graph, net.slots, self.x, net.y, first)
         net.memory.restore_state()
         return NotFiniteError(f"{what} at step {net.clock.now}" + (f": {where}" if where else ""), hint)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from minet.core.layer import Array, Layer
 from minet.core.memory import Slot
 
@@ -28,11 +30,21 @@ class Bucket:
         A view of the buffer.
     paths : list of str
         The parameters.
+    start : int
+        Where it begins in the buffer, in elements.
+    earlier : list of ndarray
+        The same place in the gradients of the parts that were computed before, if they are added apart.
     """
 
     number: int
     values: Array
     paths: list[str] = field(default_factory=list)
+    start: int = 0
+    earlier: list[np.ndarray] = field(default_factory=list)
+
+    def place(self, flat: Array) -> Array:
+        """Its place in a buffer laid out like that of the gradients."""
+        return flat[self.start : self.start + self.values.size]
 
     @property
     def name(self) -> str:
@@ -58,7 +70,7 @@ def buckets_of(slots: list[Slot], flat: Array, size: int | None = None) -> list[
     for slot in reversed(slots):
         paths.insert(0, slot.path)
         if (end - slot.start) * flat.dtype.itemsize >= size or slot is slots[0]:
-            found.append(Bucket(len(found), flat[slot.start : end], paths))
+            found.append(Bucket(len(found), flat[slot.start : end], paths, slot.start))
             end, paths = slot.start, []
     return found
 

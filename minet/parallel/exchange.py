@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from minet.core.layer import Array
 from minet.parallel.buckets import Bucket
 from minet.parallel.trace import COMPUTE, EXCHANGE, Trace
 from minet.parallel.waiting import BESIDE, SOON, Waiting
@@ -79,7 +78,7 @@ class Exchange:
         begin = time.perf_counter()
         what = f"the gradients of {bucket.name}"
         if self.ordered:
-            self._sum_in_order(bucket.values, what)
+            self._sum_in_order(bucket, what)
         else:
             from mpi4py import MPI
 
@@ -95,20 +94,23 @@ class Exchange:
     def _wait(self, request: Any, what: str) -> None:
         self.waiting.wait(request, what, BESIDE if self.beside else SOON)
 
-    def _sum_in_order(self, values: Array, what: str) -> None:
-        """Each rank gets a part of all others' values, adds them by rank, and gives the sums to all."""
+    def _sum_in_order(self, bucket: Bucket, what: str) -> None:
+        """Each rank gets a piece of all parts, adds them in their order, and gives the sums to all."""
         from mpi4py import MPI
 
-        comm, P, rank = self.comm, self.comm.size, self.comm.rank
+        comm, P, rank, values = self.comm, self.comm.size, self.comm.rank, bucket.values
         ends = [values.size * (i + 1) // P for i in range(P)]
         counts = [end - start for start, end in zip([0, *ends], ends, strict=False)]
         starts, mine = [0, *ends[:-1]], counts[rank]
-        parts = self._room(mine * P, values.dtype)
+        parts = [*bucket.earlier, values]
+        pieces = self._room(len(parts) * P * mine, values.dtype).reshape(len(parts), P, mine)
         theirs = [mine] * P, [i * mine for i in range(P)]
-        self._wait(comm.Ialltoallv([values, (counts, starts)], [parts, theirs]), what)
-        total = parts[:mine]
-        for i in range(1, P):
-            total += parts[i * mine : (i + 1) * mine]
+        for own, piece in zip(parts, pieces, strict=True):
+            self._wait(comm.Ialltoallv([own, (counts, starts)], [piece, theirs]), what)
+        total = pieces[0, 0]
+        for i in range(1, P * len(parts)):  # all parts of rank 0, then those of rank 1, and so on
+            from_rank, part = divmod(i, len(parts))
+            total += pieces[part, from_rank]
         values[starts[rank] : ends[rank]] = total
         self._wait(comm.Iallgatherv(MPI.IN_PLACE, [values, (counts, starts)]), what)
 

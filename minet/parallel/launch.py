@@ -34,11 +34,12 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | N
     return None
 
 
-def ranks(**options: Any) -> Any:
+def ranks(micro_batches: int = 1, **options: Any) -> Any:
     """The processes that train together, or None if this one was not started by a launcher.
 
     Parameters
     ----------
+    micro_batches : int
     **options
         As for `minet.parallel.ranks.Ranks`; without a launcher they must be as they are by default.
 
@@ -82,7 +83,10 @@ def ranks(**options: Any) -> Any:
         raise _told_once(rank, f"--patience must be above 0 seconds, got {options['patience']:g}", "")
     if (trace := options.get("trace")) and not trace.absolute().parent.is_dir():
         raise _told_once(rank, f"--trace {trace}: no such folder", "")
-    return Ranks(world, **options)
+    if micro_batches > 1 and options.get("sync_batch_norm"):
+        what = "--sync-batch-norm takes a batch at once, and --micro-batches parts of it one after another"
+        raise _told_once(rank, what, "leave out one of them")
+    return Ranks(world, micro_batches=micro_batches, **options)
 
 
 def _told_once(rank: int, what: str, hint: str) -> BaseException:

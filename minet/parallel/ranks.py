@@ -23,6 +23,7 @@ from minet.parallel.threads import own_cores, use_own_cores
 from minet.parallel.through_host import own_card, way
 from minet.parallel.trace import Trace, write
 from minet.parallel.waiting import SilentExit, Waiting, end_job, step_back, tell
+from minet.train.micro_batches import micro_batch
 
 T = TypeVar("T")
 PATIENCE = float(DEFAULTS["patience"])  # seconds
@@ -44,6 +45,8 @@ class Ranks:
         Seconds for which a rank waits for another one before the job ends.
     sync_batch_norm : bool
         Whether BatchNorm takes its statistics over the whole batch, not over each rank's share.
+    micro_batches : int
+        In how many parts, one after another, each rank computes its share.
     trace : Path, optional
         Where rank 0 writes what all ranks did in the first steps.
 
@@ -63,6 +66,7 @@ class Ranks:
         reduce: str = "fast",
         patience: float = PATIENCE,
         sync_batch_norm: bool = False,
+        micro_batches: int = 1,
         trace: Path | None = None,
     ) -> None:
         from mpi4py import MPI
@@ -73,7 +77,7 @@ class Ranks:
         self.waiting = Waiting(world.Dup(), max(patience, PATIENCE))  # loading and compiling take time
         self._patience = patience
         self.sync_batch_norm, self.trace_file = sync_batch_norm, trace
-        self.reduce = reduce
+        self.reduce, self.micro_batches = reduce, micro_batches
         self._agreed: BaseException | None = None
         here = world.Split_type(MPI.COMM_TYPE_SHARED)
         self.here, self.beside = here.rank, here.size
@@ -214,22 +218,18 @@ class Ranks:
     # -- a run ----------------------------------------------------------------------------------
 
     def share(self, batch: int) -> int:
-        """How many images of a batch each rank takes."""
-        each, rest = divmod(batch, self.size)
-        if rest:
-            near = sorted({max(1, each) * self.size, (each + 1) * self.size})
-            hint = f"--batch {' or '.join(map(str, near))}"
-            raise MinetError(f"a batch of {batch} images cannot be shared equally by {self.size} ranks", hint)
-        self._share = each
-        return each
+        """How many images of a batch each rank takes at once."""
+        self._share = micro_batch(batch, self.size, self.micro_batches)
+        return self._share
 
     def join(self, trainer: Any) -> None:
         """Raise if a trainer is of another run than rank 0's."""
-        facts = facts_of(trainer) | {"options": [self.reduce, self.sync_batch_norm]}
+        facts = facts_of(trainer) | {"options": [self.reduce, self.sync_batch_norm, self.micro_batches]}
         if found := disagreement(self.told(facts, "the other ranks to get ready")):
             raise self.agreed(MinetError(*found))
         net = trainer.net
-        net.clock.part = self.rank * net.batch, self.size * net.batch
+        own = self.micro_batches * net.batch
+        net.clock.part = self.rank * own, self.size * own
         self.notes = [use_own_cores(self._cores), way(net.be, self.reduce == "ordered")]
 
     def begin(self, trainer: Any) -> None:
@@ -252,7 +252,8 @@ class Ranks:
         how = {"fast": "", "ordered": ", gradients added by rank"}[self.reduce]
         norm = ", BatchNorm over all of them" if self.sync_batch_norm else ""
         notes = "".join(f"; {note}" for note in self.notes if note)
-        return f"{self.size} ranks{where}, {self._share} images each{how}{norm}{notes}\n"
+        parts = f"{self.micro_batches} times " if self.micro_batches > 1 else ""
+        return f"{self.size} ranks{where}, {parts}{self._share} images each{how}{norm}{notes}\n"
 
     def noted(self, wishes: np.ndarray) -> None:
         """Take what any rank wished in the step just taken."""

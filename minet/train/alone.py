@@ -9,11 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from minet.train.micro_batches import MicroSteps, micro_batch
+
 T = TypeVar("T")
 
 
 class Alone:
     """A run in one process.
+
+    Parameters
+    ----------
+    micro_batches : int
+        In how many parts, one after another, each batch is computed; the net's batch is one of them.
 
     Attributes
     ----------
@@ -27,9 +34,12 @@ class Alone:
 
     rank, size, here = 0, 1, 0
 
+    def __init__(self, micro_batches: int = 1) -> None:
+        self.micro_batches = micro_batches
+
     def share(self, batch: int) -> int:
-        """How many images of a batch this process takes."""
-        return batch
+        """How many images of a batch the net takes at once."""
+        return micro_batch(batch, self.size, self.micro_batches)
 
     def together(self, work: Callable[[], T]) -> T:
         """Do what each process does; if it fails in one of them it fails in all, with one message."""
@@ -44,10 +54,12 @@ class Alone:
 
     def begin(self, trainer: Any) -> None:
         """Make a trainer's net take its share of each step, before the first one."""
+        if self.micro_batches > 1:
+            trainer.net.steps = MicroSteps(trainer.net, self.micro_batches)
 
     def opening(self) -> str:
         """A line about the processes, for the user."""
-        return ""
+        return f"{self.micro_batches} micro-batches a step\n" if self.micro_batches > 1 else ""
 
     def pausing(self, trainer: Any, last: bool = False) -> bool:
         """Whether the run pauses after the step just taken; `last` if no other follows in its epoch."""

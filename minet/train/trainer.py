@@ -49,7 +49,7 @@ class Trainer:
     folder : str or Path, optional
         Where callbacks write if they are not told another place.
     ranks : Alone or minet.parallel.ranks.Ranks, optional
-        The processes that share each batch; the net's batch is this one's share.
+        The processes that share each batch, and their micro-batches; the net's batch is one of those.
 
     Attributes
     ----------
@@ -96,8 +96,8 @@ class Trainer:
             check_data(test, net)
         self.net, self.solver, self.test, self.epochs = net, solver, test, epochs
         self.ranks = ranks = ranks or Alone()
-        share = ranks.rank, ranks.size
-        self.batches = Batches(train, net.batch, seed=net.seed, dtype=net.be.dtype, share=share)
+        share, own = (ranks.rank, ranks.size), ranks.micro_batches * net.batch
+        self.batches = Batches(train, own, seed=net.seed, dtype=net.be.dtype, share=share)
         self.callbacks = check_callbacks(callbacks)
         self.folder, self.facts = None if folder is None else Path(folder), dict[str, Any]()
         self.epoch, self.within, self.rate = 0, Within(), 0.0

@@ -55,6 +55,27 @@ def test_what_ranks_tell_each_other(program, tmp_path):
     assert lines == ["fine 0", "fine 1", "fine 2"]
 
 
+def test_parts_are_added_rank_by_rank(program):
+    """Numbers whose sum depends on the order, which is that of one process with six parts."""
+    lines = program(
+        2,
+        """
+        every = np.random.default_rng(1).standard_normal((6, 999)) * 10.0 ** np.arange(6)[:, None]
+        total = every[0].copy()
+        for other in every[1:]:
+            total += other
+        *earlier, last = every[3 * rank : 3 * rank + 3]
+        bucket = Bucket(0, last, ["w"], earlier=earlier)
+        exchange = Exchange(ranks.sums, ranks.waiting, True, False)
+        exchange.send(bucket)
+        exchange.finish()
+        assert (bucket.values == total).all() and (bucket.values != every.sum(0)).any()
+        print("fine")
+        """,
+    )
+    assert lines == ["fine", "fine"]
+
+
 SUMS = """
     rng = np.random.default_rng(rank)
     exchange = Exchange(ranks.sums, ranks.waiting, {ordered}, {beside})

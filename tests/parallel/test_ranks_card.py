@@ -13,6 +13,8 @@ from test_ranks_train import MODEL, close, log
     [
         [],
         slow(["--reduce", "ordered"]),
+        slow(["--micro-batches", "2"]),
+        slow(["--micro-batches", "2", "--reduce", "ordered"]),
         slow(["norm=True", "--sync-batch-norm"]),
     ],
     ids=" ".join,
@@ -23,6 +25,7 @@ def test_ranks_on_cuda_follow_one_process_on_the_cpu(doubles, tmp_path, words):
     on_double = double.environment(doubles, doubles / "cache")
     said = train(2, *words, "--backend", "cuda", "--out", "ranks", cwd=tmp_path, **on_double)
     assert "by way of page-locked host memory" in said
-    alone = [word for word in words if word not in ("--reduce", "ordered", "--sync-batch-norm")]
+    of_ranks = ("--reduce", "ordered", "--sync-batch-norm", "--micro-batches", "2")
+    alone = [word for word in words if word not in of_ranks]
     train(1, *alone, "--backend", "cpu", "--out", "one", cwd=tmp_path)
     close(log(tmp_path / "one"), log(tmp_path / "ranks"))

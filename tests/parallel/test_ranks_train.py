@@ -86,6 +86,30 @@ def test_ordered_sums_give_the_same_bits_again(here):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ranks, each", [(2, 2), slow(4, 1)])
+def test_as_many_parts_have_the_same_bits(here, ranks, each):
+    """In float32, with layers that draw: one process in four parts, and ranks that add by rank."""
+    words = ["model.py", "--epochs", "1", "--backend", "cpu"]
+    alone = train(1, *words, "--micro-batches", "4", "--out", "one", cwd=here)
+    assert alone.startswith("4 micro-batches a step\n") and "batch 32" in alone
+    many = [*words, "--reduce", "ordered", "--micro-batches", each, "--out", "many"]
+    said = train(ranks, *many, cwd=here)
+    assert f"{ranks} ranks, {'2 times ' if each > 1 else ''}8 images each, gradients added by rank" in said
+    one, other = weights(here / "one"), weights(here / "many")
+    for name, value in one.items():
+        np.testing.assert_array_equal(other[name], value, err_msg=name)
+    assert log(here / "one")[0]["loss"] == log(here / "many")[0]["loss"]
+
+
+@pytest.mark.slow
+def test_parts_of_ranks_that_add_as_they_like(here):
+    train(1, "model.py", "--epochs", "1", "--out", "one", "--backend", "cpu", cwd=here)
+    parts = ["--micro-batches", "4", "--out", "many", "--backend", "cpu"]
+    train(2, "model.py", "--epochs", "1", *parts, cwd=here)
+    close(log(here / "one"), log(here / "many"))
+
+
+@pytest.mark.slow
 def test_batch_norm_is_local_by_default_and_synchronised_on_request(here):
     words = ["model.py", "norm=True", "--backend", "cpu"]
     train(1, *words, "--out", "one", cwd=here)
@@ -173,6 +197,9 @@ def test_what_happens_in_one_rank_is_told_once(here, what, status, message):
         slow(4, ["batch=2"], "a batch of 2 images cannot be shared equally by 4 ranks\n  hint: --batch 4"),
         slow(2, ["--keep", "0"], "keep must be a whole number of at least 1, got 0"),
         (2, ["nosuch=1"], "has no setting 'nosuch'"),
+        slow(2, ["--micro-batches", "3"], "equally by 2 ranks of 3 micro-batches\n  hint: --batch 30 or 36"),
+        slow(2, ["--micro-batches", "2", "--sync-batch-norm"], "takes a batch at once, and --micro-batches"),
+        slow(2, ["--micro-batches", "0"], "micro-batches must be a whole number of at least 1, got 0"),
         slow(2, ["--resume", "--out", "nowhere"], "nowhere/weights.safetensors: no such file"),
     ],
 )
