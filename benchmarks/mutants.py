@@ -3,7 +3,8 @@
 A mutant is one small change in a layer, its loops or its kernels: an operator, a comparison, a constant, a
 sum that is overwritten, a barrier that is missing. Mutants are drawn by the seed, the same on every machine.
 Each gets a copy of the tree, in which the tests that belong to its file run until the first failure: those
-named after its stem, and after the stems of all files that import or include it. A mutant that crashes, or
+named after its stem, and after the stems of all files that import or include it; of the tests of paths those
+of its layers, and for loops of the cpu none on the emulator. A mutant that crashes, or
 one of whose tests does not end in time, has been noticed too; one that does not compile is no mutant, and the
 next takes its place. What survives is printed with its line: a test is missing, or the change makes no
 difference.
@@ -31,11 +32,8 @@ from pathlib import Path
 from benchmarks.mutations import Mutant, drawn, sources
 
 ROOT = Path(__file__).resolve().parent.parent
-EVERYWHERE = (  # tests of more than one file, the slow ones last
-    "tests/train/test_sgd.py",
-    "tests/backends/test_backends.py",
-    "tests/testing/test_paths.py",
-)
+PATHS = "tests/testing/test_paths.py"
+EVERYWHERE = ("tests/train/test_sgd.py", "tests/backends/test_backends.py", PATHS)  # the slow ones last
 UNCOPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", "runs", "dist")
 NO_TESTS = 5  # pytest's exit status
 
@@ -60,13 +58,22 @@ def tests_of(root: Path, path: str, texts: dict[str, str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def outcome(root: Path, tests: Sequence[str], limit: float) -> tuple[str, str]:
+def chosen(path: str, texts: dict[str, str]) -> str:
+    """For pytest's -k: without the tests that compute nothing by a source."""
+    stems = {Path(user).stem for user in users(path, texts)}
+    layers = [Path(other).stem for other in texts if other.startswith("minet/layers/")]
+    having = [name for name in layers if any(f"{stem}_".startswith(f"{name}_") for stem in stems)]
+    paths = f"not ({Path(PATHS).stem} and not ({' or '.join(having)}))" if having else f"not {Path(PATHS).stem}"
+    return f"not emu and {paths}" if path.startswith("minet/loops/") else paths
+
+
+def outcome(root: Path, tests: Sequence[str], limit: float, which: str = "") -> tuple[str, str]:
     """Run tests up to the first failure; return "passed", "failed", "late" or "invalid", and the output.
 
-    "late" if no test ends for `limit` seconds. The slow tests come last: most mutants die before.
+    `which` is for pytest's -k. "late" if no test ends for `limit` seconds. The slow tests come last: most mutants die before.
     """
-    for which in ("not slow", "slow"):
-        status, text = _ended([*tests, "-m", which], root, limit)
+    for pace in ("not slow", "slow"):
+        status, text = _ended([*tests, "-m", pace, "-k", which], root, limit)
         if status not in (0, NO_TESTS):
             break
     if status is None:
@@ -117,7 +124,7 @@ def trial(tree: Path, mutant: Mutant, texts: dict[str, str], tests: Sequence[str
                 os.utime(index)  # else minet takes it for older than the code that it may have inlined
             else:
                 index.unlink()
-        return outcome(copy, tests, limit)[0]
+        return outcome(copy, tests, limit, chosen(mutant.path, texts))[0]
 
 
 def main(arguments: list[str]) -> int:
@@ -127,6 +134,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("word", nargs="*", help="draw from files whose path contains one of these")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--after", metavar="N", type=int, default=0, help="leave out the first N drawn")
     parser.add_argument("--limit", type=float, default=200, help="seconds without the end of a test")
     parser.add_argument(
         "--proven", action="store_true", help="do not test the unchanged tree: its tests are known to pass"
@@ -137,7 +145,7 @@ def main(arguments: list[str]) -> int:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=UNCOPIED, symlinks=True)
         texts = sources(tree)
-        queue = drawn(texts, options.seed, options.word)
+        queue = drawn(texts, options.seed, options.word)[options.after :]
         tests = {path: tests_of(tree, path, texts) for path in texts}
         planned = [] if options.proven else queue[: options.count]
         first = sorted({test for mutant in planned for test in tests[mutant.path]})

@@ -3,7 +3,8 @@
 //   conv_gather   y[m, a, b, n] <- beta*y + bias[m] + sum over c, r, s of wt[c, r, s, m] * x[c, h, w, n],
 //                 h = (a*stride_y + start_y + r*step_y) / spread_y, where that is whole and in the image; w likewise
 //     fprop:      h = p*SY - PY + r*DY, m = k;   dx: h = (h' + PY - r*DY) / SY, m = c, and x is dy
-//   conv_pack     wt[c, r, s, m] <- w[m, c, r, s] for fprop, w[c, m, r, s] for dx, zeros up to a multiple of 4 maps
+//                 and with dx: dw, db += their sums, as in conv_shares.cuh
+//   conv_turn     wt <- w turned as in conv_turn.cuh; for dx conv_dw does it
 //   GROUPED: C and M count the maps of one of the groups, which lie one after another, in w and wt too
 //
 // Order:   images (C, H, W, N); wt (C, R, S, M). A sum goes tap by tap, c within a tap; with FLAT, as wt lies.
@@ -11,11 +12,12 @@
 //          of BN these are of one pixel. Taps that no pixel of the block has are left out: those in the padding,
 //          and for dx those between strides. Blocks begin with the middle pixels, which have the most taps.
 //          FLAT, for few maps C: a stage takes BK of (c, r, s) rather than of c, and no tap is left out.
-//          GROUPED: a row of blocks for each group.
+//          GROUPED: a row of blocks for each group. The blocks behind all tiles add up what conv_dw has left.
 // Bytes:   x from cache, once for each tap and BM maps; wt once for each BN positions; 4 written per y.
 // Limits:  any window, stride, pad, dilation and N.
 // Source:  the implicit product of Chetlur et al., "cuDNN", arXiv 1410.0759, with N as the innermost axis.
-#include "conv_tile.cuh"
+#include "conv_shares.cuh"
+#include "conv_turn.cuh"
 
 // One axis of the images: output a has at tap r the input (a*stride + start + r*step) / spread, if it exists.
 struct Axis {
@@ -45,15 +47,10 @@ struct Divisor {
     __device__ __forceinline__ int of(unsigned value) const { return by == 1 ? value : __umulhi(value, factor); }
 };
 
-extern "C" __global__ void conv_pack(const float *w, float *wt, int C, int M, int taps, index_t step_c,
-                                     index_t step_m, int groups) {
-    int lines = (M + 3) / 4 * 4;
-    FOR_ROWS(row, GROUPED ? (count_t)C * groups : C) FOR_EACH(i, (count_t)taps * lines) {
-        int tap = i / lines, m = i % lines;
-        count_t c = GROUPED ? row % C : row;
-        const float *from = GROUPED ? w + (row - c) * M * taps : w; // of the group
-        wt[row * taps * lines + i] = m < M ? from[c * (count_t)step_c + m * (count_t)step_m + tap] : 0.0f;
-    }
+extern "C" __global__ void conv_turn(const float *w, float *wt, int C, int M, int taps, index_t step_c, index_t step_m,
+                                     int groups) {
+    turn(w, wt, C, M, taps, groups, step_c, step_m, blockIdx.x * (count_t)blockDim.x + threadIdx.x,
+         gridDim.x * (count_t)blockDim.x);
 }
 
 #define WLINE (BM + TF32 * 8) // of shared memory: the 4 rows that a warp reads at once for TF32 meet 32 banks
@@ -102,13 +99,20 @@ struct alignas(4 * WIDTH) Written {
 extern "C" __global__ void __launch_bounds__(THREADS, FITTING)
 conv_gather(const float *__restrict__ x, const float *__restrict__ wt, const float *__restrict__ bias, float *y,
             int C, int H, int W, int M, int P, int Q, int N, int R, int S, int stride_y, int start_y, int step_y,
-            int spread_y, int stride_x, int start_x, int step_x, int spread_x, float beta) {
+            int spread_y, int stride_x, int start_x, int step_x, int spread_x, float beta, const float *part, float *dw,
+            const float *db_part, float *db, bool flat, int share, int z0, int z1, int pieces) {
     __shared__ __align__(16) float room[STAGES * BK * (WLINE + XLINE)];
     float *ws = room, *xs = room + STAGES * BK * WLINE;
     const Axis down = {H, stride_y, start_y, step_y, spread_y}, across = {W, stride_x, start_x, step_x, spread_x};
     int thread = threadIdx.x, taps = R * S, lines = (M + 3) / 4 * 4, mtiles = (M + BM - 1) / BM;
     int m0 = blockIdx.x % mtiles * BM, tile = blockIdx.x / mtiles;
     count_t total = (count_t)P * Q * N, plane = (count_t)H * W * N, j0 = (count_t)tile * BN;
+    if (part && j0 >= total) { // behind the tiles; of dx, so x is dy, and y has the size of the input
+        const Cut cut = {flat, P, Q, H, W, N, R, S, spread_y, spread_x, start_y, start_x, -step_y, -step_x, share};
+        int maps = C * gridDim.y, block = (blockIdx.x - (total + BN - 1) / BN * mtiles) * gridDim.y + blockIdx.y;
+        add_shares(cut, part, dw, (count_t)maps * M * (flat ? taps : 1), z0, z1, db_part, db, maps, pieces, block, room);
+        return;
+    }
 #if GROUPED
     x += blockIdx.y * C * plane, wt += blockIdx.y * (count_t)C * taps * lines, y += blockIdx.y * M * total;
     if (bias) bias += blockIdx.y * M;

@@ -1,19 +1,19 @@
 // The gradient of a convolution's weights: a product whose factors are read from the images where they lie.
 //
-//   conv_dw       part[z, k, c] <- sum over the positions (p, q, n) of share z of dy[k, p, q, n] * x[c, h, w, n],
-//                 h = p*SY - PY + r*DY, w = q*SX - PX + s*DX, of the tap (r, s) to which the share belongs
-//   conv_dw_sum   dw[k, c, r, s] += sum over the tap's shares of part[z, k, c], of the shares z0 .. z1-1 at hand
+//   conv_dw      part[z, k, c]     <- sum over the positions (p, q, n) of share z of dy[k, p, q, n] * x[c, h, w, n],
+//                                     h = p*SY - PY + r*DY, w = q*SX - PX + s*DX, of the tap to which the share belongs
+//                db_part[piece, k] <- sum over a piece of the positions of dy[k, p, q, n]
+//                wt                <- w turned for dx, as in conv_turn.cuh
+//   conv_dw_sum  dw, db            += the sums of these, as in conv_shares.cuh; if there is a dx, conv_gather does it
 //
-// Order:   images (C, H, W, N), dw (K, C, R, S). A tap's positions are those of the outputs (p, q) that have it in
-//          the image, row by row, in shares of `share` positions. So all blocks have as much to do, whatever taps
-//          lie in the padding. The shares, and so the bits, depend on the sizes alone.
-//          FLAT, for few maps C: part[z, k, (c, r, s)]; all taps at once, over all positions.
-//          GROUPED: C counts the maps of one group, K in conv_dw too, in conv_dw_sum all.
-// Threads: a block computes BM maps k by BN maps c of a share, a tile as in conv_tile.cuh. A sum of shares: one
-//          thread, or for many shares 8, each every eighth share, and then one adds up the eight.
-// Bytes:   dy and x from cache, once for each tap and BN or BM maps; 8 per part.
+// Order:   images (C, H, W, N); shares as in conv_shares.cuh. FLAT, for few maps C: part[z, k, (c, r, s)].
+//          GROUPED: C and K count the maps of one group.
+// Threads: a block computes BM maps k by BN maps c of a share, a tile as in conv_tile.cuh. Of the blocks behind those of
+//          the shares z0 .. z1-1 each adds up one of `pieces` pieces of a map, and the others turn w.
+// Bytes:   dy and x from cache, once for each tap and BN or BM maps; dy once more for db; 8 per part.
 // Limits:  any window, stride, pad, dilation and N.
-#include "conv_tile.cuh"
+#include "conv_shares.cuh"
+#include "conv_turn.cuh"
 
 #define LINE (BK + 4)           // of shared memory: 16-byte reads down 8 rows meet 8 different banks
 #define COPIES (BK / LANES)     // for a row
@@ -22,27 +22,6 @@
 #define XROWS ((BN + STEP - 1) / STEP)
 static_assert(THREADS % COPIES == 0 && DEPTH % 4 == 0, "threads are a multiple of a row's copies, and read 4 at once");
 static_assert(STAGES * LINE * (BM + BN) >= (GROUPS - 1) * GROUP * TN, "room to add up the groups");
-
-// The outputs, out of `count`, that have tap r of their windows in the image.
-struct Span {
-    int first, size;
-    __device__ __forceinline__ Span(int r, int stride, int pad, int step, int image, int count) {
-        int start = pad - r * step, last = image - 1 + start; // p*stride is in start .. last
-        first = start > 0 ? (start + stride - 1) / stride : 0;
-        size = last < 0 ? 0 : max(0, min(count, last / stride + 1) - first);
-    }
-};
-struct Outputs {
-    Span down, across;
-    __device__ __forceinline__ int shares(int N, int share) const {
-        return ((count_t)down.size * across.size * N + share - 1) / share;
-    }
-};
-#if FLAT // one set of shares, for all taps
-#define OUTPUTS(tap) Outputs{Span(0 * (tap), 1, 0, 1, P, P), Span(0, 1, 0, 1, Q, Q)}
-#else
-#define OUTPUTS(tap) Outputs{Span((tap) / S, SY, PY, DY, H, P), Span((tap) % S, SX, PX, DX, W, Q)}
-#endif
 
 // Adds a thread's product. Its rows are every fourth, its columns every eighth; four terms are read at once.
 __device__ __forceinline__ void product(float *sum, const float *y, const float *x) {
@@ -66,22 +45,52 @@ __device__ __forceinline__ void product(float *sum, const float *y, const float 
     }
 }
 
+// part[piece, k] <- the sum over a piece of dy[k, :], by the block of number k*pieces + piece.
+__device__ __forceinline__ void add_piece(const float *dy, float *part, int maps, count_t length, int pieces, int block) {
+    int k = block / pieces, piece = block % pieces;
+    count_t size = (length / LANES + pieces - 1) / pieces, end = min(piece * size + size, length / LANES);
+    const Samples *row = (const Samples *)(dy + k * length);
+    Samples sums = {};
+#pragma unroll 8
+    for (count_t i = piece * size + threadIdx.x; i < end; i += THREADS) {
+        Samples value = row[i];
+        EACH_LANE(l) sums.of[l] += value.of[l];
+    }
+    float sum = 0;
+    EACH_LANE(l) sum += sums.of[l];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) part[piece * maps + k] = sum;
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, FITTING)
-conv_dw(const float *__restrict__ x, const float *__restrict__ dy, float *__restrict__ part, int C, int H, int W, int K,
-        int P, int Q, int N, int R, int S, int SY, int SX, int PY, int PX, int DY, int DX, int share, int z0) {
+conv_dw(const float *__restrict__ x, const float *__restrict__ dy, const float *w, float *__restrict__ part,
+        float *db_part, float *wt, int C, int H, int W, int K, int P, int Q, int N, int R, int S, int SY, int SX, int PY,
+        int PX, int DY, int DX, int groups, int share, int z0, int z1, int pieces) {
     __shared__ __align__(16) float room[STAGES * LINE * (BM + BN)];
     float *ys = room, *xs = room + STAGES * LINE * BM;
     int thread = threadIdx.x, j0 = blockIdx.x * BN, k0 = blockIdx.y * BM, taps = R * S, tap = 0, z = z0 + blockIdx.z;
-    int maps = K;
+    int maps = GROUPED ? K * groups : K;
+    count_t plane = (count_t)H * W * N, total = (count_t)P * Q * N;
+    if (z >= z1) {
+        int tiles = gridDim.x * gridDim.y, block = (z - z1) * tiles + blockIdx.y * gridDim.x + blockIdx.x;
+        int summing = maps * pieces, turning = ((int)gridDim.z - (z1 - z0)) * tiles - summing;
+        if (block < summing)
+            add_piece(dy, db_part, maps, total, pieces, block);
+        else if (wt)
+            turn(w, wt, K, C, taps, groups, C * (index_t)taps, taps, (block - summing) * THREADS + thread,
+                 turning * THREADS);
+        return;
+    }
+    const Cut cut = {FLAT, H, W, P, Q, N, R, S, SY, SX, PY, PX, DY, DX, share};
 #if GROUPED
     int ktiles = (K + BM - 1) / BM, group = blockIdx.y / ktiles;
-    k0 = blockIdx.y % ktiles * BM, maps = gridDim.y / ktiles * K;
-    x += group * C * ((count_t)H * W * N), dy += group * K * ((count_t)P * Q * N);
+    k0 = blockIdx.y % ktiles * BM;
+    x += group * C * plane, dy += group * K * total;
     part += group * K * (count_t)(FLAT ? C * taps : C);
 #endif
 #if !FLAT // the tap to which share z belongs: the lanes of a warp count the shares of 32 taps
     for (int lane = thread % 32;; tap += 32) {
-        int count = tap + lane < taps ? OUTPUTS(tap + lane).shares(N, share) : 0, end = count;
+        int count = tap + lane < taps ? cut.shares(tap + lane) : 0, end = count;
         for (int step = 1; step < 32; step *= 2) {
             int before = __shfl_up_sync(0xffffffffu, end, step);
             if (lane >= step) end += before;
@@ -94,8 +103,8 @@ conv_dw(const float *__restrict__ x, const float *__restrict__ dy, float *__rest
         }
     }
 #endif
-    const Outputs out = OUTPUTS(tap);
-    count_t plane = (count_t)H * W * N, total = (count_t)P * Q * N, end = (count_t)out.down.size * out.across.size * N;
+    const Span down = cut.down(tap), across = cut.across(tap);
+    count_t end = (count_t)down.size * across.size * N;
     count_t begin = (count_t)z * share;
     end = min(end, begin + share);
     int steps = (end - begin + BK - 1) / BK, row_size = FLAT ? C * taps : C, columns = min(BN, row_size - j0);
@@ -103,11 +112,11 @@ conv_dw(const float *__restrict__ x, const float *__restrict__ dy, float *__rest
     // This thread copies from position `at` of every BK on, in each STEP-th row.
     int row = thread / COPIES, v = thread % COPIES * LANES;
     count_t at = begin + v;
-    int n = at % N, q = at / N % out.across.size, p = at / N / out.across.size + out.down.first;
-    q += out.across.first;
+    int n = at % N, q = at / N % across.size, p = at / N / across.size + down.first;
+    q += across.first;
     const float *yfrom = dy + (k0 + row) * total;
     float *yto = ys + row * LINE + v, *xto = xs + row * LINE + v;
-    int rows_end = out.across.first + out.across.size;
+    int rows_end = across.first + across.size;
 #if FLAT
     int up[XROWS], left[XROWS]; // of each row's tap, and its x at output (0, 0)
     count_t base[XROWS];
@@ -147,7 +156,7 @@ conv_dw(const float *__restrict__ x, const float *__restrict__ dy, float *__rest
         n += BK;
         while (n >= N) {
             n -= N;
-            if (++q == rows_end) q = out.across.first, p++;
+            if (++q == rows_end) q = across.first, p++;
         }
     };
 
@@ -187,22 +196,11 @@ conv_dw(const float *__restrict__ x, const float *__restrict__ dy, float *__rest
     }
 }
 
-extern "C" __global__ void conv_dw_sum(const float *part, float *dw, int C, int H, int W, int K, int P, int Q, int N,
-                                       int R, int S, int SY, int SX, int PY, int PX, int DY, int DX, int share,
-                                       int z0, int z1) {
-    __shared__ float of[256];
-    int taps = R * S, tap = blockIdx.y, thread = threadIdx.y * blockDim.x + threadIdx.x, first = 0;
-    for (int t = thread % 32; t < tap; t += 32) first += OUTPUTS(t).shares(N, share);
-    for (int step = 16; step > 0; step /= 2) first += __shfl_xor_sync(0xffffffffu, first, step);
-    int begin = max(first, z0), end = min(first + OUTPUTS(tap).shares(N, share), z1);
-    count_t size = (count_t)K * C * (FLAT ? taps : 1), i = blockIdx.x * (count_t)blockDim.x + threadIdx.x;
-    float sum = 0;
-    if (i < size)
-#pragma unroll 8
-        for (int z = begin + threadIdx.y; z < end; z += blockDim.y) sum += part[(z - z0) * size + i];
-    of[thread] = sum;
-    __syncthreads();
-    if (threadIdx.y > 0 || i >= size) return;
-    for (int t = 1; t < blockDim.y; t++) sum += of[t * blockDim.x + threadIdx.x];
-    dw[FLAT ? i : i * taps + tap] += sum;
+extern "C" __global__ void conv_dw_sum(const float *part, float *dw, const float *db_part, float *db, int C, int H, int W,
+                                       int K, int P, int Q, int N, int R, int S, int SY, int SX, int PY, int PX, int DY,
+                                       int DX, int groups, int share, int z0, int z1, int pieces) {
+    __shared__ float room[THREADS];
+    const Cut cut = {FLAT, H, W, P, Q, N, R, S, SY, SX, PY, PX, DY, DX, share};
+    int maps = K * groups;
+    add_shares(cut, part, dw, (count_t)maps * C * (FLAT ? R * S : 1), z0, z1, db_part, db, maps, pieces, blockIdx.x, room);
 }

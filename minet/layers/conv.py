@@ -12,12 +12,8 @@ from minet.core.init import He
 from minet.core.layer import Array, Init, Layer, Param, Shape, State
 from minet.core.settings import is_whole
 from minet.core.window import Window
-from minet.layers import conv_tiles as tiles
-from minet.layers.conv_tiles import Tile, up
 
 FEW = 8  # maps in a group
-FILLING = 8 * tiles.MULTIPROCESSORS  # blocks of dw that is summed directly
-PIXELS = 64  # times N, the most positions in a share of its sums
 
 
 class Conv(Layer):
@@ -60,9 +56,9 @@ class Conv(Layer):
     Notes
     -----
     A matrix product of w and the windows of x, which reads the windows where they lie, on the cpu
-    (``minet/loops/conv/gemm.py``) as on a GPU (``kernels/conv.cu``). To a 1x1 window with stride 1 all pixels
-    are one long row. In groups of few maps, and in a depthwise layer, each output is summed tap by tap
-    (``minet/loops/conv/conv_depthwise.py``, ``kernels/conv_depthwise.cu``).
+    (``minet/loops/conv/gemm.py``) as on a GPU (``conv_gpu.py``, ``kernels/conv.cu``). To a 1x1 window with
+    stride 1 all pixels are one long row. In groups of few maps, and in a depthwise layer, each output is
+    summed tap by tap (``minet/loops/conv/conv_depthwise.py``, ``kernels/conv_depthwise.cu``).
     """
 
     def __init__(
@@ -110,7 +106,7 @@ class Conv(Layer):
             params["b"] = Param((self.maps,), decay=False)
         return params
 
-    def _seen(self, *images: Array) -> tuple[Array, ...]:
+    def seen(self, *images: Array) -> tuple[Array, ...]:
         """Images as the window sees them: to a 1x1 window they are one long row, whatever their shape."""
         return tuple(a.reshape(len(a), 1, 1, -1) for a in images) if self.pointwise else images
 
@@ -122,7 +118,7 @@ class Conv(Layer):
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         from minet.loops.conv import conv, conv_depthwise
 
-        (x, y), window, b = self._seen(x, y), self.window[:4], self.p.get("b")
+        (x, y), window, b = self.seen(x, y), self.window[:4], self.p.get("b")
         if self.direct:
             return conv_depthwise.conv(x, self.p.w, b, y, window, self.groups, beta)
         for xs, ws, bs, ys in self._parts(x, self.p.w, b, y):
@@ -131,8 +127,8 @@ class Conv(Layer):
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         from minet.loops.conv import conv, conv_depthwise, conv_dw
 
-        (x, dy), w, window = self._seen(x, dy), self.p.w, self.window[:4]
-        dx = dx if dx is None else self._seen(dx)[0]
+        (x, dy), w, window = self.seen(x, dy), self.p.w, self.window[:4]
+        dx = dx if dx is None else self.seen(dx)[0]
         if self.direct:
             db = self.g.get("b")
             return conv_depthwise.conv_back(x, w, dy, dx, self.g.w, db, window, self.groups, beta)
@@ -143,131 +139,24 @@ class Conv(Layer):
                 conv.conv_dx(ws, dys, dxs, window, beta)
             conv_dw.conv_dw(xs, dys, dws, window, 1.0)
 
-    # -- on a GPU: products that read the images where they lie -----------------------------------------
+    # -- on a GPU -------------------------------------------------------------------------------------
+
+    def _on_gpu(self) -> Any:
+        from minet.layers import conv_gpu
+
+        return (conv_gpu.Direct if self.direct else conv_gpu.Products)(self)
 
     def constants(self) -> dict[str, Any]:
         return {"LANES": 4}
 
     def state_gpu(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
-        (C, K), taps, G = (in_shape[0], out_shape[0]), self.window.size[0] * self.window.size[1], self.groups
-        if self.direct:
-            sizes = {"parts": K * (C // G) * taps * self._pixels(out_shape)[1]}
-        else:
-            tile, shares = self._weight_tile(K // G, C // G)
-            parts = max(shares, 1 if tile.FLAT else taps) * K * (C // G) * (taps if tile.FLAT else 1)
-            sizes = {"wt": taps * max(C * up(K // G, 4), K * up(C // G, 4)), "parts": parts}
-        return {name: State((size,), per_sample=False, scratch=True) for name, size in sizes.items()}
-
-    def _weight_tile(self, K: int, C: int) -> tuple[Tile, int]:
-        """The tile for a group's dw, and how many shares of the positions fill a GPU."""
-        taps = self.window.size[0] * self.window.size[1]
-        tile = tiles.WEIGHT_TILES[tiles.weight_tile(K, C, taps)].on(self.be)
-        blocks = -(-K // tile.BM) * -(-(C * taps if tile.FLAT else C) // tile.BN) * self.groups
-        return tile, max(1, tile.RESIDENT * tiles.MULTIPROCESSORS // blocks)
-
-    def _pixels(self, out_shape: Shape) -> tuple[int, int]:
-        """Of dw that is summed directly, the pixels of a share, and how many shares there are."""
-        _, P, Q = out_shape[:3]
-        rows = self.maps * (self.bound_shapes[0][0] // self.groups) * self.window.size[0]
-        wanted = max(-(-FILLING // rows), -(-P * Q // PIXELS))
-        share = -(-P * Q // wanted)
-        return share, -(-P * Q // share)
+        return self._on_gpu().state(in_shape, out_shape)
 
     def fprop_gpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
-        if self.direct:
-            return self._directly("fprop", y, x=x, y=y, bias=self.p.get("b"), beta=beta)
-        C, R, S = len(x) // self.groups, *self.window.size
-        axes = [(s, -p, d, 1) for s, p, d in zip(*self.window[1:], strict=True)]
-        x, y = self._seen(x, y)
-        self._gather(x, y, axes, (R * S, C * R * S), beta, self.p.get("b"))
+        self._on_gpu().fprop(x, y, beta)
 
     def bprop_gpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        if self.bias:
-            self.be.sum_rows(dy.reshape(self.maps, -1), self.g.b, beta=1.0)
-        if self.direct:
-            return self._directly_back(x, dy, dx, beta)
-        x, dy = self._seen(x, dy)
-        self._weights(x, dy)
-        if dx is not None:
-            C, R, S = len(x) // self.groups, *self.window.size
-            axes = [(1, p, -d, s) for s, p, d in zip(*self.window[1:], strict=True)]
-            self._gather(dy, self._seen(dx)[0], axes, (C * R * S, R * S), beta)
-
-    def _directly(self, phase: str, out: Array, **values: Any) -> None:
-        """Launch a kernel with a thread for each element of `out`, which sums it tap by tap."""
-        (maps, height, width, N), name = out.shape, f"conv_depthwise_{phase}"
-        constants, values = self.window.constants(), values | self._sizes()
-        self.be.launch(self, name, width * N, maps * height, constants=constants, **values)
-
-    def _sizes(self) -> dict[str, int]:
-        """The maps of a group of x, and of y."""
-        (C, *_), (K, *_) = self.bound_shapes
-        return {"CG": C // self.groups, "KG": K // self.groups}
-
-    def _directly_back(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
-        if dx is not None:
-            self._directly("dx", dx, dy=dy, dx=dx, beta=beta)
-        share, count = self._pixels(dy.shape)
-        parts = self.s.parts.reshape(-1, count)
-        rows = len(parts) // self.window.size[1]
-        grid, block = (count, min(rows, 1 << 15), 1), (256, 1, 1)
-        values = {"x": x, "dy": dy, "part": parts, "share": share} | self._sizes()
-        constants = self.window.constants()
-        self.be.launch(self, "conv_depthwise_dw", grid=grid, block=block, constants=constants, **values)
-        self.be.sum_rows(parts, self.g.w.reshape(-1), beta=1.0)
-
-    def _gather(
-        self, x: Array, y: Array, axes: list[tuple[int, int, int, int]], steps: tuple[int, int], beta: float,
-        bias: Array | None = None,
-    ) -> None:  # fmt: skip
-        """``y <- beta*y + bias + the product of w and the windows of x``; of dx the same, from dy.
-
-        Parameters
-        ----------
-        axes : two of (stride, start, step, spread)
-            At tap r output a has the input ``(a*stride + start + r*step) / spread``, where that is whole.
-        steps : (int, int)
-            From one map of x, and of y, to the next in w.
-        """
-        (C, H, W, N), (M, P, Q, _), G = x.shape, y.shape, self.groups
-        C, M = C // G, M // G
-        R, S = self.window.size
-        tile = tiles.IMAGE_TILES[tiles.image_tile(M, P * Q * N * G)].on(self.be)
-        constants = tile._replace(FLAT=int(C < tile.BK))._asdict() | self._grouped()
-        names = (f"{name}_{axis}" for axis in "yx" for name in ("stride", "start", "step", "spread"))
-        values = dict(zip(names, (*axes[0], *axes[1]), strict=True)) | {
-            "C": C, "H": H, "W": W, "M": M, "P": P, "Q": Q, "N": N, "R": R, "S": S, "taps": R * S,
-            "groups": G, "step_c": steps[0], "step_m": steps[1], "x": x, "y": y, "bias": bias, "beta": beta,
-        }  # fmt: skip
-        self.be.launch(self, "conv_pack", R * S * up(M, 4), C * G, constants=constants, **values)
-        blocks = -(-M // tile.BM) * -(-(P * Q * N) // tile.BN)
-        grid, block = (blocks, G, 1), (tile.threads, 1, 1)
-        self.be.launch(self, "conv_gather", grid=grid, block=block, constants=constants, **values)
-
-    def _grouped(self) -> dict[str, int]:
-        return {"GROUPED": 1} if self.groups > 1 else {}  # kernels without groups need no registers for them
-
-    def _weights(self, x: Array, dy: Array) -> None:
-        """Add to the gradient of w."""
-        (C, H, W, N), (K, P, Q, _), G = x.shape, dy.shape, self.groups
-        C, all_maps, K = C // G, K, K // G
-        taps = self.window.size[0] * self.window.size[1]
-        tile, shares = self._weight_tile(K, C)
-        constants = tile._asdict() | self._grouped()
-        share, count = tiles.shared_out(self.window, (H, W), (P, Q), N, bool(tile.FLAT), shares)
-        values = self.window.constants() | {
-            "C": C, "H": H, "W": W, "P": P, "Q": Q, "share": share, "part": self.s.parts, "x": x, "dy": dy,
-        }  # fmt: skip
-        row, lists = (C * taps, 1) if tile.FLAT else (C, taps)
-        room = self.s.parts.size // (all_maps * row)  # shares at once
-        for z0 in range(0, count, room):
-            values |= {"z0": z0, "z1": min(z0 + room, count), "K": K}
-            grid, block = (-(-row // tile.BN), -(-K // tile.BM) * G, values["z1"] - z0), (tile.threads, 1, 1)
-            self.be.launch(self, "conv_dw", grid=grid, block=block, constants=constants, **values)
-            across = 32 if count > 32 * lists else 256  # of many shares a sum is for 8 threads
-            grid, block = (-(-all_maps * row // across), lists, 1), (across, 256 // across, 1)
-            values |= {"K": all_maps}
-            self.be.launch(self, "conv_dw_sum", grid=grid, block=block, constants=constants, **values)
+        self._on_gpu().bprop(x, dy, dx, beta)
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:

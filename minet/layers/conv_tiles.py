@@ -9,6 +9,7 @@ from minet.core.window import Window
 
 MULTIPROCESSORS = 132  # of an H100; the same on any card, as the order of sums depends on it
 LEAST, MOST, STEP = 64, 2048, 16  # positions in a share of dw; longer sums would lose float32's digits
+PIECE, MOST_PIECES = 4096, 256  # terms in a piece of db, and pieces
 
 
 class Tile(NamedTuple):
@@ -93,6 +94,25 @@ def shared_out(
     while (count := sum(-(-length // share) for length in lengths)) > most and share < MOST:
         share += STEP
     return share, count
+
+
+def summing(size: int, lists: int, count: int, maps: int, threads: int) -> int:
+    """How many blocks add up the shares of dw, as in conv_shares.cuh, and the pieces of `maps` db.
+
+    Parameters
+    ----------
+    size, lists : int
+        Elements of dw that have the same shares, and how many sets of shares there are.
+    count : int
+        All shares at hand.
+    """
+    across = 32 if count > 32 * lists else threads
+    return lists * -(-size // across) + -(-maps // threads)
+
+
+def pieces(positions: int) -> int:
+    """Into how many pieces the sum of db over so many positions is cut."""
+    return max(1, min(MOST_PIECES, positions // PIECE))
 
 
 def up(value: int, step: int) -> int:

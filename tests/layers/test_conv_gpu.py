@@ -19,14 +19,21 @@ SIZES = {  # C, K and N smaller than the tiles, larger, and not multiples of any
 }
 
 
+class Launches(list):
+    """The constants of each launch; and of dw's last one, how many shares there were."""
+
+    count = 0
+
+
 @pytest.fixture
 def launched(monkeypatch):
     """The constants of each launch of a kernel, with its grid, in their order."""
-    seen, call = [], launcher.Launcher.call
+    seen, call = Launches(), launcher.Launcher.call
 
-    def noting(self, path, name, constants, *args, **kwargs):
+    def noting(self, path, name, constants, values, *args, **kwargs):
         seen.append((name, constants))
-        return call(self, path, name, constants, *args, **kwargs)
+        seen.count = values["z1"] if name == "conv_dw" else seen.count
+        return call(self, path, name, constants, values, *args, **kwargs)
 
     monkeypatch.setattr(launcher.Launcher, "call", noting)
     return seen
@@ -84,7 +91,7 @@ def test_positions_of_64_bits(tile, gpu_backend, launched, monkeypatch):
     monkeypatch.setattr(conv_tiles, "image_tile", lambda maps, positions: tile)
     assert worst("odd_samples", gpu_backend) < ROUNDING
     assert worst("whole_pixels", gpu_backend) < ROUNDING
-    assert {"conv_pack", "conv_gather", "conv_dw", "conv_dw_sum"} <= {name for name, _ in launched}
+    assert {"conv_turn", "conv_gather", "conv_dw"} <= {name for name, _ in launched}
 
 
 @pytest.mark.sweep(3)
@@ -126,7 +133,50 @@ def test_more_shares_than_there_is_room_for_take_turns(gpu_backend, launched, mo
     assert worst(((5, 5, 6, 33), 7, {"window": 3, "pad": 1}), gpu_backend) < ROUNDING
     conv_tiles.shared_out.cache_clear()
     turns = [name for name, _ in launched if name.startswith("conv_dw")]
-    assert turns == ["conv_dw", "conv_dw_sum"] * (len(turns) // 2) and len(turns) > 8
+    first = turns.index("conv_dw_sum") + 1  # of two runs; the last turn of each goes with dx
+    assert turns[:first] == ["conv_dw", "conv_dw_sum"] and turns.count("conv_dw") > 6
+    assert turns.count("conv_dw_sum") == turns.count("conv_dw") - 2
+
+
+@pytest.mark.sweep(2)
+@pytest.mark.parametrize("dx", [True, False])
+@pytest.mark.parametrize(
+    ("size", "shares"),
+    [
+        (((5, 9, 16, 18), 3, {"window": 1}), 41),  # more than 32 of one set: 8 threads or 4 for a sum
+        (((33, 8, 17, 16), 2, {"window": (1, 3), "pad": (0, 1)}), 98),
+        (((2, 24, 24, 4), 5, {"window": 3, "pad": 1}), 36),
+        (((34, 16, 16, 16), 6, {"window": 1, "groups": 2}), 64),
+    ],
+)
+def test_sums_of_many_shares(size, shares, dx, gpu_backend, launched):
+    """By blocks behind those of dx, or in a launch of their own."""
+    shape, maps, window = size
+    layer, draw = Conv(maps, **window), np.random.default_rng(4)
+    x, dy = (draw.standard_normal(s).astype("float32") for s in (shape, (maps, *shape[1:])))
+    given = {name: draw.standard_normal(param.shape) for name, param in layer.params(shape[:3]).items()}
+    found = []
+    for be in (gpu_backend, "cpu"):
+        net = Net(layer.clone(), shape[:3], shape[3], backend=be)
+        for name, value in given.items():
+            net.be.copy(value.astype("float32"), net.params[f"conv.{name}"])
+        net.fprop(net.be.array(x), train=True)
+        net.bprop(net.be.array(dy), net.be.zeros(shape) if dx else None)
+        found.append({name: net.be.get(grad) for name, grad in net.grads.items()})
+    for name, expected in found[1].items():
+        np.testing.assert_allclose(found[0][name], expected, rtol=0, atol=ROUNDING * abs(expected).max())
+    names = [name for name, _ in launched if name.startswith("conv")]
+    assert names == ["conv_turn", "conv_gather", "conv_dw", "conv_gather" if dx else "conv_dw_sum"]
+    assert launched.count == shares
+
+
+def test_pieces_of_db(gpu_backend):
+    """Over 4,096 positions the sum is cut; with 1/3 each, one long sum in float32 would be off by more."""
+    layer, N = Conv(3, 1), 4
+    dy = np.full((3, 100, 101, N), 1 / 3, "float32")
+    dy[1, 57] = 7
+    out = run(layer, np.ones((2, 100, 101, N)), dy, backend=gpu_backend, dtype="float32")
+    np.testing.assert_allclose(out.grads.b, dy.sum((1, 2, 3), dtype="float64"), rtol=3e-7)
 
 
 # -- TF32 -------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Path:
     taken: Callable[[Ran], bool]
 
     def __str__(self) -> str:
-        return self.name.replace(" ", "_")
+        return f"{self.make().stem()}:_{self.name.replace(' ', '_')}"
 
 
 def in_pairs(ran: Ran) -> bool:
@@ -125,8 +125,10 @@ ON_GPU = [
          lambda ran: ran["prelu_bprop"]["grid"][0] > 1 and ran["prelu_bprop"]["LANES"] == 4),
     Path("blocks of channels that share", lambda: PReLU(shared=True), (3, 53, 55), 3,
          lambda ran: ran["prelu_bprop"]["grid"][0] > 1 and ran["prelu_bprop"]["SLOPES"] == 1),
-    Path("rows summed in shares", lambda: Conv(2, 1), (2, 53, 55), 3,
+    Path("rows summed in shares", lambda: Conv(2, 1, groups=2), (2, 53, 55), 3,
          lambda ran: ran["sum_rows"]["length"] == 2),
+    Path("sums of many shares", lambda: Conv(2, 1), (2, 53, 55), 3,
+         lambda ran: ran["conv_gather"]["z1"] > 32 and ran["conv_gather"]["pieces"] == 2),
     Path("a product tap by tap", lambda: Conv(17, 3, stride=2), (33, 5, 4), 3,
          lambda ran: not ran["conv_gather"]["FLAT"] and not ran["conv_dw"]["FLAT"]),
     Path("4 lanes of groups tap by tap", lambda: Conv(6, (2, 3), stride=2, pad=1, groups=3), (6, 5, 7), 4,
