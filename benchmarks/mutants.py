@@ -33,7 +33,13 @@ from benchmarks.mutations import Mutant, drawn, sources
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = "tests/testing/test_paths.py"
-EVERYWHERE = ("tests/train/test_sgd.py", "tests/backends/test_backends.py", PATHS)  # the slow ones last
+EVERYWHERE = (  # tests of more than one file, the slow ones last
+    "tests/train/test_sgd.py",
+    "tests/train/test_solver.py",
+    "tests/backends/test_backends.py",
+    "tests/loops/test_fences.py",
+    PATHS,
+)
 UNCOPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", "runs", "dist")
 NO_TESTS = 5  # pytest's exit status
 
@@ -49,28 +55,37 @@ def users(path: str, texts: dict[str, str]) -> list[str]:
     return found
 
 
+def layers_of(path: str, texts: dict[str, str]) -> list[str]:
+    """The stems of the layers that compute by a source: they use it, or begin its name."""
+    stems = {Path(user).stem for user in users(path, texts)}
+    layers = [Path(other).stem for other in texts if other.startswith("minet/layers/")]
+    return [name for name in layers if any(f"{stem}_".startswith(f"{name}_") for stem in stems)]
+
+
 def tests_of(root: Path, path: str, texts: dict[str, str]) -> list[str]:
-    """The test files that belong to a source: named by its stem, or by that of a file which uses it."""
+    """The test files that belong to a source: named by its stem, its users' or its layers'."""
     found = list[str]()
-    for stem in dict.fromkeys(Path(user).stem for user in users(path, texts)):
-        found += sorted(test.relative_to(root).as_posix() for test in root.glob(f"tests/**/test_{stem}*.py"))
+    names = [f"**/test_{Path(user).stem}*.py" for user in users(path, texts)]
+    for name in [*names, *(f"layers/test_{layer}*.py" for layer in layers_of(path, texts))]:
+        found += sorted(test.relative_to(root).as_posix() for test in root.glob(f"tests/{name}"))
     found += [test for test in EVERYWHERE if (root / test).exists()]
     return list(dict.fromkeys(found))
 
 
 def chosen(path: str, texts: dict[str, str]) -> str:
     """For pytest's -k: without the tests that compute nothing by a source."""
-    stems = {Path(user).stem for user in users(path, texts)}
-    layers = [Path(other).stem for other in texts if other.startswith("minet/layers/")]
-    having = [name for name in layers if any(f"{stem}_".startswith(f"{name}_") for stem in stems)]
-    paths = f"not ({Path(PATHS).stem} and not ({' or '.join(having)}))" if having else f"not {Path(PATHS).stem}"
-    return f"not emu and {paths}" if path.startswith("minet/loops/") else paths
+    having = layers_of(path, texts)
+    paths = (
+        f"not ({Path(PATHS).stem} and not ({' or '.join(having)}))" if having else f"not {Path(PATHS).stem}"
+    )
+    return f"not {'emu' if path.startswith('minet/loops/') else 'test_fences'} and {paths}"
 
 
 def outcome(root: Path, tests: Sequence[str], limit: float, which: str = "") -> tuple[str, str]:
     """Run tests up to the first failure; return "passed", "failed", "late" or "invalid", and the output.
 
-    `which` is for pytest's -k. "late" if no test ends for `limit` seconds. The slow tests come last: most mutants die before.
+    `which` is for pytest's -k. "late" if no test ends for `limit` seconds. The slow tests come last: most
+    mutants die before.
     """
     for pace in ("not slow", "slow"):
         status, text = _ended([*tests, "-m", pace, "-k", which], root, limit)
