@@ -2,12 +2,11 @@
 
 A mutant is one small change in a layer, its loops or its kernels: an operator, a comparison, a constant, a
 sum that is overwritten, a barrier that is missing. Mutants are drawn by the seed, the same on every machine.
-Each gets a copy of the tree, in which the tests that belong to its file run until the first failure: those
-named after its stem, and after the stems of all files that import or include it; of the tests of paths those
-of its layers, and for loops of the cpu none on the emulator. A mutant that crashes, or
-one of whose tests does not end in time, has been noticed too; one that does not compile is no mutant, and the
-next takes its place. What survives is printed with its line: a test is missing, or the change makes no
-difference.
+Each gets a copy of the tree, in which the tests that belong to its file run until the first failure: of the
+tests of paths those of its layers, then those named after its stem, its users' and its layers'. For loops of
+the cpu none runs on the emulator. A mutant that crashes, or one of whose tests does not end in time, has been
+noticed too; one that does not compile is no mutant, and the next takes its place. What survives is printed
+with its line: a test is missing, or the change makes no difference.
 
 The unchanged tree comes first: its tests must pass, and leave compiled kernels that mutants share, all but
 those of the changed file and of its users. As many mutants are on trial at once as there are cores. One takes
@@ -72,23 +71,25 @@ def tests_of(root: Path, path: str, texts: dict[str, str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def chosen(path: str, texts: dict[str, str]) -> str:
-    """For pytest's -k: without the tests that compute nothing by a source."""
-    having = layers_of(path, texts)
-    paths = (
-        f"not ({Path(PATHS).stem} and not ({' or '.join(having)}))" if having else f"not {Path(PATHS).stem}"
-    )
-    return f"not {'emu' if path.startswith('minet/loops/') else 'test_fences'} and {paths}"
+def stages(root: Path, path: str, texts: dict[str, str], quick: bool = False) -> list[list[str]]:
+    """pytest's arguments for one run after another: what notices most comes first, what takes long last."""
+    layers, own = layers_of(path, texts), f"not {'emu' if path.startswith('minet/loops/') else 'test_fences'}"
+    having = layers and (root / PATHS).exists()
+    first = [[PATHS, "-k", f"{own} and ({' or '.join(layers)})"]] if having else []
+    if quick:
+        named = sorted(map(str, root.glob(f"tests/**/test_{Path(path).stem}*.py")))
+        return [*first, [*named, *EVERYWHERE[: 2 if named or layers else 3], "-m", "not slow", "-k", own]]
+    tests = [test for test in tests_of(root, path, texts) if test != PATHS]
+    return [*first, *([*tests, "-m", pace, "-k", own] for pace in ("not slow", "slow"))]
 
 
-def outcome(root: Path, tests: Sequence[str], limit: float, which: str = "") -> tuple[str, str]:
+def outcome(root: Path, runs: Sequence[Sequence[str]], limit: float) -> tuple[str, str]:
     """Run tests up to the first failure; return "passed", "failed", "late" or "invalid", and the output.
 
-    `which` is for pytest's -k. "late" if no test ends for `limit` seconds. The slow tests come last: most
-    mutants die before.
+    "late" if no test ends for `limit` seconds.
     """
-    for pace in ("not slow", "slow"):
-        status, text = _ended([*tests, "-m", pace, "-k", which], root, limit)
+    for words in runs:
+        status, text = _ended(words, root, limit)
         if status not in (0, NO_TESTS):
             break
     if status is None:
@@ -127,8 +128,10 @@ def _waited(run: subprocess.Popen[bytes], output: Path, limit: float) -> int | N
                 return None
 
 
-def trial(tree: Path, mutant: Mutant, texts: dict[str, str], tests: Sequence[str], limit: float) -> str:
-    """The outcome of the tests in a copy of a tree with the mutant."""
+def trial(
+    tree: Path, mutant: Mutant, texts: dict[str, str], runs: Sequence[Sequence[str]], limit: float
+) -> str:
+    """The outcome of runs of pytest in a copy of a tree with the mutant."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "tree"
         shutil.copytree(tree, copy, symlinks=True)
@@ -139,7 +142,7 @@ def trial(tree: Path, mutant: Mutant, texts: dict[str, str], tests: Sequence[str
                 os.utime(index)  # else minet takes it for older than the code that it may have inlined
             else:
                 index.unlink()
-        return outcome(copy, tests, limit, chosen(mutant.path, texts))[0]
+        return outcome(copy, runs, limit)[0]
 
 
 def main(arguments: list[str]) -> int:
@@ -154,6 +157,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--proven", action="store_true", help="do not test the unchanged tree: its tests are known to pass"
     )
+    parser.add_argument(
+        "--quick", action="store_true", help="of the tests only those of paths and those named after the file"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants on trial at once")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -161,18 +167,18 @@ def main(arguments: list[str]) -> int:
         shutil.copytree(ROOT, tree, ignore=UNCOPIED, symlinks=True)
         texts = sources(tree)
         queue = drawn(texts, options.seed, options.word)[options.after :]
-        tests = {path: tests_of(tree, path, texts) for path in texts}
         planned = [] if options.proven else queue[: options.count]
-        first = sorted({test for mutant in planned for test in tests[mutant.path]})
+        first = sorted({test for mutant in planned for test in tests_of(tree, mutant.path, texts)})
         parts = [part for job in range(options.jobs) if (part := first[job :: options.jobs])]
         with ThreadPoolExecutor(options.jobs) as pool:
-            for status, output in pool.map(lambda part: outcome(tree, part, options.limit), parts):
+            for status, output in pool.map(lambda part: outcome(tree, [part], options.limit), parts):
                 if status != "passed":
                     print(f"{output}\nthe tests fail without a mutant", file=sys.stderr)
                     return 2
 
         def fate(mutant: Mutant) -> tuple[Mutant, str]:
-            return mutant, trial(tree, mutant, texts, tests[mutant.path], options.limit)
+            runs = stages(tree, mutant.path, texts, options.quick)
+            return mutant, trial(tree, mutant, texts, runs, options.limit)
 
         alive, tried, left = list[str](), 0, iter(queue)
         with ThreadPoolExecutor(options.jobs) as pool:

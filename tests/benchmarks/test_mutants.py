@@ -125,7 +125,7 @@ def test_a_mutant_dies_survives_or_hangs(tree):
         (("<", "<="), 300, "passed"),
         (("<", ">="), 1, "late"),  # it never ends
     ):
-        assert trial(tree, found[change], sources(tree), ["tests/layers/test_twice.py"], limit) == fate
+        assert trial(tree, found[change], sources(tree), [["tests/layers/test_twice.py"]], limit) == fate
     assert (tree / PATH).read_text() == LOOP
 
 
@@ -154,8 +154,26 @@ def test_compiled_kernels_are_shared_except_those_that_have_the_change(tree, mon
 
 
 def test_a_kernel_that_does_not_compile_is_no_mutant(tree):
-    status, output = outcome(tree, ["tests/layers/test_broken.py"], 300)
+    status, output = outcome(tree, [["tests/layers/test_broken.py"]], 300)
     assert status == "invalid" and "ValueError" in output
+
+
+@pytest.mark.parametrize(
+    ("path", "layers", "own", "named"),
+    [
+        ("minet/loops/conv/gemm.py", "conv", "not emu", "tests/layers/test_conv_groups.py"),
+        ("kernels/conv_dw.cu", "conv", "not test_fences", "tests/layers/test_conv_gpu.py"),
+        ("kernels/clip.cu", "", "not test_fences", "tests/train/test_solver.py"),
+    ],
+)
+def test_paths_come_first_and_slow_tests_last(path, layers, own, named):
+    texts = sources(mutants.ROOT)
+    *first, quick, slow = mutants.stages(mutants.ROOT, path, texts)
+    assert first == ([[mutants.PATHS, "-k", f"{own} and ({layers})"]] if layers else [])
+    assert named in quick and quick[-4:] == ["-m", "not slow", "-k", own] and mutants.PATHS not in quick
+    assert [*quick[:-4], "-m", "slow", "-k", own] == slow
+    *paths, few = mutants.stages(mutants.ROOT, path, texts, quick=True)
+    assert paths == first and len(few) < len(quick)
 
 
 def test_the_command_counts_and_names_survivors(tree, monkeypatch, capsys):
