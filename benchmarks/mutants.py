@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.mutations import Mutant, drawn, sources
@@ -77,7 +77,8 @@ def stages(root: Path, path: str, texts: dict[str, str], quick: bool = False) ->
     having = layers and (root / PATHS).exists()
     first = [[PATHS, "-k", f"{own} and ({' or '.join(layers)})"]] if having else []
     if quick:
-        named = sorted(map(str, root.glob(f"tests/**/test_{Path(path).stem}*.py")))
+        found = sorted(root.glob(f"tests/**/test_{Path(path).stem}*.py"))
+        named = [test.relative_to(root).as_posix() for test in found]  # run in a copy
         return [*first, [*named, *EVERYWHERE[: 2 if named or layers else 3], "-m", "not slow", "-k", own]]
     tests = [test for test in tests_of(root, path, texts) if test != PATHS]
     return [*first, *([*tests, "-m", pace, "-k", own] for pace in ("not slow", "slow"))]
@@ -183,7 +184,8 @@ def main(arguments: list[str]) -> int:
         alive, tried, left = list[str](), 0, iter(queue)
         with ThreadPoolExecutor(options.jobs) as pool:
             while batch := list(itertools.islice(left, options.count - tried)):
-                for mutant, status in pool.map(fate, batch):
+                for done in as_completed([pool.submit(fate, mutant) for mutant in batch]):
+                    mutant, status = done.result()
                     if status == "invalid":
                         continue
                     tried += 1

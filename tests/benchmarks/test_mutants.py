@@ -2,6 +2,7 @@
 
 import ast
 import os
+from pathlib import Path
 
 import pytest
 
@@ -174,6 +175,7 @@ def test_paths_come_first_and_slow_tests_last(path, layers, own, named):
     assert [*quick[:-4], "-m", "slow", "-k", own] == slow
     *paths, few = mutants.stages(mutants.ROOT, path, texts, quick=True)
     assert paths == first and len(few) < len(quick)
+    assert not any(Path(word).is_absolute() for word in few)
 
 
 def test_the_command_counts_and_names_survivors(tree, monkeypatch, capsys):
