@@ -23,7 +23,7 @@ def names(layer, backend):
 @pytest.mark.parametrize(
     ("make", "more"),
     [(lambda: PReLU(), {"came", "sums"}), (lambda: BatchNorm(), {"came", "slopes", "sums"}),
-     (lambda: Conv(2, 3), {"parts", "wt"}), (lambda: GaussianPool(3), {"parts"}),
+     (lambda: Conv(2, 3), {"db_parts", "parts", "wt"}), (lambda: GaussianPool(3), {"parts"}),
      (lambda: Identity(), set())],
 )  # fmt: skip
 def test_what_only_kernels_need_is_allocated_for_them_only(make, more, gpu_backend):
