@@ -48,8 +48,13 @@ def users(path: str, texts: dict[str, str]) -> list[str]:
     found = [path]
     for used in found:
         name = re.escape(Path(used).name)
-        dotted = re.escape(used.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
-        uses = rf'#\s*include\s+"{name}"|\b(?:from|import)\s+{dotted}\b'
+        module = used.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        package, _, last = module.rpartition(".")
+        uses = "|".join((
+            rf'#\s*include\s+"{name}"',
+            rf"\b(?:from|import)\s+{re.escape(module)}\b",
+            rf"\bfrom\s+{re.escape(package)}\s+import\s[^\n]*\b{last}\b",
+        ))  # fmt: skip
         found += [other for other, text in texts.items() if other not in found and re.search(uses, text)]
     return found
 

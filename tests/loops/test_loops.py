@@ -11,7 +11,7 @@ from numba import njit
 import minet.loops
 from minet.loops import SHARED, forget_stale
 from minet.loops.simd.lanes import address
-from minet.loops.simd.rows import add_rows, combine
+from minet.loops.simd.rows import add_long, add_rows, combine
 
 
 @pytest.fixture
@@ -82,6 +82,23 @@ def both(out, src, pitch, n, taps, w, beta, d, g):
 @njit
 def slopes_alone(src, pitch, n, taps, w, beta, d, g):
     combine(None, address(src, 2), pitch, n, taps, address(w, 0), 2, beta, address(d, 3), address(g, 1))
+
+
+@njit
+def added_up_long(out, src, pitch, n, taps, share, beta, total):
+    add_long(address(out, 1), address(src, 2), pitch, n, taps, share, beta, total)
+
+
+@pytest.mark.parametrize(("beta", "old"), [(0, np.nan), (1, 4), (-0.5, 4)])
+def test_a_long_sum_keeps_its_digits_and_what_was_there(beta, old):
+    """0.1 a million times, in float32, is 100,958 if added one by one."""
+    taps, n, pitch = 1_000_000, 3, 3
+    src, out = np.full(2 + taps * pitch, 0.1, "float32"), np.full(n + 2, old, "float32")
+    out[[0, -1]] = np.nan
+    added_up_long(out, src, pitch, n, taps, 2.0, np.float32(beta), np.empty(n))
+    assert np.isnan(out[[0, -1]]).all()
+    expected = 2 * taps * float(np.float32(0.1)) + (beta * old if beta else 0)
+    np.testing.assert_allclose(out[1:-1], expected, rtol=1e-7)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
