@@ -177,9 +177,10 @@ SIGNALS = ctypes.cast(ctypes.pythonapi.PyErr_CheckSignals, ctypes.c_void_p)  # n
 def check_launch(kernel: str, grid: Shape, block: Shape, shared: int) -> None:
     """Refuse a launch that is beyond any card; `shared` counts the bytes of each block's shared memory."""
     x, y, z = block
-    if not (1 <= x * y * z <= 1024 and z <= 64 and max(grid[1:]) <= MOST_ROWS and grid[0] < 2**31):
+    fits = x * y * z <= 1024 and z <= 64 and max(grid[1:]) <= MOST_ROWS and grid[0] < 2**31
+    if not fits or min(*grid, *block) < 1:
         found = f"cannot launch {grid} blocks of {block} threads"
-        hint = "a block has 1 to 1024 threads, a grid up to 65535 blocks along y and z"
+        hint = "a block has 1 to 1024 threads, a grid 1 to 65535 blocks along y and z"
     elif shared > MOST_SHARED:
         found = f"{shared} bytes of shared memory are too many"
         hint = f"a block has {MOST_SHARED}, declared and dynamic together: loop over parts"

@@ -275,7 +275,8 @@ def test_a_fault_in_a_header_names_both_lines(tmp_path):
     ("grid", "block", "shared"),
     [
         (1, 1025, 0), (1, (32, 33, 1), 0), (1, (1, 1, 65), 0), (1, 0, 0), ((1, 65536, 1), 1, 0),
-        ((1, 1, 65536), 1, 0), (2**31, 1, 0), (1, 50, 49153),
+        ((1, 1, 65536), 1, 0), (2**31, 1, 0), (1, 50, 49153), (-3, 1, 0), ((1, -2, -1), 1, 0),
+        (1, (-8, -4, 1), 0),
     ],
 )  # fmt: skip
 def test_launches_that_no_gpu_allows_are_refused(grid, block, shared):
