@@ -94,15 +94,14 @@ def outcome(root: Path, runs: Sequence[Sequence[str]], limit: float) -> tuple[st
 
     "late" if no test ends for `limit` seconds.
     """
+    text = ""
     for words in runs:
         status, text = _ended(words, root, limit)
+        if status is None:
+            return "late", text
         if status not in (0, NO_TESTS):
-            break
-    if status is None:
-        return "late", text
-    if status in (0, NO_TESTS):
-        return "passed", text
-    return ("invalid" if "cannot compile a kernel" in text else "failed"), text
+            return ("invalid" if "cannot compile a kernel" in text else "failed"), text
+    return "passed", text
 
 
 def _ended(words: Sequence[str], root: Path, limit: float) -> tuple[int | None, str]:
