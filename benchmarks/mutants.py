@@ -84,7 +84,7 @@ def stages(root: Path, path: str, texts: dict[str, str], quick: bool = False) ->
     if quick:
         found = sorted(root.glob(f"tests/**/test_{Path(path).stem}*.py"))
         named = [test.relative_to(root).as_posix() for test in found]  # run in a copy
-        return [*first, [*named, *EVERYWHERE[: 2 if named or layers else 3], "-m", "not slow", "-k", own]]
+        return [*first, [*named, *EVERYWHERE[:3], "-m", "not slow", "-k", own]]
     tests = [test for test in tests_of(root, path, texts) if test != PATHS]
     return [*first, *([*tests, "-m", pace, "-k", own] for pace in ("not slow", "slow"))]
 

@@ -107,7 +107,7 @@ conv_gather(const float *__restrict__ x, const float *__restrict__ wt, const flo
     int thread = threadIdx.x, taps = R * S, lines = (M + 3) / 4 * 4, mtiles = (M + BM - 1) / BM;
     int m0 = blockIdx.x % mtiles * BM, tile = blockIdx.x / mtiles;
     count_t total = (count_t)P * Q * N, plane = (count_t)H * W * N, j0 = (count_t)tile * BN;
-    if (part && j0 >= total) { // behind the tiles; of dx, so x is dy, and y has the size of the input
+    if (part && j0 >= total) { // behind the tiles, with dx alone: x is dy, and y the input's delta
         const Cut cut = {flat, P, Q, H, W, N, R, S, spread_y, spread_x, start_y, start_x, -step_y, -step_x, share};
         int maps = C * gridDim.y, block = (blockIdx.x - (total + BN - 1) / BN * mtiles) * gridDim.y + blockIdx.y;
         add_shares(cut, part, dw, (count_t)maps * M * (flat ? taps : 1), z0, z1, db_part, db, maps, pieces, block, room);

@@ -40,6 +40,7 @@ def ranks(micro_batches: int = 1, **options: Any) -> Any:
     Parameters
     ----------
     micro_batches : int
+        In how many parts each process computes its share of a batch.
     **options
         As for `minet.parallel.ranks.Ranks`; without a launcher they must be as they are by default.
 
