@@ -39,7 +39,6 @@ def losses(name: str, dtype: str, epochs: int, ranks: Any) -> list[float]:
     net = Net(model.net(), model.input_shape, ranks.share(model.batch), model.loss, dtype=dtype)
     trainer = Trainer(net, model.solver(), train, test, epochs, [found], ranks=ranks)
     ranks.join(trainer)
-    ranks.begin(trainer)
     trainer.fit()
     return found.found
 

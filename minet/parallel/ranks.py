@@ -238,6 +238,8 @@ class Ranks:
         from minet.parallel.steps import RankSteps
 
         net = trainer.net
+        if getattr(net.steps, "trainer", None) is trainer:
+            return  # it fits again
         if self.sync_batch_norm:
             self.together(lambda: synchronise(net, self))
         net.steps = RankSteps(net, self, trainer)

@@ -119,7 +119,6 @@ def train(
         ranks.join(trainer)
         told(opening(model, trainer, resumed), flush=True)
         ranks.together(lambda: _compile(trainer, quiet))
-        ranks.begin(trainer)
         try:
             with finishing_steps(trainer):
                 result = trainer.fit()

@@ -194,6 +194,7 @@ class Trainer:
     def fit(self) -> Result:
         """Train until `epochs` epochs are done in total, or a callback ends the run."""
         begin, self.stopped, self.pausing, self.interrupted = time.perf_counter(), "", False, False
+        self.ranks.begin(self)
         try:
             self._call("on_start")
             with contextlib.suppress(_Stopped):

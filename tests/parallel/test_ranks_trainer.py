@@ -35,7 +35,6 @@ PROGRAM = dedent(
         losses = Losses()
         trainer = Trainer(net, SGD(0.05, momentum=0.9), train, test, 3, [losses], ranks=ranks)
         ranks.join(trainer)
-        ranks.begin(trainer)
         result = trainer.fit()
         if ranks.rank == 0:
             print(json.dumps([losses.found, [record["test_loss"] for record in result.history]]))

@@ -158,7 +158,6 @@ def trained(count, tmp_path, resume=None, epochs=2):
     trainer = Trainer(net, SGD(0.1, momentum=0.9), train, test, epochs, [losses], ranks=ranks)
     if resume:
         trainer.resume(resume)
-    trainer.ranks.begin(trainer)
     trainer.fit()
     trainer.save(tmp_path / f"{count}.safetensors")
     return losses.found
