@@ -38,7 +38,6 @@ def losses(name: str, dtype: str, epochs: int, ranks: Any) -> list[float]:
     train, test = model.datasets()
     net = Net(model.net(), model.input_shape, ranks.share(model.batch), model.loss, dtype=dtype)
     trainer = Trainer(net, model.solver(), train, test, epochs, [found], ranks=ranks)
-    ranks.join(trainer)
     trainer.fit()
     return found.found
 

@@ -8,12 +8,18 @@ from pathlib import Path
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+PAGES = {  # of the site, which are not in docs/
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    "kernels.md": "kernels/README.md",
+    "loops.md": "minet/loops/README.md",
+    "public-kernels.md": "benchmarks/public_kernels.md",
+}
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)((?:#[^)]*)?)\)")
 
 
 def on_files(files: Files, config):
-    """Add the root's pages."""
+    """Add the pages that are elsewhere."""
     for page, source in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
     return files
@@ -23,7 +29,8 @@ def on_page_markdown(markdown: str, page, config, files: Files) -> str:
     """Turn links, and fill in the commands."""
     if "<!-- commands -->" in markdown:
         markdown = markdown.replace("<!-- commands -->", commands())
-    folder = ROOT if page.file.src_uri in PAGES else (ROOT / "docs" / page.file.src_uri).parent
+    uri = page.file.src_uri
+    folder = (ROOT / PAGES[uri] if uri in PAGES else ROOT / "docs" / uri).parent
     return LINK.sub(lambda link: turned(link, folder, page.file, files), markdown)
 
 

@@ -25,6 +25,8 @@ def blaming() -> Iterator[None]:
     except (MinetError, MemoryError):
         raise
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, by which users look for a batch that fits
+            raise
         node, method = refused_call(error) or node_at_fault(error.__traceback__)
         if node is None:
             raise

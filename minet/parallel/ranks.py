@@ -89,6 +89,7 @@ class Ranks:
         self.trace = None if trace is None else Trace(self.rank)
         self.notes = list[str]()  # for the user
         self._wished, self._share = False, 0
+        self._joined: Any = None  # the trainer that all have found to be of one run
         self._interrupted = self._alone = False  # whether all ranks were; whether this one was, by itself
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         own_card(self.here)
@@ -231,15 +232,18 @@ class Ranks:
         own = self.micro_batches * net.batch
         net.clock.part = self.rank * own, self.size * own
         self.notes = [use_own_cores(self._cores), way(net.be, self.reduce == "ordered")]
+        self._joined = trainer
 
     def begin(self, trainer: Any) -> None:
-        """Make a trainer's net take its share of each step, before the first one."""
+        """Make a trainer's net take its share of each step, before the first one; join first, if need be."""
         from minet.parallel.batch_norm import synchronise
         from minet.parallel.steps import RankSteps
 
         net = trainer.net
         if getattr(net.steps, "trainer", None) is trainer:
             return  # it fits again
+        if self._joined is not trainer:
+            self.join(trainer)
         if self.sync_batch_norm:
             self.together(lambda: synchronise(net, self))
         net.steps = RankSteps(net, self, trainer)

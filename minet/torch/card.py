@@ -11,9 +11,9 @@ import ctypes
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,95 +25,10 @@ from minet.backends.gpu import GPU
 from minet.backends.kernel_cache import Recipe
 from minet.core.errors import MinetError
 from minet.core.layer import Array, Shape
+from minet.torch.card_array import CardArray, Offer, address, flat_bytes, native
 
 BUFFER, SIZE, END = 1, 2, 0  # CU_LAUNCH_PARAM_*: kernels' arguments as one block of bytes
-
-
-class CardArray(np.ndarray):
-    """An array on a card: a shape, a dtype, strides and an address, for which NumPy does the arithmetic.
-
-    Slices and views are NumPy's. The elements are out of the host's reach: whatever would compute with them
-    is refused.
-    """
-
-    __array_ufunc__: Any = None  # no arithmetic
-
-    def __getitem__(self, key: Any) -> Any:
-        whole = key if isinstance(key, tuple) else (key,)
-        numbers = [i for i in whole if isinstance(i, (int, np.integer))]
-        views = all(isinstance(i, (int, np.integer, slice)) or i is None or i is ... for i in whole)
-        if len(whole) == len(numbers) == self.ndim or not views:
-            _refuse()
-        return super().__getitem__(key)
-
-    def reshape(self, *shape: Any, **options: Any) -> Any:
-        if not self.flags.c_contiguous and self.size:
-            _refuse()  # NumPy would copy
-        return super().reshape(*shape, **options)
-
-    def __array_function__(self, *args: Any) -> Any:
-        _refuse()
-
-    def __repr__(self) -> str:
-        return f"CardArray({self.shape}, {self.dtype}, at {address(self):#x})"
-
-    __str__ = __repr__
-
-
-def _refuse(*_: Any, **__: Any) -> NoReturn:
-    raise MinetError("an array on a card was used by host code", "be.get(array) has its values")
-
-
-READING = (
-    "__array__", "__setitem__", "__iter__", "__float__", "__int__", "__bool__", "all", "any", "argmax",
-    "argmin", "astype", "copy", "dot", "fill", "flatten", "item", "max", "mean", "min", "ravel", "repeat",
-    "sort", "sum", "take", "tobytes", "tolist",
-)  # fmt: skip
-for name in READING:
-    setattr(CardArray, name, _refuse)
-
-
-class _Memory:
-    """What NumPy needs to place an array in a tensor's memory, which it keeps alive."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor = tensor
-        kind = np.dtype(str(tensor.dtype).removeprefix("torch."))
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": tuple(tensor.shape),
-            "typestr": kind.str,
-            "data": (tensor.data_ptr(), False),
-            "strides": tuple(step * kind.itemsize for step in tensor.stride()),
-        }
-
-
-class _Offer:
-    """What PyTorch needs to make a tensor of an array, which it keeps alive."""
-
-    def __init__(self, array: CardArray) -> None:
-        self.array = array
-        self.__cuda_array_interface__ = {
-            "version": 2,
-            "shape": array.shape,
-            "typestr": array.dtype.str,
-            "data": (address(array), False),
-            "strides": array.strides,
-        }
-
-
-def native(tensor: torch.Tensor) -> CardArray:
-    """The array in a tensor's memory."""
-    found: CardArray = np.asarray(_Memory(tensor.detach())).view(CardArray)
-    return found
-
-
-def _bytes(array: Any) -> Any:
-    return array.reshape(-1).view(np.uint8)
-
-
-def address(array: np.ndarray) -> int:
-    return int(array.__array_interface__["data"][0])
+RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
 
 
 class Card(GPU):
@@ -135,8 +50,14 @@ class Card(GPU):
     def __init__(self, device: torch.device) -> None:
         super().__init__("float32", strict=False)
         self.device = device
-        self.capability = torch.cuda.get_device_capability(device)
-        self.device_name = torch.cuda.get_device_name(device)
+
+    @cached_property
+    def capability(self) -> tuple[int, int]:
+        return torch.cuda.get_device_capability(self.device)
+
+    @cached_property
+    def device_name(self) -> str:
+        return torch.cuda.get_device_name(self.device)
 
     # -- memory ---------------------------------------------------------------------------------------
 
@@ -167,14 +88,14 @@ class Card(GPU):
             return np.asarray(array)
         if not array.size or not array.flags.c_contiguous:
             return np.asarray(self.tensor(array).cpu().numpy(), array.dtype)
-        found: np.ndarray = self.tensor(_bytes(array)).cpu().numpy()
+        found: np.ndarray = self.tensor(flat_bytes(array)).cpu().numpy()
         return found.view(array.dtype).reshape(array.shape)
 
     def tensor(self, array: CardArray) -> torch.Tensor:
         """A tensor in the array's memory."""
         if not array.size:
             return torch.empty(array.shape, device=self.device)
-        return torch.as_tensor(_Offer(array), device=self.device)
+        return torch.as_tensor(Offer(array), device=self.device)
 
     def copy(self, src: Any, dst: Array) -> None:
         if not dst.size:
@@ -185,13 +106,13 @@ class Card(GPU):
             source = np.empty(dst.shape, dst.dtype)
             np.copyto(source, self.get(src))
         if source.flags.c_contiguous and dst.flags.c_contiguous:  # any dtype, some of which PyTorch has not
-            source, dst = _bytes(source), _bytes(dst)
+            source, dst = flat_bytes(source), flat_bytes(dst)
         on_card = isinstance(source, CardArray)
         self.tensor(dst).copy_(self.tensor(source) if on_card else torch.from_numpy(source))
 
     def fill(self, array: Array, value: float) -> None:
         if array.size:
-            self.tensor(array if value or not array.flags.c_contiguous else _bytes(array)).fill_(value)
+            self.tensor(array if value or not array.flags.c_contiguous else flat_bytes(array)).fill_(value)
 
     def address(self, array: Array) -> int:
         if not isinstance(array, CardArray):
@@ -258,17 +179,30 @@ class Card(GPU):
             raise MinetError(found, "CUDA_LAUNCH_BLOCKING=1 shows whether an earlier kernel did") from error
 
 
+@contextmanager
+def _while_captured() -> Iterator[None]:
+    """Let this thread load kernels while PyTorch captures: other addresses may need others than a warm-up."""
+    mode = ctypes.c_int(RELAXED)
+    call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
+    try:
+        yield
+    finally:
+        call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
+
+
 class _Module:
     """A loaded cubin and its functions, each looked up once."""
 
     def __init__(self, code: bytes) -> None:
         self.handle, self._functions = ctypes.c_void_p(), dict[str, ctypes.c_void_p]()
-        call("cuModuleLoadData", ctypes.byref(self.handle), code)
+        with _while_captured():
+            call("cuModuleLoadData", ctypes.byref(self.handle), code)
 
     def function(self, name: str) -> ctypes.c_void_p:
         if name not in self._functions:
             found = ctypes.c_void_p()
-            call("cuModuleGetFunction", ctypes.byref(found), self.handle, name.encode())
+            with _while_captured():
+                call("cuModuleGetFunction", ctypes.byref(found), self.handle, name.encode())
             self._functions[name] = found
         return self._functions[name]
 

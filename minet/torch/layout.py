@@ -26,7 +26,7 @@ def lies(x: torch.Tensor) -> bool:
 
 def form_of(x: torch.Tensor) -> str:
     """The layout of an image tensor; that of a strided one is taken to be NCHW."""
-    if x.is_contiguous():
+    if x.is_contiguous() or x.dim() != 4:
         return NCHW
     if x.is_contiguous(memory_format=torch.channels_last):
         return NHWC

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn.parameter import is_lazy
 
 from minet.core.containers import Sequential
@@ -13,10 +14,10 @@ from minet.core.errors import MinetError
 from minet.core.graph import shapes_of
 from minet.core.layer import Layer
 from minet.torch import layout as layouts
-from minet.torch.ops import fprop
+from minet.torch.ops import fprop, fprop_drawn
 from minet.torch.part import Part
 from minet.torch.program import draws
-from minet.torch.spec import Spec
+from minet.torch.spec import DTYPES, Spec
 
 FORMS = (None, layouts.NCHW, layouts.NHWC, layouts.CHWN)
 
@@ -41,7 +42,9 @@ class Module(Part):
     arrays do, (C, H, W, N), still with the shape (N, C, H, W). An input that lies so is used where it is: a
     chain of such modules copies nothing.
 
-    A gradient cannot be differentiated again.
+    A gradient cannot be differentiated again, and there are no forward-mode derivatives: ``torch.func`` does
+    not apply. What ``module.layer`` or `minet.torch.load` writes is not seen by autograd: write between
+    backward and the next call.
 
     Parameters
     ----------
@@ -80,12 +83,11 @@ class Module(Part):
     def initialize_parameters(self, x: Any) -> None:
         """Give parameters and running statistics their shapes and first values, for an input or (C, H, W)."""
         if isinstance(x, torch.Tensor):
-            self._spec.check(x, [])
-            x = map(int, x.shape[1:])
+            x = self._spec.check(x, [], torch.is_autocast_enabled(x.device.type))
         graph, sizes = self._layer, tuple(x) if isinstance(x, Iterable) else x
         graph.configure(sizes)
         shapes = shapes_of(graph, tuple(map(int, sizes)))
-        seed = int(torch.randint(2**32, ())) if any(map(is_lazy, self.parameters())) else 0
+        seed = int(torch.randint(2**32, (), device="cpu")) if any(map(is_lazy, self.parameters())) else 0
         self._in_shape = shapes[graph][0]
         self._draws = draws(graph, self._in_shape)
         for part, layer in zip(self.parts(), graph.walk(), strict=True):
@@ -95,10 +97,13 @@ class Module(Part):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The output for images (N, C, H, W)."""
+        if not torch.compiler.is_compiling() and unpack_dual(x).tangent is not None:
+            raise self._layer.error("has no forward-mode derivative", "torch.autograd.grad goes backward")
         params, running = self._arrays()
-        draw = torch.randint(2**62, ()) if self.training and self._draws else None
+        draw = torch.randint(2**62, (), device="cpu") if self.training and self._draws else None
+        operator = fprop if draw is None else fprop_drawn
         layout = self.layout or (layouts.NHWC if layouts.form_of(x) == layouts.NHWC else layouts.NCHW)
-        y, _, news = fprop(x, params, running, draw, self.training, layout, self._spec.handle)
+        y, _, news = operator(x, params, running, draw, self.training, layout, self._spec.handle)
         with torch.no_grad():
             for old, new in zip(running, news, strict=False):
                 old.copy_(new)
@@ -108,8 +113,7 @@ class Module(Part):
         """All parameters, within their bounds, and all running statistics, in the layers' order."""
         params, running = [], []
         for part in self.parts():
-            part.clip()
-            params += [getattr(part, name) for name in part._learned]
+            params += part.learned()
             running += [getattr(part, name) for name in part._running]
         return params, running
 
@@ -119,6 +123,10 @@ class Module(Part):
         if hasattr(self, "_initialize_hook"):
             raise self._layer.error("has no parameters before its first input", "or give in_shape=(C, H, W)")
         params, running = self._arrays()
+        for found in (*params, *running):
+            if found.is_floating_point() and found.dtype not in DTYPES:
+                what = f"is bound to float32 or float64, not to {found.dtype}"
+                raise self._layer.error(what, "module.float()")
         return self._spec.attached(self._in_shape, params, running)
 
 

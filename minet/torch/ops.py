@@ -1,5 +1,8 @@
 """The custom operators ``minet::fprop`` and ``minet::bprop``: functions of tensors alone, without state.
 
+What draws random numbers has a pair of its own, ``minet::fprop_drawn`` and ``minet::bprop_drawn``, which
+``torch.compile`` leaves out of its CUDA graphs: a graph would replay one number for good.
+
 fprop returns y, and `kept`, the bytes that bprop needs: running statistics, the layers' declared state, and x
 as (C, H, W, N) where it did not lie so. What is drawn depends on `draw` alone, so that a recomputation, as in
 checkpointing, draws the same.
@@ -7,6 +10,7 @@ checkpointing, draws the same.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +24,7 @@ from minet.torch.program import Program, borrowed
 from minet.torch.spec import Spec, on, spec_of
 
 
-@torch.library.custom_op("minet::fprop", mutates_args=())
-def fprop(
+def _fprop(
     x: Tensor,
     params: list[Tensor],
     running: list[Tensor],
@@ -71,8 +74,7 @@ def fprop(
     return y, kept, news
 
 
-@fprop.register_fake
-def _(
+def _fprop_fake(
     x: Tensor,
     params: list[Tensor],
     running: list[Tensor],
@@ -100,8 +102,7 @@ def _made(
     return y, layouts.fresh(x, (size,), torch.uint8)
 
 
-@torch.library.custom_op("minet::bprop", mutates_args=())
-def bprop(
+def _bprop(
     x: Tensor | None,
     dy: Tensor,
     params: list[Tensor],
@@ -156,8 +157,7 @@ def bprop(
     return dx, grads
 
 
-@bprop.register_fake
-def _(
+def _bprop_fake(
     x: Tensor | None,
     dy: Tensor,
     params: list[Tensor],
@@ -189,19 +189,34 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.train, ctx.handle, ctx.running = train, handle, len(inputs[2])
     ctx.spec = spec_of(handle)  # lives as long as the graph, even if its module does not
     ctx.mark_non_differentiable(output[1], *output[2])
+    ctx.set_materialize_grads(False)  # or `kept` would get a gradient of as many zeros
 
 
-def _backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Any, ...]:
+def _backward(bprop: Any, ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Any, ...]:
     x, draw, kept, *params = ctx.saved_tensors
     wants_dx, wants_grads = ctx.needs_input_grad[:2]
+    if dy is None:
+        return None, [None] * len(params), [None] * ctx.running, None, None, None, None
     dx, grads = bprop(x, dy, params, draw, kept, ctx.in_shape, wants_dx, ctx.train, ctx.form, ctx.handle)
     wanted = [grad if wants else None for grad, wants in zip(grads, wants_grads, strict=True)]
     return dx if wants_dx else None, wanted, [None] * ctx.running, None, None, None, None
 
 
-fprop.register_autograd(_backward, setup_context=_setup_context)
-for device in ("cpu", "cuda"):
-    fprop.register_autocast(device, torch.float32)
+def _pair(ending: str, **options: Any) -> tuple[Any, Any]:
+    """The operators of both directions."""
+    bprop = torch.library.custom_op(f"minet::bprop{ending}", _bprop, mutates_args=(), **options)
+    bprop.register_fake(_bprop_fake)
+    fprop = torch.library.custom_op(f"minet::fprop{ending}", _fprop, mutates_args=(), **options)
+    fprop.register_fake(_fprop_fake)
+    fprop.register_autograd(partial(_backward, bprop), setup_context=_setup_context)
+    for device in ("cpu", "cuda"):
+        fprop.register_autocast(device, torch.float32)
+    return fprop, bprop
+
+
+fprop, bprop = _pair("")
+uncaptured = getattr(torch.Tag, "cudagraph_unsafe", None)  # of PyTorch 2.8
+fprop_drawn, bprop_drawn = _pair("_drawn", **({"tags": (uncaptured,)} if uncaptured else {}))
 
 
 def _arrays(tensors: list[Tensor]) -> list[np.ndarray]:

@@ -85,8 +85,9 @@ class Part(LazyModuleMixin, torch.nn.Module):
             raise layer.error("the names of its parameters depend on the input's shape", hint)
         for name, param in params.items():
             drawn = rng.generator(seed, f"{layer.full_path}.{name}")
-            self._fill(name, first_value(layer, name, param, drawn))
-            getattr(self, name).requires_grad_(bool(param.lr))
+            fresh = self._fill(name, first_value(layer, name, param, drawn))
+            if fresh or not param.lr:  # a user may have frozen one that was loaded
+                getattr(self, name).requires_grad_(bool(param.lr))
             if param.bounds:
                 self._bounds.append((name, *limits(param.bounds)))
         for name, state in states.items():
@@ -97,21 +98,33 @@ class Part(LazyModuleMixin, torch.nn.Module):
         self._load_hook.remove()
         del self._load_hook
 
-    def _fill(self, name: str, values: np.ndarray) -> None:
+    def _fill(self, name: str, values: np.ndarray) -> bool:
+        """Give one that has no shape yet its values; return whether it had none."""
         found: Any = getattr(self, name)
-        if is_lazy(found):
+        if fresh := is_lazy(found):
             found.materialize(values.shape)
             with torch.no_grad():
                 found.copy_(torch.tensor(values))
         elif tuple(found.shape) != values.shape:
             what = f"its {name} was loaded with shape {tuple(found.shape)}, but has {values.shape} here"
             raise self._layer.error(what, "load the state of a module for such inputs")
+        return fresh
 
-    def clip(self) -> None:
-        """Set parameters that a step has moved out of their bounds back into them."""
+    def learned(self) -> list[torch.Tensor]:
+        """The parameters, of which those that a step has moved out of their bounds are set back into them."""
+        found = {name: getattr(self, name) for name in self._learned}
         for name, low, high in self._bounds:
-            # .data, since the copies that autograd has kept of it are within the bounds already.
-            getattr(self, name).data.clamp_(low, high)
+            if isinstance(found[name], torch.nn.Parameter):
+                # .data, since the copies that autograd has kept of it are within the bounds already.
+                found[name].data.clamp_(low, high)
+            else:  # the caller's own, by a parametrisation or functional_call
+                found[name] = found[name].clamp(low, high)
+        return [*found.values()]
+
+    def _replicate_for_data_parallel(self) -> Any:
+        lazy: Any = LazyModuleMixin  # which refuses always
+        kind = lazy if hasattr(self, "_load_hook") else torch.nn.Module
+        return kind._replicate_for_data_parallel(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise MinetError(

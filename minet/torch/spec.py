@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -21,7 +21,6 @@ from minet.torch.program import Program
 MOST = 64  # shapes of input for which a module is kept ready
 BACKENDS = ("auto", "cpu", "emu")
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-_numbers = itertools.count()
 _known: WeakValueDictionary[str, Spec] = WeakValueDictionary()
 _compiled: dict[str, Spec] = {}  # those that a compiler has seen: its graphs have nothing but the handle
 
@@ -50,7 +49,8 @@ class Spec:
             new.path, new.placed = old.path, True
         if backend not in BACKENDS:
             raise MinetError(f"a module's backend is one of {', '.join(BACKENDS)}, got {backend!r}")
-        self.handle = f"{type(graph).__name__}#{next(_numbers)}"
+        # No number: PyTorch keeps what it compiles on disk, and would take it for another process's module.
+        self.handle = f"{type(graph).__name__}#{secrets.token_hex(8)}"
         self._idle: dict[tuple[Shape, torch.device, str], list[Program]] = {}
         _known[self.handle] = self
 
@@ -65,7 +65,7 @@ class Spec:
         """Yield a program for a tensor's device and dtype that no other call uses; then keep it."""
         key = in_shape, like.device, DTYPES[like.dtype]
         if key not in self._idle and len(self._idle) == MOST:
-            self._idle.pop(next(iter(self._idle)), None)  # the oldest
+            self._idle.pop(next(iter([*self._idle])), None)  # the oldest
         idle = self._idle.setdefault(key, [])
         try:
             program = idle.pop()  # atomic
@@ -92,8 +92,8 @@ class Spec:
             return card(device)
         return _backend("emu" if self.backend == "emu" else "cpu", dtype)
 
-    def check(self, x: torch.Tensor, params: Sequence[torch.Tensor]) -> Shape:
-        """(C, H, W) of an input that the module can take; else raise.
+    def check(self, x: torch.Tensor, params: Sequence[torch.Tensor], autocast: bool = False) -> Shape:
+        """(C, H, W) of an input that the module can take; else raise. Under autocast any dtype will do.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Spec:
             )
             raise graph.error(f"computes on {where}, got a tensor on {x.device}", "x.cpu(), module.cpu()")
         single = on_card or self.backend == "emu"
-        if x.dtype not in DTYPES or (x.dtype == torch.float64 and single):
+        if not autocast and (x.dtype not in DTYPES or (x.dtype == torch.float64 and single)):
             kinds = "float32" if single else "float32 or float64"
             raise graph.error(f"computes in {kinds}, got {x.dtype}", "x.float(), or torch.autocast")
         for param in params:

@@ -1,13 +1,15 @@
 """Ranks with a Trainer of one's own; in float64, where rounding hides nothing."""
 
 import json
+import re
 import sys
 from textwrap import dedent
 
 import pytest
-from mpi import launcher, run
+from mpi import ROOT, launcher, run
 from slow import slow
 
+PAGE = ROOT / "docs/scaling.md"
 PROGRAM = dedent(
     """
     import json
@@ -34,7 +36,6 @@ PROGRAM = dedent(
         net = Net(graph, (1, 8, 8), ranks.share(36), SoftmaxCrossEntropy(), dtype="float64")
         losses = Losses()
         trainer = Trainer(net, SGD(0.05, momentum=0.9), train, test, 3, [losses], ranks=ranks)
-        ranks.join(trainer)
         result = trainer.fit()
         if ranks.rank == 0:
             print(json.dumps([losses.found, [record["test_loss"] for record in result.history]]))
@@ -52,3 +53,19 @@ def test_ranks_compute_what_one_process_computes(tmp_path, ranks):
     assert len(one[0]) == 24
     for ours, theirs in zip(many, one, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-12)
+
+
+def test_the_page_s_program(tmp_path):
+    launcher()
+    program = re.search(r'```python title="program.py"\n(.*?)```', PAGE.read_text(), re.S)
+    assert program
+    (tmp_path / "program.py").write_text(program[1])
+    accuracy = run(2, sys.executable, "program.py", cwd=tmp_path).splitlines()[0]
+    assert float(accuracy) > 0.8
+
+
+def test_ranks_of_different_runs_are_told_apart_without_a_call_of_join(tmp_path):
+    launcher()
+    (tmp_path / "program.py").write_text(PROGRAM.replace('dtype="float64"', "seed=ranks.rank"))
+    said = run(2, sys.executable, "program.py", cwd=tmp_path, status=1)
+    assert said.count("rank 1 would not train the same as rank 0: seed differs: 1 there, 0 in rank 0") == 1

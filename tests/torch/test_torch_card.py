@@ -4,6 +4,7 @@ Without a card, the same code runs on `OnHost`, whose card is host memory and wh
 """
 
 import copy
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -176,6 +177,10 @@ def test_host_code_cannot_read_an_array(be):
         lambda: a + 1, lambda: a[0, 0], lambda: a.fill(1), lambda: float(a[0]), lambda: np.sum(a),
         lambda: a.sum(), lambda: [*a], lambda: np.concatenate([a, a]), lambda: a[[0, 1]], lambda: a.take(0),
         lambda: a.flatten(), lambda: a[:, ::2].reshape(-1), lambda: a[np.zeros((2, 3), bool)],
+        lambda: copy.copy(a), lambda: copy.deepcopy(a), lambda: pickle.dumps(a), lambda: a.flat,
+        lambda: a.argsort(), lambda: a.nonzero(), lambda: a.put([0], 1), lambda: a.cumsum(), lambda: 0 in a,
+        lambda: a.round(), lambda: a.clip(0, 1), lambda: a.var(), lambda: a.compress([1]),
+        lambda: np.from_dlpack(a),
     ):  # fmt: skip
         with pytest.raises((MinetError, TypeError)):
             use()
@@ -253,6 +258,7 @@ def test_cuda_graphs_capture_it():
     module = module.cuda()
     x = torch.randn(8, *SHAPE, device="cuda")
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(2):
             module(x).sum().backward()

@@ -3,7 +3,10 @@
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +14,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torch]'")
 
+from torch._dynamo.backends.common import aot_autograd  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
 from torch.nn.parameter import is_lazy  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import minet.torch  # noqa: E402
@@ -356,6 +362,147 @@ def test_autocast_computes_in_float32(module, x):
     assert given.grad.dtype == torch.bfloat16
 
 
+def test_autocast_at_the_first_input(x):
+    module = minet.torch.PReLU()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert module(x.bfloat16()).dtype == torch.float32
+    with pytest.raises(MinetError, match=r"computes in float32 or float64, got torch\.bfloat16"):
+        minet.torch.PReLU()(x.bfloat16())
+
+
+def test_what_a_compiler_keeps_on_disk_is_of_one_module_alone():
+    """PyTorch's caches know a module by its handle."""
+    show = "import minet.torch; print(minet.torch.MaxPool(2)._spec.handle)"
+    handles = {subprocess.run([sys.executable, "-c", show], capture_output=True).stdout for _ in range(2)}
+    assert len(handles) == 2 and all(handle.startswith(b"MaxPool#") for handle in handles)
+
+
+def test_what_draws_is_left_out_of_a_compilers_cuda_graphs(x):
+    """A graph would replay the number that it was captured with."""
+    seen = []
+
+    def look(graph, inputs):
+        seen.extend(node.target for node in graph.graph.nodes if "minet" in str(node.target))
+        boxed = partial(lambda taken: graph.forward(*taken))
+        boxed._boxed_call = True
+        return boxed
+
+    backend = aot_autograd(fw_compiler=look, bw_compiler=look)
+    module = minet.torch.module([PReLU(), Dropout(0.5)], SHAPE)
+    for train in (True, False):
+        module.train(train)
+        torch.compile(module, fullgraph=True, backend=backend)(x.requires_grad_()).sum().backward()
+    drawn, plain = seen[:2], seen[2:]
+    assert [str(op) for op in seen] == [
+        "minet.fprop_drawn.default", "minet.bprop_drawn.default", "minet.fprop.default", "minet.bprop.default"
+    ]  # fmt: skip
+    if hasattr(torch.Tag, "cudagraph_unsafe"):
+        assert all(torch.Tag.cudagraph_unsafe in op.tags for op in drawn)
+        assert not any(torch.Tag.cudagraph_unsafe in op.tags for op in plain)
+
+
+def test_what_was_kept_gets_no_gradient_of_zeros(x):
+    made = []
+    pool = minet.torch.MaxPool(2, in_shape=SHAPE)
+    y = pool(x.requires_grad_())
+    with OnlyZeros(made):
+        y.sum().backward()
+    assert not made
+
+
+class OnlyZeros(TorchDispatchMode):
+    """Notes tensors of bytes that are made."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and found.dtype == torch.uint8:
+            self.made.append(function)
+        return found
+
+
+def test_replicas_for_several_devices(x):
+    module = minet.torch.module(graph(), SHAPE)
+    replica = module._replicate_for_data_parallel()
+    assert replica is not module and replica._parameters.keys() == module._parameters.keys()
+    with pytest.raises(RuntimeError, match="uninitialized"):
+        minet.torch.PReLU()._replicate_for_data_parallel()
+
+
+def test_what_was_frozen_before_the_first_input_stays_so(x):
+    trained = minet.torch.PReLU(in_shape=SHAPE)
+    module = minet.torch.PReLU()
+    module.load_state_dict(trained.state_dict())
+    module.requires_grad_(False)
+    module(x)
+    assert not module.a.requires_grad
+
+
+def test_pytorchs_default_device_draws_nothing(x):
+    """Draws are the host's: on a card each would be waited for, and a module on "meta" has none."""
+    with torch.device("meta"):
+        there = minet.torch.PReLU(in_shape=SHAPE)
+    assert there.a.is_meta
+    drop = minet.torch.Dropout(0.5, in_shape=SHAPE)
+    torch.manual_seed(1)
+    expected = drop(x)
+    torch.manual_seed(1)
+    with torch.device("meta"):
+        assert torch.equal(drop(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # PyTorch's own
+def test_forward_mode_derivatives_are_refused(x):
+    pool = minet.torch.MaxPool(2, in_shape=SHAPE)
+    with forward_ad.dual_level(), pytest.raises(MinetError, match="no forward-mode derivative"):
+        pool(forward_ad.make_dual(x, x))
+    with pytest.raises(MinetError, match="no forward-mode derivative"):
+        torch.func.jvp(pool, (x,), (x,))
+
+
+def test_bounds_do_not_change_a_callers_own_tensors(x):
+    pool = minet.torch.GaussianPool(3, in_shape=SHAPE)
+    pool.log_sigma.data.fill_(-9.0)
+    least = pool(x)
+    given = {"mean": pool.mean.detach().clone(), "log_sigma": torch.full_like(pool.log_sigma, -9.0)}
+    assert torch.equal(torch.func.functional_call(pool, given, (x,)), least)
+    assert (given["log_sigma"] == -9).all()
+
+
+def test_a_parametrised_parameter_is_bounded_too(x):
+    class Lower(torch.nn.Module):
+        def forward(self, value):
+            return value - 20
+
+    pool = minet.torch.GaussianPool(3, in_shape=SHAPE)
+    pool.log_sigma.data.fill_(-9.0)
+    least = pool(x)
+    torch.nn.utils.parametrize.register_parametrization(pool, "log_sigma", Lower())
+    assert torch.equal(pool(x), least)
+
+
+def test_the_layer_of_a_module_in_half_precision(x):
+    module = minet.torch.PReLU(in_shape=SHAPE).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert module(x).dtype == torch.float32
+    with pytest.raises(MinetError, match=r"bound to float32 or float64, not to torch\.bfloat16"):
+        _ = module.layer
+
+
+def test_memory_that_runs_out_is_pytorchs_error(x, monkeypatch):
+    """Users look for a batch that fits by catching it."""
+
+    def out(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(PReLU, "fprop_cpu", out)
+    with pytest.raises(torch.OutOfMemoryError):
+        minet.torch.PReLU(in_shape=SHAPE)(x)
+
+
 def test_threads_use_one_module_at_once(module, x):
     module.eval()
     batches = [x * i for i in range(8)]
@@ -395,6 +542,7 @@ def test_cuda_kernels_on_the_emulator(layer, x, gpu_backend):
 @pytest.mark.parametrize(
     ("given", "what"),
     [
+        (lambda x: x[0].transpose(1, 2), r"images \(N, C, H, W\)"),
         (lambda x: x[0], r"images \(N, C, H, W\).*\(3, 6, 5\)"),
         (lambda x: x.double(), r"parameters are torch.float32, got a tensor of torch.float64"),
         (lambda x: x.half(), r"float32 or float64, got torch.float16"),
