@@ -5,7 +5,6 @@ Without a card, the same code runs on `OnHost`, whose card is host memory and wh
 
 import copy
 import pickle
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,9 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torch]'")
 
+from on_host import FORMS  # noqa: E402
+
 import minet.torch  # noqa: E402
-from minet import Concat, Layer, MinetError, Sum, backends, layers, update  # noqa: E402
-from minet.backends.gpu import GPU  # noqa: E402
+from minet import Concat, Layer, MinetError, Sum, layers, update  # noqa: E402
 from minet.backends.host_fallback import HostWarning  # noqa: E402
 from minet.layers import (  # noqa: E402
     BatchNorm,
@@ -28,46 +28,9 @@ from minet.layers import (  # noqa: E402
     PReLU,
     StochasticPool,
 )  # fmt: skip
-from minet.torch import card, ops, spec  # noqa: E402
-from minet.torch import layout as layouts  # noqa: E402
+from minet.torch import card, ops  # noqa: E402
 
 SHAPE = (3, 6, 5)
-
-
-class OnHost(card.Card):
-    """A card in host memory, with the emulator's kernels."""
-
-    def __init__(self):
-        GPU.__init__(self, "float32")
-        self.device, self.emulator = torch.device("cpu"), backends.get("emu")
-        self.recipe, self.load = self.emulator.recipe, self.emulator.load
-
-    def tensor(self, array):
-        return torch.from_numpy(np.asarray(array))
-
-    def start(self, module, kernel, grid, block, args, arrays, shared=0):
-        plain = [np.asarray(array) for array in arrays]
-        self.emulator.start(module, kernel, grid, block, args, plain, shared)
-
-
-@pytest.fixture(params=[pytest.param("host", marks=()), pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request, monkeypatch):
-    """The device whose tensors are on a card."""
-    if request.param == "cuda":
-        if not torch.cuda.is_available():
-            pytest.skip("torch.cuda.is_available() is False")
-        return "cuda"
-    if not shutil.which("g++"):
-        pytest.skip("the emulator compiles kernels with g++, which is not on PATH")
-    double = OnHost()
-    monkeypatch.setattr(spec.Spec, "_backend", lambda self, device, dtype: double)
-    monkeypatch.setattr(layouts, "native", card.native)
-    return "cpu"
-
-
-@pytest.fixture
-def be(device):
-    return card.card(torch.device("cuda", 0)) if device == "cuda" else OnHost()
 
 
 def everything():
@@ -85,14 +48,6 @@ def results(module, x, dy, form):
     y.backward(dy.to(y.device))
     found = [y, x.grad, *(p.grad for p in module.parameters()), *module.buffers()]
     return [t.detach().cpu() for t in found if t is not None]
-
-
-FORMS = {
-    "nchw": lambda x: x,
-    "channels last": lambda x: x.to(memory_format=torch.channels_last),
-    "chwn": lambda x: x.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2),
-    "part of a larger one": lambda x: torch.cat([x, x], 1)[:, : x.shape[1]],
-}
 
 
 @pytest.mark.sweep(2)
@@ -126,19 +81,6 @@ def test_every_layer_computes_what_it_computes_on_the_cpu(make, in_shape):
     got = results(there, x.cuda(), dy, FORMS["nchw"])
     for a, b in zip(got, results(module, x, dy, FORMS["nchw"]), strict=True):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()) + 1e-6)
-
-
-def test_the_transpositions_are_those_of_the_cpu(be):
-    for N, C, H, W in [(1, 1, 1, 1), (3, 2, 5, 7), (33, 70, 6, 11), (65, 3, 9, 8)]:
-        x = torch.arange(N * C * H * W, dtype=torch.float32).reshape(N, C, H, W).to(be.device)
-        for form in ("nchw", "channels last", "part of a larger one"):
-            given = FORMS[form](x)
-            out = be.empty((C, H, W, N))
-            layouts.lay(be, given, out)
-            assert np.array_equal(be.get(out), x.permute(1, 2, 3, 0).cpu().numpy())
-            back = layouts.empty(given, (N, C, H, W), layouts.form_of(given))
-            layouts.lift(be, out, back.fill_(-1))
-            assert torch.equal(back, x)
 
 
 def test_arrays_of_any_form(be):
