@@ -3,10 +3,10 @@
 A mutant is one small change in a layer, its loops or its kernels: an operator, a comparison, a constant, a
 sum that is overwritten, a barrier that is missing. Mutants are drawn by the seed, the same on every machine.
 Each gets a copy of the tree, in which the tests that belong to its file run until the first failure: of the
-tests of paths those of its layers, then those named after its stem, its users' and its layers'. For loops of
-the cpu none runs on the emulator. A mutant that crashes, or one of whose tests does not end in time, has been
-noticed too; one that does not compile is no mutant, and the next takes its place. What survives is printed
-with its line: a test is missing, or the change makes no difference.
+tests of paths those of its layers, then those named after its stem, its users' and its layers', then those of
+magnitudes. For loops of the cpu none runs on the emulator. A mutant that crashes, or one of whose tests does
+not end in time, has been noticed too; one that does not compile is no mutant, and the next takes its place.
+What survives is printed with its line: a test is missing, or the change makes no difference.
 
 The unchanged tree comes first: its tests must pass, and leave compiled kernels that mutants share, all but
 those of the changed file and of its users. As many mutants are on trial at once as there are cores. One takes
@@ -32,6 +32,7 @@ from benchmarks.mutations import Mutant, drawn, sources
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = "tests/testing/test_paths.py"
+MAGNITUDES = "tests/test_magnitudes.py"
 EVERYWHERE = (  # tests of more than one file, the slow ones last
     "tests/train/test_sgd.py",
     "tests/train/test_solver.py",
@@ -39,6 +40,11 @@ EVERYWHERE = (  # tests of more than one file, the slow ones last
     "tests/loops/test_fences.py",
     PATHS,
 )
+ROOMS = {  # of loops and kernels that belong to no layer
+    "minet/loops/gather.py": "data",
+    "minet/loops/layout.py": "torch",
+    "kernels/layout.cu": "torch",
+}
 UNCOPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", "runs", "dist")
 NO_TESTS = 5  # pytest's exit status
 
@@ -67,10 +73,11 @@ def layers_of(path: str, texts: dict[str, str]) -> list[str]:
 
 
 def tests_of(root: Path, path: str, texts: dict[str, str]) -> list[str]:
-    """The test files that belong to a source: named by its stem, its users' or its layers'."""
+    """The test files of a source: named by its stem, its users' or its layers', and those of its room."""
     found = list[str]()
     names = [f"**/test_{Path(user).stem}*.py" for user in users(path, texts)]
-    for name in [*names, *(f"layers/test_{layer}*.py" for layer in layers_of(path, texts))]:
+    names += [f"layers/test_{layer}*.py" for layer in layers_of(path, texts)]
+    for name in [*names, *([f"{ROOMS[path]}/test_*.py"] if path in ROOMS else [])]:
         found += sorted(test.relative_to(root).as_posix() for test in root.glob(f"tests/{name}"))
     found += [test for test in EVERYWHERE if (root / test).exists()]
     return list(dict.fromkeys(found))
@@ -86,7 +93,9 @@ def stages(root: Path, path: str, texts: dict[str, str], quick: bool = False) ->
         named = [test.relative_to(root).as_posix() for test in found]  # run in a copy
         return [*first, [*named, *EVERYWHERE[:3], "-m", "not slow", "-k", own]]
     tests = [test for test in tests_of(root, path, texts) if test != PATHS]
-    return [*first, *([*tests, "-m", pace, "-k", own] for pace in ("not slow", "slow"))]
+    classes = " or ".join(layer.replace("_", "") for layer in layers)  # -k does not mind capitals
+    last = [[MAGNITUDES, "-k", f"{own} and ({classes})"]] if layers and (root / MAGNITUDES).exists() else []
+    return [*first, *([*tests, "-m", pace, "-k", own] for pace in ("not slow", "slow")), *last]
 
 
 def outcome(root: Path, runs: Sequence[Sequence[str]], limit: float) -> tuple[str, str]:

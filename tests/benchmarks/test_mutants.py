@@ -90,6 +90,8 @@ def test_tests_belong_by_the_stems_of_a_file_and_of_its_users():
         ),
         ("minet/loops/conv/winograd.py", "tests/loops/test_winograd.py", ["tests/layers/test_conv.py"]),
         ("minet/loops/window.py", "tests/core/test_window.py", ["tests/layers/test_avg_pool.py"]),
+        ("minet/loops/gather.py", "tests/data/test_array_files.py", ["tests/data/test_augment.py"]),
+        ("kernels/layout.cu", "tests/loops/test_layout.py", ["tests/torch/test_layout_kernel.py"]),
     ):
         found = mutants.tests_of(mutants.ROOT, path, texts)
         assert found[0] == first and {*also, *mutants.EVERYWHERE} <= set(found)
@@ -163,13 +165,15 @@ def test_a_kernel_that_does_not_compile_is_no_mutant(tree):
     ("path", "layers", "own", "named"),
     [
         ("minet/loops/conv/gemm.py", "conv", "not emu", "tests/layers/test_conv_groups.py"),
+        ("minet/loops/lrn.py", "lrn", "not emu", "tests/layers/test_lrn.py"),
         ("kernels/conv_dw.cu", "conv", "not test_fences", "tests/layers/test_conv_gpu.py"),
         ("kernels/clip.cu", "", "not test_fences", "tests/train/test_solver.py"),
     ],
 )
 def test_paths_come_first_and_slow_tests_last(path, layers, own, named):
     texts = sources(mutants.ROOT)
-    *first, quick, slow = mutants.stages(mutants.ROOT, path, texts)
+    *first, quick, slow, last = [*mutants.stages(mutants.ROOT, path, texts), *([] if layers else [None])]
+    assert last == ([mutants.MAGNITUDES, "-k", f"{own} and ({layers})"] if layers else None)
     assert first == ([[mutants.PATHS, "-k", f"{own} and ({layers})"]] if layers else [])
     assert named in quick and quick[-4:] == ["-m", "not slow", "-k", own] and mutants.PATHS not in quick
     assert [*quick[:-4], "-m", "slow", "-k", own] == slow
