@@ -75,7 +75,9 @@ def layers_of(path: str, texts: dict[str, str]) -> list[str]:
 def tests_of(root: Path, path: str, texts: dict[str, str]) -> list[str]:
     """The test files of a source: named by its stem, its users' or its layers', and those of its room."""
     found = list[str]()
-    names = [f"**/test_{Path(user).stem}*.py" for user in users(path, texts)]
+    stems = [Path(user).stem for user in users(path, texts)]
+    names = [f"**/test_{stem}*.py" for stem in stems]
+    names += [f"**/test_{stem[: cut.start()]}.py" for stem in stems for cut in re.finditer("_", stem)]
     names += [f"layers/test_{layer}*.py" for layer in layers_of(path, texts)]
     for name in [*names, *([f"{ROOMS[path]}/test_*.py"] if path in ROOMS else [])]:
         found += sorted(test.relative_to(root).as_posix() for test in root.glob(f"tests/{name}"))

@@ -90,6 +90,7 @@ def test_tests_belong_by_the_stems_of_a_file_and_of_its_users():
         ),
         ("minet/loops/conv/winograd.py", "tests/loops/test_winograd.py", ["tests/layers/test_conv.py"]),
         ("minet/loops/window.py", "tests/core/test_window.py", ["tests/layers/test_avg_pool.py"]),
+        ("minet/loops/conv/winograd_dw.py", "tests/layers/test_conv.py", ["tests/loops/test_winograd.py"]),
         ("minet/loops/gather.py", "tests/data/test_array_files.py", ["tests/data/test_augment.py"]),
         ("kernels/layout.cu", "tests/loops/test_layout.py", ["tests/torch/test_layout_kernel.py"]),
     ):

@@ -186,6 +186,13 @@ def test_pieces_of_db(gpu_backend):
     np.testing.assert_allclose(out.grads.b, dy.sum((1, 2, 3), dtype="float64"), rtol=3e-7)
 
 
+def test_more_taps_than_a_warp_has_lanes(gpu_backend, launched, monkeypatch):
+    """Each tap's shares begin behind those of the taps before it, which the lanes of a warp count."""
+    monkeypatch.setattr(conv_tiles, "weight_tile", lambda K, C, taps: "64x64")
+    assert worst(((2, 7, 8, 9), 3, {"window": (6, 7), "pad": 2}), gpu_backend) < ROUNDING
+    assert {c["FLAT"] for name, c in launched if name == "conv_dw"} == {0}
+
+
 # -- TF32 -------------------------------------------------------------------------------------------
 
 
