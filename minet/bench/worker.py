@@ -46,7 +46,7 @@ def main() -> None:
             else:
                 raise ValueError(f"cannot answer the request {word!r}")
             say(found)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = str(error).strip().splitlines() or ["no message"]
         told = map(str.strip, lines[:2])  # of a layer's error the first line is the place
         say({"error": ": ".join([type(error).__name__, *told])})

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
+import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -17,22 +16,31 @@ from minet.core.naming import defined, relative
 from minet.core.node import LayerError, Node
 
 
-@contextmanager
-def blaming() -> Iterator[None]:
+class blaming:  # no generator, which takes longer: a training step has several
     """Turn what a layer's own code raises into a LayerError that names layer, method, file and line."""
-    try:
-        yield
-    except (MinetError, MemoryError):
-        raise
-    except Exception as error:
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, (MinetError, MemoryError)) or not is_mistake(error):
+            return
         if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, by which users look for a batch that fits
-            raise
+            return
         node, method = refused_call(error) or node_at_fault(error.__traceback__)
         if node is None:
-            raise
-        message = f"{method} raised {type(error).__name__} at {line_of(error)}: {error}"
+            return
+        message = f"{method} raised {type(error).__name__} at {line_of(error)}: {error}".removesuffix(": ")
         hint = "see the traceback, which minet shows with --debug"
         raise LayerError(message, hint, layer=node) from error
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an exception is one of the code that was running: an exit too, but not one by a signal."""
+    if not isinstance(error, SystemExit):
+        return isinstance(error, Exception)
+    handlers = [getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()]
+    return not any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def node_at_fault(trace: TracebackType | None) -> tuple[Node | None, str]:
@@ -46,7 +54,7 @@ def node_at_fault(trace: TracebackType | None) -> tuple[Node | None, str]:
     return found
 
 
-def refused_call(error: Exception) -> tuple[Node, str] | None:
+def refused_call(error: BaseException) -> tuple[Node, str] | None:
     """The layer or loss, and its method, that could not be called: it takes other parameters."""
     told = re.match(r"(\S+\.)(\w+)\(\) (takes|missing|got) ", str(error))
     trace = error.__traceback__
@@ -78,7 +86,7 @@ def running_node() -> Node | None:
     return None
 
 
-def line_of(error: Exception) -> str:
+def line_of(error: BaseException) -> str:
     """File and line of the mistake: the last line in the layer's own file, else where it was raised.
 
     That of a method that cannot be called as minet calls it is where it is defined.

@@ -11,7 +11,7 @@ from minet.backends import Backend
 from minet.backends.host_fallback import check_kernels
 from minet.backends.kernel_cache import CompileError
 from minet.backends.launcher import KernelError
-from minet.core.blame import line_of
+from minet.core.blame import is_mistake, line_of
 from minet.core.errors import MinetError
 from minet.core.layer import Layer, Shape, is_shape
 from minet.core.settings import is_whole
@@ -56,7 +56,9 @@ def outcome(name: str, check: Callable[[Any], None], case: Any, place: Callable[
         raise  # there is nothing to check
     except CheckFailed as failure:
         return made("FAIL", str(failure), failure.place or place(failure.phase))
-    except Exception as error:  # any mistake of the layer's is a finding
+    except BaseException as error:  # any mistake of the layer's is a finding
+        if not is_mistake(error):
+            raise
         if index := bounds.cause(error):
             return made(
                 "FAIL",
@@ -67,7 +69,7 @@ def outcome(name: str, check: Callable[[Any], None], case: Any, place: Callable[
         if known:
             return made("FAIL", str(error))
         promise = (check.__doc__ or "").partition("\n")[0]
-        found = f"{type(error).__name__} at {line_of(error)}: {error}"
+        found = f"{type(error).__name__} at {line_of(error)}: {error}".removesuffix(": ")
         return made("FAIL", f"{found}\nthe contract: {promise}")
     finally:
         if isinstance(case.backend, Backend):

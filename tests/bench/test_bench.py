@@ -566,6 +566,18 @@ def test_one_process_serves_all_cases_and_starts_anew_after_an_error(contender):
     assert contender._process is not first
 
 
+def test_a_layer_that_ends_the_process_is_named(contender, tmp_path):
+    file = tmp_path / "leaves.py"
+    file.write_text(
+        "from minet.layers import Identity\n\n\nclass Leaves(Identity):\n"
+        "    def fprop(self, x, y, beta=0.0, train=True):\n        raise SystemExit\n\n"
+        "    @classmethod\n    def examples(cls):\n        yield cls, (2, 3, 3)\n"
+    )
+    case = cases.Case("leaves", f"{file}:Leaves", (2, 3, 3, 2), {"example": 0})
+    with pytest.raises(process.Failed, match=r"^SystemExit: no message"):
+        contender.prove(case, OURS)
+
+
 def test_a_process_that_dies_or_keeps_silent_is_given_up(contender, monkeypatch):
     case = cases.layer("ReLU", (2, 3, 3, 2))
     contender.prove(case, OURS)
