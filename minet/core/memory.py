@@ -13,7 +13,7 @@ from minet.core import rng
 from minet.core.declared import all_states, declared_params, declared_states, first_value
 from minet.core.graph import with_depth
 from minet.core.layer import Array, Layer, Param, Shape, State
-from minet.core.node import Named
+from minet.core.node import Named, owned
 
 LINE = 64  # bytes of a cache line; arrays start on one, so that SIMD loads never straddle two
 ABSENT: Any = object()
@@ -29,6 +29,11 @@ class Slot:
     value: Array
     grad: Array
     start: int  # of both in the net's buffers, in elements
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("value", "grad") and vars(self).get(name, value) is not value:
+            raise owned(f"slot.{name}")
+        super().__setattr__(name, value)
 
     def place(self, flat: Array) -> Array:
         """The parameter's place in a buffer laid out like the net's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from minet.core.errors import MinetError
 from minet.core.naming import brief, caller, near_to, relative, stem_of
@@ -33,11 +33,28 @@ class Named(dict[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name in self and self[name] is not value:
-            # A new array would be the layer's alone: the net would keep using its own.
-            raise TypeError(f"{name!r} is an array that the net owns: write into it, with += or [...] =")
+            raise owned(repr(name))
         super().__setitem__(name, value)
 
     __setattr__ = __setitem__
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]
+        self.update(other)
+        return self
+
+    def _taken_out(self, *_: Any) -> NoReturn:
+        raise TypeError("these are arrays that the net owns: none can be taken out")
+
+    __delitem__ = pop = popitem = clear = _taken_out
+
+
+def owned(name: str) -> TypeError:
+    """The error about putting another array in place of the net's: the net would keep using its own."""
+    return TypeError(f"{name} is an array that the net owns: write into it, with += or [...] =")
 
 
 class LayerError(MinetError):
@@ -70,6 +87,7 @@ class Node:
     g: Named
     s: Named
     path: str = ""
+    train: bool = False  # the mode of a layer's last fprop
     made_at: tuple[str, int] = ("", 0)
     _call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 

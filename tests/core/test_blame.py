@@ -1,5 +1,6 @@
 """Mistakes in a layer's code and declarations become errors that name the place."""
 
+import signal
 import sys
 
 import numpy as np
@@ -93,6 +94,43 @@ def test_a_type_error_within_a_method_stays_at_its_line():
         net.fprop(np.zeros((2, 3, 4, 2)))
 
 
+class Leaves(Toy):
+    def fprop_cpu(self, x, y, beta, train):
+        sys.exit()
+
+
+def test_an_exit_is_a_mistake_like_any_other():
+    found = rf"Leaves .*\n  fprop_cpu raised SystemExit at tests/core/{HERE}:{line() - 4}\n  hint"
+    with pytest.raises(LayerError, match=found):
+        Net(Leaves(), (2, 3, 4), 2).fprop(np.zeros((2, 3, 4, 2)))
+
+    class Off(MeanSquaredError):
+        def loss_cpu(self, y, labels, dy=None):
+            raise SystemExit(0)
+
+    x = np.ones((2, 1, 1, 2))
+    with pytest.raises(LayerError, match=r"Off .*\n  loss_cpu raised SystemExit at .*: 0\n"):
+        Net(Toy(), (2, 1, 1), 2, loss=Off()).train_step(x, x, SGD(0.1))
+
+    failed = check_layer(Leaves, (2, 3, 4)).failed
+    assert failed and failed[0].detail.startswith("SystemExit at tests/core/")
+
+
+def test_an_exit_by_a_signal_is_none():
+    class Interrupted(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            Net(Interrupted(), (2, 3, 4), 2).fprop(np.zeros((2, 3, 4, 2)))
+        with pytest.raises(SystemExit, match="143"):
+            check_layer(Interrupted, (2, 3, 4))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_run_names_the_layer_too():
     class Clumsy(Toy):
         def bprop_cpu(self, x, dy, dx, beta):
@@ -147,10 +185,35 @@ def test_an_array_that_the_net_owns_cannot_be_replaced():
         layer.g.a = np.zeros(2)
     with pytest.raises(TypeError, match="write into it"):
         net.params["prelu.a"] = np.zeros(2)
+    with pytest.raises(TypeError, match=r"slot\.value is an array that the net owns: write into it"):
+        net.slots[0].value = net.slots[0].value - 0.1 * net.slots[0].grad
+    net.slots[0].grad *= 0
     layer.g.a += 1
     layer.g["a"] *= 2
     layer.p.a[...] = 3
     assert net.grads["prelu.a"].tolist() == [2, 2] and net.params["prelu.a"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda to, of: to.update(of), "'prelu.a' is an array that the net owns: write into it"),
+        (lambda to, of: to.update({}, **of), "write into it"),
+        (lambda to, of: to.__ior__(of), "write into it"),
+        (lambda to, of: to.pop("prelu.a"), "these are arrays that the net owns: none can be taken out"),
+        (lambda to, of: to.popitem(), "none can be taken out"),
+        (lambda to, of: to.clear(), "none can be taken out"),
+        (lambda to, of: to.__delitem__("prelu.a"), "none can be taken out"),
+    ],
+)
+def test_nor_by_a_method_of_dict(change, found):
+    net, other = (Net(PReLU(), (2, 3, 4), 2) for _ in range(2))
+    before = net.params["prelu.a"]
+    with pytest.raises(TypeError, match=found):
+        change(net.params, other.params)
+    assert net.params["prelu.a"] is before is net.params.setdefault("prelu.a", 0)
+    net.params.update(net.params)
+    assert dict(net.params | other.params) == dict(other.params)
 
 
 def test_a_layer_without_settings_takes_none():

@@ -1,5 +1,6 @@
 """What tests of solvers share: as much of a net as a solver sees."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,11 +17,9 @@ def net_of(be, *values, grads=None, **param):
     flat_params, flat_grads = be.zeros((sum(sizes),)), be.zeros((sum(sizes),))
     slots = []
     for i, value in enumerate(values):
-        slot = Slot(f"{i}/layer.w", Param(value.shape, **param), None, None, sum(sizes[:i]))
-        slot.value = value  # for its shape
-        slot.value, slot.grad = slot.place(flat_params), slot.place(flat_grads)
-        be.copy(value, slot.value)
-        slots.append(slot)
+        place = Slot(f"{i}/layer.w", Param(value.shape, **param), value, None, sum(sizes[:i])).place
+        slots.append(replace(place.__self__, value=place(flat_params), grad=place(flat_grads)))
+        be.copy(value, slots[-1].value)
     verdict = be.zeros((2,), "float64") if be.judges else None
     memory = SimpleNamespace(flat_params=flat_params, flat_grads=flat_grads, verdict=verdict)
     net = SimpleNamespace(be=be, slots=slots, memory=memory)
