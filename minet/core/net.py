@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from minet.core.blame import blaming
 from minet.core.capacity import check_capacity
 from minet.core.containers import Sequential
 from minet.core.errors import MinetError
+from minet.core.given import checked_dy, not_real, predict
 from minet.core.graph import assign_paths, shapes_of
 from minet.core.layer import Array, Layer, Shape
 from minet.core.loss import Loss
@@ -51,6 +53,8 @@ class Net:
         By path, such as ``"2/1/gaussian_pool.mean"``: views of the net's own memory.
     persistent : dict of str to array
         State that checkpoints save, such as running statistics, by path.
+    lock : RLock
+        Held while the net takes a step or predicts: its memory serves one thread at a time.
     clock : Clock
         ``clock.step`` counts the training steps done.
     steps : Steps
@@ -72,7 +76,7 @@ class Net:
         seed: int = 0,
         dtype: str = "float32",
     ) -> None:
-        self.batch = batch = checked_batch(batch)
+        batch = checked_batch(batch)
         if not isinstance(graph, Layer):
             graph = Sequential(*(graph if isinstance(graph, Iterable) else [graph]))
         self.graph: Layer = graph
@@ -81,6 +85,7 @@ class Net:
         self.seed = rng.layer_key(seed, "")[0]
         if loss is not None and not isinstance(loss, Loss):
             raise MinetError(f"loss must be a Loss such as SoftmaxCrossEntropy(), got {loss!r}")
+        self.lock = RLock()
         assign_paths(self.graph)
         self.be = backends.get(backend, dtype)
         self.loss: Any = None if loss is None else loss.on(self.be)
@@ -106,13 +111,23 @@ class Net:
         for layer in self.graph.walk():
             layer.bound = True  # only now: a net that cannot be made leaves its layers free
 
+    @property
+    def batch(self) -> int:
+        """N, the number of samples in a step; `resize` changes it."""
+        return self._batch
+
+    @batch.setter
+    def batch(self, batch: int) -> None:
+        # Kernels go through N samples, whatever the arrays hold.
+        raise MinetError("setting net.batch would not change its memory", f"net.resize({batch!r:.60})")
+
     def resize(self, batch: int) -> None:
         """Change the batch size: new activations, the same parameters and running statistics."""
         batch = checked_batch(batch)
         self.steps.settle()
         check_capacity(self.be, self.graph, self.shapes, batch, held=self.memory.nbytes_of_batch)
         self.steps = Steps(self)
-        self.batch, self.x, self.y, self.dy = batch, None, None, None  # freed before the new ones are made
+        self._batch, self.x, self.y, self.dy = batch, None, None, None  # freed before the new ones are made
         self.clock.batch = batch
         self.memory.resize(batch)
         self.y, self.dy = self.memory.y, self.memory.dy
@@ -168,7 +183,10 @@ class Net:
         self.check_shape(x)
         self.steps.settle()
         # A copy: the caller may overwrite x before bprop reads it, and x may be this net's own y.
-        self.be.copy(x, self.memory.x)
+        try:
+            self.be.copy(x, self.memory.x)
+        except TypeError as error:
+            raise not_real("the net takes x", x) from error
         return self._fprop(self.memory.x, train)
 
     def _fprop(self, x: Array, train: bool) -> Array:
@@ -191,18 +209,7 @@ class Net:
         self.steps.settle()
         if self.x is None:
             raise MinetError("bprop was called before fprop", "call net.fprop(x, train=True) first")
-        dy = self.be.array(dy)
-        for name, given, like in (("dy", dy, self.y), ("dx", dx, self.x)):
-            if given is not None and (given.shape, given.dtype) != (like.shape, like.dtype):
-                what, got = f"{like.shape} of {like.dtype}", f"{given.shape} of {given.dtype}"
-                raise MinetError(f"{name} must be {what}, got {got}")
-        if dx is not None and not dx.flags.c_contiguous:
-            raise MinetError("dx must be C-contiguous", "use np.empty(x.shape, x.dtype)")
-        if dx is not None and self.be.overlap(dx, self.x):
-            raise MinetError("dx is the net's own x, which bprop reads", "use another array for dx")
-        if dx is not None and self.be.overlap(dx, dy):
-            dy = self.be.duplicate(dy)
-        self._bprop(dy, dx)
+        self._bprop(checked_dy(self, dy, dx), dx)
 
     def _bprop(self, dy: Array, dx: Array | None = None) -> None:
         self.be.fill(self.flat_grads, 0.0)
@@ -238,33 +245,22 @@ class Net:
         """
         if self.loss is None:
             raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
-        if not callable(getattr(solver, "update", None)):
+        if isinstance(solver, type) or not callable(getattr(solver, "update", None)):
             raise MinetError(f"train_step takes a solver such as SGD(0.01), got {solver!r}")
-        self.steps.check(x, labels)
-        return self.steps.start(x, labels, solver)
+        with self.lock:
+            if isinstance(labels, list):
+                labels = np.asarray(labels)
+            with blaming():
+                self.steps.check(x, labels)
+            return self.steps.start(x, labels, solver)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Outputs for any number M of images ``(M, C, H, W)``: ``(M, K)``, or ``(M, K, P, Q)`` for maps.
 
         A single image ``(C, H, W)`` gives ``(K,)`` or ``(K, P, Q)``. Scale the images as in training, with
-        ``dataset.normalize(pixels)``.
+        ``dataset.normalize(pixels)``. Several threads may call it: one waits for the other.
         """
-        images = np.asarray(images)
-        if images.shape == self.input_shape:
-            single: np.ndarray = self.predict(images[np.newaxis])[0]
-            return single
-        if images.ndim != 4 or images.shape[1:] != self.input_shape:
-            expected = ("M", *self.input_shape)
-            raise LayerError(f"predict takes images (M, C, H, W) = {expected}, got {images.shape}")
-        self.steps.settle()
-        out = np.empty((len(images), *self.output_shape), self.be.dtype)
-        x = np.zeros((*self.input_shape, self.batch), self.be.dtype)
-        for start in range(0, len(images), self.batch):
-            part = images[start : start + self.batch]
-            x[..., : len(part)] = part.transpose(1, 2, 3, 0)
-            y = self.be.get(self._fprop(self.be.taken(x, self.memory.x), train=False))
-            out[start : start + len(part)] = y[..., : len(part)].transpose(3, 0, 1, 2)
-        return out[:, :, 0, 0] if self.output_shape[1:] == (1, 1) else out
+        return predict(self, images)
 
     def __str__(self) -> str:
         return self.summary()

@@ -13,7 +13,9 @@ import numpy as np
 
 from minet.core.blame import blaming
 from minet.core.finite import NotFiniteError, first_not_finite
+from minet.core.given import not_real
 from minet.core.layer import Array
+from minet.core.loss.base import number
 
 
 class Started:
@@ -129,7 +131,10 @@ class Steps:
         Between fprop and bprop only this step writes, to y and dy.
         """
         net = self.net
-        here = self.be.taken(x, net.memory.x)
+        try:
+            here = self.be.taken(x, net.memory.x)
+        except TypeError as error:
+            raise not_real("the net takes x", x) from error
         if self.be.overlap(here, net.y) or self.be.overlap(here, net.dy):
             here = self.be.duplicate(here)
         self.x = net.x = here
@@ -142,7 +147,7 @@ class Steps:
         with blaming():
             loss = self.be.started(net.loss, "loss", y, labels, net.dy)
         on_host = not (self.be.judges and getattr(loss, "shape", ()))
-        if on_host and not math.isfinite(loss):
+        if on_host and not math.isfinite(number(net.loss, loss)):
             raise self._error(loss)
         net._bprop(net.dy)
         if not on_host:

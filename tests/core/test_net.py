@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -14,6 +15,7 @@ from minet import Concat, Layer, LayerError, MinetError, Net, Param, Sequential,
 from minet.core import rng
 from minet.core.finite import NotFiniteError
 from minet.core.loss import MeanSquaredError, SoftmaxCrossEntropy
+from minet.data import Dataset
 from minet.layers import (
     LRN,
     AvgPool,
@@ -28,6 +30,7 @@ from minet.layers import (
     ReLU,
     StochasticPool,
 )
+from minet.train.evaluation import evaluate
 from minet.train.optim import SGD
 
 SHAPE = (2, 3, 4)
@@ -293,6 +296,15 @@ def test_resize_keeps_what_was_learned():
     assert np.isfinite(net.train_step(x, labels, SGD(0.1)))
 
 
+def test_the_batch_size_is_changed_by_resize_alone():
+    net = small(batch=4)
+    with pytest.raises(
+        MinetError, match=r"^setting net.batch would not change its memory\n  hint: net\.resize\(64\)$"
+    ):
+        net.batch = 64
+    assert net.batch == 4 and net.predict(numbers(9, *SHAPE)).shape == (9, 3)
+
+
 def test_on_bind_sees_the_new_memory():
     class Watcher(Toy):
         shapes = ()
@@ -411,6 +423,43 @@ def test_predict_refuses_other_shapes(shape):
         small().predict(np.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    ("images", "dtype"),
+    [(1j, "complex128"), (None, "object"), ("a", "<U1"), (np.datetime64("2020"), "datetime64")],
+)
+def test_what_is_no_real_number_is_refused(images, dtype):
+    net, hint = small(batch=2), r".*\n  hint: use images.astype\(float\)"
+    with pytest.raises(LayerError, match=f"^predict takes images of real numbers, got {dtype}{hint}"):
+        net.predict(np.full((3, *SHAPE), images))
+    with pytest.raises(LayerError, match=f"^the net takes x of real numbers, got {dtype}{hint}"):
+        net.fprop(np.full((*SHAPE, 2), images))
+    with pytest.raises(LayerError, match=f"^the net takes x of real numbers, got {dtype}{hint}"):
+        net.train_step(np.full((*SHAPE, 2), images), [0, 1], SGD(0.1))
+
+
+def test_another_thread_waits_while_a_net_computes():
+    free = []
+
+    class Looks(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            free.append(other.submit(net.lock.acquire, blocking=False).result())
+            super().fprop_cpu(x, y, beta, train)
+
+    net = Net(Looks(), SHAPE, 5, MeanSquaredError())
+    with ThreadPoolExecutor(1) as other:
+        net.predict(numbers(7, *SHAPE))
+        net.train_step(numbers(*SHAPE, 5), numbers(*SHAPE, 5), SGD(0.1))
+        evaluate(net, Dataset(numbers(5, *SHAPE), numbers(5, *SHAPE)))
+        assert free == [False] * 4 and other.submit(net.lock.acquire, blocking=False).result()
+
+
+def test_many_threads_may_predict():
+    net, images = Net(Toy(), SHAPE, 4), numbers(40, 9, *SHAPE)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(net.predict, images))
+    np.testing.assert_allclose(found, 0.7 * np.tanh(images), rtol=1e-6)
+
+
 # -- train_step -------------------------------------------------------------------------------------
 
 
@@ -453,7 +502,14 @@ def test_no_loss_or_labels_that_do_not_fit():
     for wrong in (labels[:4], labels + 1, labels - 2, labels * 1.0, np.eye(5)):
         with pytest.raises(MinetError, match="label"):
             net.train_step(x, wrong, SGD(0.1))
+    with pytest.raises(MinetError, match=r"takes a solver such as SGD\(0.01\), got <class .*SGD'>"):
+        net.train_step(x, labels, SGD)
     assert net.clock.step == 0
+
+
+def test_labels_may_be_a_list():
+    x, labels = data()
+    assert small().train_step(x, labels.tolist(), SGD(0.1)) == small().train_step(x, labels, SGD(0.1))
 
 
 class Breaks(Identity):

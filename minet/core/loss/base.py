@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from abc import ABC, abstractmethod
@@ -84,6 +85,16 @@ class Loss(Node, ABC):
             The number of samples, if the loss says nothing else, as one that ignores some labels must.
         """
         return float(np.shape(labels)[-1])
+
+
+def number(loss: Node, found: Any, what: str = "the loss") -> float:
+    """What a method of a loss has returned; raises LayerError unless it is a number."""
+    if type(found) is float:
+        return found
+    with contextlib.suppress(TypeError):  # of None, a list and so on
+        if not (isinstance(found, str) or np.iscomplexobj(found) or np.ndim(found)):
+            return float(found)
+    raise loss.error(f"{what} is {found!r:.60}, not a number", "return float(...)")
 
 
 def check_targets(labels: np.ndarray, out_shape: Shape, batch: int) -> None:
