@@ -32,8 +32,8 @@ class Backend(ABC):
 
     def __init__(self, dtype: str = "float32") -> None:
         self.dtype = np.dtype(dtype)
-        # Phases of classes whose first call on the host was seen to write its result; None: trust them all.
-        self.tried: set[tuple[type, str]] | None = set()
+        # Phases of classes, in training or not, whose first call on the host was seen to write its result.
+        self.tried: set[tuple[type, str, bool]] | None = set()  # None: trust them all
 
     @abstractmethod
     def empty(self, shape: Shape, dtype: Any = None) -> Array:

@@ -1,4 +1,4 @@
-"""The first call of a phase of a class: whether its code writes what it must; later ones are trusted."""
+"""The first call of a class's phase in training, and in evaluation: whether its code writes what it must."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from minet.core.loss.base import number
 from minet.core.node import Node
 
 WRITTEN = {"fprop": ("y", 1), "bprop": ("dx", 2), "loss": ("dy", 2)}  # what a phase writes: name and index
 MARKS = {4: np.uint32(0x7FC05EED), 8: np.uint64(0x7FF8000000005EED)}  # NaNs that arithmetic does not make
 
 
-def run(tried: set[tuple[type, str]], node: Node, phase: str, code: Any, args: tuple[Any, ...]) -> Any:
+def run(tried: set[tuple[type, str, bool]], node: Node, phase: str, code: Any, args: tuple[Any, ...]) -> Any:
     """Run a phase on the cpu; the first time that it overwrites an array, see that it does.
 
     Nothing is seen where the array is added to (a beta that is not 0), or shares memory with another
@@ -28,7 +29,7 @@ def run(tried: set[tuple[type, str]], node: Node, phase: str, code: Any, args: t
     target = args[index] if len(args) > index else None
     if not isinstance(target, np.ndarray) or (phase != "loss" and args[index + 1] != 0):
         return code(*args)
-    tried.add((type(node), phase))
+    tried.add((type(node), phase, node.train))
     others = (a for i, a in enumerate(args) if i != index and isinstance(a, np.ndarray))
     if not target.size or target.itemsize not in MARKS or any(np.may_share_memory(target, a) for a in others):
         return code(*args)
@@ -36,7 +37,7 @@ def run(tried: set[tuple[type, str]], node: Node, phase: str, code: Any, args: t
     bits = target.view(mark.dtype)
     bits[...] = mark
     result = code(*args)
-    if result is None or (phase == "loss" and math.isfinite(result)):
+    if result is None or (phase == "loss" and math.isfinite(number(node, result))):
         left = bits == mark
         if left.any():
             at = ", ".join(str(i) for i in np.argwhere(left)[0])

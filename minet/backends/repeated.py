@@ -198,5 +198,5 @@ class Repeated:
             raise self.be._failed("a captured step", error) from error
         for node in self.nodes:
             if "train" in vars(node):
-                node.train = True  # type: ignore[attr-defined]  # as its fprop would
+                node.train = True  # as its fprop would
         return None

@@ -141,7 +141,6 @@ class Layer(Node):
     clock: Any
     bound_shapes: tuple[Shape, Shape]  # of one sample: input and output
     key: tuple[int, int] = (0, 0)
-    train: bool = False
     in_place: bool = False
     renamed: dict[str, str] = {}  # names of parameters and state in older checkpoints, old to new
     bound: bool = False

@@ -70,6 +70,19 @@ def test_the_first_step_is_an_error(cls, found, around):
         net.bprop(net.fprop(X, train=True), np.empty_like(X))
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_each_mode_is_watched(mode):
+    class OneMode(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            if train == mode:
+                super().fprop_cpu(x, y, beta, train)
+
+    net = Net([Toy(), OneMode()], (2, 3, 4), 5)
+    net.bprop(net.fprop(X, train=mode))
+    with pytest.raises(LayerError, match=r"1:OneMode .*\n  fprop_cpu did not write y"):
+        net.fprop(X, train=not mode)
+
+
 def test_a_loss_that_does_not_write_dy():
     net = Net(Toy(), (2, 3, 4), 5, loss=Renamed())
     with pytest.raises(LayerError, match=r"Renamed \(.*\)\n  loss_cpu did not write dy\n"):
@@ -100,5 +113,5 @@ def test_on_a_host_of_a_gpu_too(gpu_backend):
 def test_each_class_and_phase_is_seen_once():
     net = Net([Toy(), Toy()], (2, 3, 4), 5)
     net.fprop(X)
-    assert {(cls.__name__, phase) for cls, phase in net.be.tried} == {("Toy", "fprop")}
+    assert {(cls.__name__, *how) for cls, *how in net.be.tried} == {("Toy", "fprop", False)}
     assert not re.search("bprop", str(net.be.tried))
