@@ -9,7 +9,7 @@ import numpy as np
 
 from minet.core.blame import blaming
 from minet.core.errors import MinetError
-from minet.core.loss import Loss
+from minet.core.loss.base import Loss, number
 from minet.core.net import Net
 from minet.data.dataset import DataError, Dataset
 from minet.train.alone import Alone
@@ -17,9 +17,14 @@ from minet.train.records import RECORDED, TESTED
 
 
 def evaluate(net: Net, data: Dataset, ranks: Any = None) -> tuple[float, dict[str, float]]:
-    """The mean loss of a net on a data set, and the loss's metrics; with `ranks` each takes its share."""
+    """The mean loss of a net on a data set, and the loss's metrics.
+
+    With `ranks`, as a Trainer gives them, each takes its share of data that has been checked.
+    """
     from minet.data.batches import Batches
 
+    if ranks is None:
+        check_data(data, net)
     ranks = ranks or Alone()
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
@@ -31,14 +36,15 @@ def evaluate(net: Net, data: Dataset, ranks: Any = None) -> tuple[float, dict[st
             left -= batches.whole
             if count <= 0:
                 continue
-            y = np.ascontiguousarray(net.be.get(net.fprop(x))[..., :count])
             labels = np.ascontiguousarray(labels[..., :count])
-            means = _measured(net.loss, y, labels)
+            with net.lock:
+                y = np.ascontiguousarray(net.be.get(net.fprop(x))[..., :count])
+                means = _measured(net.loss, y, labels)
             if sums and sums.keys() != means.keys():
                 different = f"{', '.join(sums)}, later {', '.join(means)}"
                 raise net.loss.error(f"metrics returned {different}", "return the same names for any batch")
             for name, mean in means.items():
-                over = net.loss.count(labels, name)
+                over = _counted(net.loss, labels, name)
                 sums[name] = sums.get(name, 0.0) + mean * over
                 counts[name] = counts.get(name, 0.0) + over
     sums, counts = ranks.added(sums), ranks.added(counts)
@@ -49,7 +55,7 @@ def evaluate(net: Net, data: Dataset, ranks: Any = None) -> tuple[float, dict[st
 def _measured(loss: Loss, y: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The mean loss of a batch and its metrics, by name."""
     with blaming():
-        mean, metrics = loss.loss_cpu(y, labels), loss.metrics(y, labels)
+        mean, metrics = number(loss, loss.loss_cpu(y, labels)), loss.metrics(y, labels)
     if not isinstance(metrics, dict) or not all(isinstance(value, Real) for value in metrics.values()):
         raise loss.error(f"metrics returned {metrics!r:.80}, not numbers by name", 'return {"name": mean}')
     if taken := [name for name in metrics if name in (*RECORDED, *TESTED)]:
@@ -57,8 +63,16 @@ def _measured(loss: Loss, y: np.ndarray, labels: np.ndarray) -> dict[str, float]
     return {"loss": mean, **{name: float(value) for name, value in metrics.items()}}
 
 
+def _counted(loss: Loss, labels: np.ndarray, name: str) -> float:
+    """How many labels a mean is over."""
+    with blaming():
+        return number(loss, loss.count(labels, name), f"count(labels, {name!r})")
+
+
 def check_data(data: Dataset, net: Net) -> None:
-    """Raise DataError unless the images and labels fit the net."""
+    """Raise MinetError unless the net has a loss, and DataError unless images and labels fit the net."""
+    if net.loss is None:
+        raise MinetError("this net has no loss to measure", "Net(..., loss=SoftmaxCrossEntropy())")
     if not isinstance(data, Dataset):
         raise DataError(f"{data!r:.60} is not a Dataset", "data.Dataset(images, labels)")
     if data.image_shape != net.input_shape:
@@ -71,8 +85,9 @@ def check_data(data: Dataset, net: Net) -> None:
         )
     labels = np.moveaxis(data.labels, 0, -1)
     try:
-        net.loss.check(labels, net.output_shape, len(data))
+        with blaming():
+            net.loss.check(labels, net.output_shape, len(data))
     except MinetError as error:
         raise DataError(f"{data.name}: {error.message}", error.hint) from error
-    if not net.loss.count(labels, "loss"):
+    if not _counted(net.loss, labels, "loss"):
         raise DataError(f"{data.name}: the loss ignores every label", "-1 marks those to be ignored")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from minet import LayerError, Loss, MinetError, Net, backends
+from minet import SGD, LayerError, Loss, MinetError, Net, backends
 from minet.backends.host_fallback import HostWarning
+from minet.data import Dataset
 from minet.layers import Linear
+from minet.train.evaluation import evaluate
 
 
 class Plain(Loss):
@@ -51,6 +54,7 @@ def net_of(loss, backend="cpu"):
 
 
 X, LABELS = np.ones((3, 1, 1, 2), np.float32), np.zeros(2, int)
+DATA = Dataset(np.ones((4, 3, 1, 1)), np.zeros(4, int))
 
 
 def test_one_loss_object_serves_several_nets(gpu_backend):
@@ -89,6 +93,61 @@ def test_a_mistake_in_a_loss_names_its_method_and_line():
         match=r"Clumsy \(.*test_node\.py:\d+\)\n  loss_cpu raised IndexError at .*test_node\.py:\d+",
     ):
         net_of(Clumsy()).train_step(X, np.array([7, 8]), Solver())
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("returned", [None, np.ones(2), "1", (1.0, 2), 1j, np.complex64(1j), {}], ids=repr)
+def test_a_loss_is_a_number(returned, trusted):
+    class Odd(Plain):
+        def loss_cpu(self, y, labels, dy=None):
+            value = super().loss_cpu(y, labels, dy)
+            return value if value is None else returned
+
+    net = net_of(Odd())
+    net.be.tried = None if trusted else set()
+    found = (
+        rf"Odd \(.*test_node\.py:\d+\)\n  the loss is {re.escape(repr(returned))}, not a number\n  hint: ret"
+    )
+    with pytest.raises(LayerError, match=found):
+        net.train_step(X, LABELS, SGD(0.1))
+    with pytest.raises(LayerError, match=found):
+        evaluate(net, DATA)
+
+
+def test_any_kind_of_number_is_a_loss():
+    for kind in (np.float32, np.array, int, bool, np.float64):
+
+        class Some(Plain):
+            def loss_cpu(self, y, labels, dy=None, kind=kind):
+                return kind(super().loss_cpu(y, labels, dy))
+
+        net = net_of(Some())
+        assert type(net.train_step(X, LABELS, SGD(0.1))) is float is type(evaluate(net, DATA)[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "found"),
+    [
+        ("count", lambda *_: None, r"count\(labels, 'loss'\) is None, not a number"),
+        ("count", lambda *_: np.ones(3), r"count\(labels, 'loss'\) is array\(\[1., 1., 1.\]\), not a number"),
+        ("check", lambda *_: {}[3], r"raised KeyError at .*test_node\.py:\d+: 3"),
+    ],
+)
+def test_what_else_a_loss_gets_wrong(method, error, found):
+    odd = type("Odd", (Plain,), {method: lambda self, *args: error(*args)})
+    with pytest.raises(MinetError, match=found):
+        evaluate(net_of(odd()), DATA)
+
+
+def test_a_check_that_fails_in_a_step_is_named():
+    class Odd(Plain):
+        def check(self, labels, out_shape, batch):
+            raise ValueError("of its own")
+
+    with pytest.raises(
+        LayerError, match=r"Odd .*\n  check raised ValueError at .*test_node\.py:\d+: of its own"
+    ):
+        net_of(Odd()).train_step(X, LABELS, SGD(0.1))
 
 
 def test_a_loss_without_settings_takes_none():
