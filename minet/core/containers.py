@@ -43,13 +43,7 @@ class Container(Layer):
 
     def clone(self) -> Layer:
         other = super().clone()
-        assert isinstance(other, Container)
-        other.layers = tuple(layer.clone() for layer in self.layers)
         other._call = ((), {})  # which holds the layers themselves
-        copies = dict(zip(self.walk(), other.walk(), strict=True))
-        for layer, copy in copies.items():
-            if layer.tied in copies:  # twins of each other stay twins
-                copy.tied = copies[layer.tied]
         return other
 
     def __repr__(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,7 @@ def declared_params(layer: Layer, in_shape: Shape) -> dict[str, Param]:
     params = layer.params(in_shape)
     _check_named(layer, "params", params, Param)
     for name, param in params.items():
-        low, high = param.bounds or (None, None)
-        if low is not None and high is not None and low > high:
-            raise layer.error(f"params() gives {name!r} the bounds {param.bounds}, lower above upper")
+        _check_training(layer, name, param)
     if layer.frozen:
         return {name: replace(param, lr=0.0) for name, param in params.items()}
     return params
@@ -42,7 +42,34 @@ def declared_states(layer: Layer, in_shape: Shape, out_shape: Shape) -> dict[str
         if not fit:
             hint = 'use one like "uint8", or None for the net\'s own'
             raise layer.error(f"state() gives {name!r} the invalid dtype {state.dtype!r}", hint)
+        if not _fills(state):
+            what = f"{state.init!r:.60} of {state.dtype or 'a floating type'}"
+            raise layer.error(f"state() gives {name!r} the initial value {what}", "use a number of that type")
     return states
+
+
+def _check_training(layer: Layer, name: str, param: Param) -> None:
+    """Raise unless a solver can do what a parameter says of its training."""
+    gives, bounds = f"params() gives {name!r} the", (None, None) if param.bounds is None else param.bounds
+    if not isinstance(param.lr, Real) or not math.isfinite(param.lr):
+        raise layer.error(f"{gives} lr {param.lr!r:.60}, not a number", "it multiplies the rate; 0 freezes")
+    if not isinstance(param.decay, Real):
+        raise layer.error(f"{gives} decay {param.decay!r:.60}", "use True or False")
+    pair = isinstance(bounds, tuple | list) and len(bounds) == 2
+    if not pair or not all(one is None or (isinstance(one, Real) and one == one) for one in bounds):
+        raise layer.error(f"{gives} bounds {bounds!r:.60}", "use (low, high), with None for no bound")
+    low, high = bounds
+    if low is not None and high is not None and low > high:
+        raise layer.error(f"{gives} bounds {bounds}, lower above upper")
+
+
+def _fills(state: State) -> bool:
+    """Whether a state's initial value is a number of its type."""
+    try:
+        np.empty((), state.dtype or float).fill(state.init)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return isinstance(state.init, Number)  # NumPy takes None for NaN
 
 
 def all_states(graph: Layer, shapes: dict[Layer, tuple[Shape, Shape]]) -> Iterator[tuple[Layer, str, State]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from minet.core.containers import Sequential
-from minet.core.layer import SET_BY_NET, Layer, Shape
+from minet.core.layer import CALLED_BY_NET, SET_BY_NET, Layer, Shape
 
 
 def assign_paths(graph: Layer) -> None:
@@ -21,6 +21,8 @@ def assign_paths(graph: Layer) -> None:
             raise layer.error("this object is bound in another net: a layer binds once", share)
         if not layer.placed and (own := set(SET_BY_NET) & layer.__dict__.keys()):
             raise layer.error(f"self.{min(own)} is reserved for the net", "rename the attribute")
+        if hidden := [name for name in CALLED_BY_NET if not callable(getattr(layer, name))]:
+            raise layer.error(f"self.{hidden[0]} hides a method that the net calls", "rename the attribute")
         seen[layer] = path
         for i, child in enumerate(layer.children):
             visit(child, f"{path}/{i}" if path else str(i))

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from minet.core.cloning import clone_children
 from minet.core.naming import caller
 from minet.core.node import LayerError, Node
 from minet.core.settings import is_whole, plain
@@ -16,6 +17,10 @@ from minet.core.settings import is_whole, plain
 Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = Any  # ndarray on the cpu, the backend's own array elsewhere
 SET_BY_NET = ("p", "g", "s", "be", "clock", "bound_shapes", "key", "path", "train", "bound", "placed")
+CALLED_BY_NET = (
+    "out_shape", "params", "state", "state_gpu", "fprop", "bprop", "on_bind", "stem", "walk", "configure",
+    "clone",
+)  # fmt: skip
 Init: TypeAlias = Callable[[Shape, np.random.Generator], np.ndarray]
 
 
@@ -243,6 +248,8 @@ class Layer(Node):
         vars(other).update(vars(self))
         for name in (*SET_BY_NET, "tied"):
             other.__dict__.pop(name, None)
+        if self.children:
+            clone_children(self, other)
         return other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Layer:

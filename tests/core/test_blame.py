@@ -151,6 +151,13 @@ def test_run_names_the_layer_too():
         ({"w": Param((-3,))}, r"params\(\) gives 'w' the invalid shape \(-3,\)"),
         ({"w": Param(3)}, r"params\(\) gives 'w' the invalid shape 3"),
         ({"w": Param((3,), bounds=(2, 1))}, r"params\(\) gives 'w' the bounds \(2, 1\)"),
+        ({"w": Param((3,), bounds=0.5)}, r"params\(\) gives 'w' the bounds 0.5\n  hint: use \(low, high\)"),
+        ({"w": Param((3,), bounds=(0,))}, r"params\(\) gives 'w' the bounds \(0,\)"),
+        ({"w": Param((3,), bounds=("a", 1))}, r"params\(\) gives 'w' the bounds \('a', 1\)"),
+        ({"w": Param((3,), bounds=(np.nan, 1))}, r"params\(\) gives 'w' the bounds \(nan, 1\)"),
+        ({"w": Param((3,), lr=None)}, r"params\(\) gives 'w' the lr None, not a number"),
+        ({"w": Param((3,), lr=np.nan)}, r"params\(\) gives 'w' the lr nan, not a number"),
+        ({"w": Param((3,), decay="no")}, r"params\(\) gives 'w' the decay 'no'\n  hint: use True or False"),
         ({"w": Param((3,), init="he")}, r"initial w 'he' does not fit \(3,\)"),
         ({"w": Param((3,), init=np.nan)}, "initial w is not finite"),
         ({"w": Param((3,), init=[1, 2])}, r"initial w of shape \(2,\) does not fit \(3,\)"),
@@ -169,6 +176,10 @@ def test_nonsense_from_params(returned, found):
         ({"m": 3}, r"state\(\) must return States, got 3 for 'm'"),
         ({"m": State((2, 1.5))}, r"state\(\) gives 'm' the invalid shape \(2, 1.5\)"),
         ({"m": State((2,), "uint7")}, r"state\(\) gives 'm' the invalid dtype 'uint7'"),
+        ({"m": State((2,), init="x")}, r"state\(\) gives 'm' the initial value 'x' of a floating type"),
+        ({"m": State((2,), init=None)}, r"state\(\) gives 'm' the initial value None of a floating type"),
+        ({"m": State((2,), init=np.ones(3))}, r"state\(\) gives 'm' the initial value array"),
+        ({"m": State((2,), "int8", init=300)}, r"state\(\) gives 'm' the initial value 300 of int8"),
         ({"m": State((2,), "object")}, r"state\(\) gives 'm' the invalid dtype 'object'"),
     ],
 )
@@ -224,12 +235,39 @@ def test_a_layer_without_settings_takes_none():
             make()
 
 
+def test_what_a_parameter_may_say_of_its_training():
+    for fine in (
+        {"lr": False},
+        {"lr": np.float32(2)},
+        {"lr": -1.0},
+        {"decay": 0},
+        {"bounds": [0, None]},
+        {"bounds": (0, np.inf)},
+    ):
+        layer = type(
+            "Fine", (Toy,), {"params": lambda self, in_shape, fine=fine: {"a": Param((1, 1, 1, 1), **fine)}}
+        )()
+        Net(layer, (2, 3, 4), 2)
+
+
 @pytest.mark.parametrize("name", ["p", "g", "s", "path", "train", "key"])
 def test_a_setting_that_the_net_would_overwrite(name):
     layer = Toy()
     setattr(layer, name, 3)
     with pytest.raises(LayerError, match=f"self.{name} is reserved for the net"):
         Net(layer, (2, 3, 4), 2)
+
+
+@pytest.mark.parametrize("name", ["params", "state", "out_shape", "fprop", "stem", "clone", "on_bind"])
+def test_a_setting_that_hides_a_method(name):
+    layer = Toy()
+    method = getattr(layer, name)
+    setattr(layer, name, [3])
+    found = rf"Toy .*\n  self\.{name} hides a method that the net calls\n  hint: rename the attribute"
+    with pytest.raises(LayerError, match=found):
+        Net([Toy(), layer], (2, 3, 4), 2)
+    setattr(layer, name, method)
+    Net([Toy(), layer], (2, 3, 4), 2)
 
 
 def test_the_kit_points_to_the_line_of_a_class():

@@ -309,6 +309,40 @@ def test_twins_inside_stay_twins_in_a_clone():
     assert two.p.a is one.p.a and first.bound is False
 
 
+class Both(Layer):
+    """Two layers one after the other, and a twin of the first, not as a Container has them."""
+
+    def __init__(self, first, last):
+        self.first, self.rest = first, {"more": [first.twin(), last]}
+
+    @property
+    def children(self):
+        return self.first, *self.rest["more"]
+
+    def out_shape(self, in_shape):
+        return in_shape
+
+    def state(self, in_shape, out_shape):
+        return {"between": State(in_shape), "again": State(in_shape)}
+
+    def fprop(self, x, y, beta=0.0, train=True):
+        for layer, out in zip(self.children, (self.s.between, self.s.again, y), strict=True):
+            layer.fprop(x, out, beta if out is y else 0.0, train)
+            x = out
+
+
+def test_a_layer_with_children_of_its_own_is_cloned_with_them():
+    net = Net([Both(Toy(), Identity())], (2, 3, 4), 2)
+    other = copy.deepcopy(net)
+    images = np.ones((2, 2, 3, 4))
+    np.testing.assert_array_equal(other.predict(images), net.predict(images))
+    assert list(other.params) == list(net.params)
+    assert not set(net.graph.walk()) & set(other.graph.walk())
+    assert other["0"].rest["more"][0].tied is other["0"].first
+    twin = net["0"].twin()
+    assert [layer.tied for layer in twin.children] == [net["0"].first, net["0"].first, net["0"].children[2]]
+
+
 def test_a_twin_of_a_twin_is_a_twin_of_the_first():
     first = Toy()
     assert first.twin().twin().tied is first
