@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,13 @@ def save(path: str | Path, net: Any) -> None:
 def load(path: str | Path | Mapping[str, np.ndarray], net: Any, partial: bool) -> list[str]:
     """Read a net's parameters and persistent state; `Net.load` says more."""
     if isinstance(path, Mapping):
-        arrays, facts, path = dict(path), {"step": net.clock.now}, "these arrays"
-    else:
+        arrays, facts = {name: _array(name, value) for name, value in path.items()}, {"step": net.clock.now}
+        path = "these arrays"
+    elif isinstance(path, str | PathLike):
         arrays, facts = read(path)
+    else:
+        hint = "name a file, or give arrays by path: net.load({**other.params, **other.persistent})"
+        raise FileError(f"cannot load {path!r:.60}", hint)
     own = {name: value for name, value in arrays.items() if ":" not in name}  # not a solver's velocities
     found, targets = as_named_today(own, net.graph), {**net.params, **net.persistent}
     different = differences(found, targets)
@@ -124,6 +129,16 @@ def load(path: str | Path | Mapping[str, np.ndarray], net: Any, partial: bool) -
     if not partial:
         net.clock.step = facts.get("step", 0)
     return list(different.values())
+
+
+def _array(name: Any, value: Any) -> Any:
+    """A value that is to be loaded as an array; one of a backend stays as it is."""
+    if isinstance(getattr(value, "dtype", None), np.dtype):
+        return value
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: of a tensor that wants a gradient
+        raise FileError(f"these arrays: {name} is no array: {error}") from error
 
 
 def as_named_today(arrays: Arrays, graph: Layer) -> Arrays:

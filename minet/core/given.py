@@ -57,4 +57,6 @@ def checked_dy(net: Any, dy: Any, dx: Array | None) -> Array:
 
 def not_real(what: str, given: Any) -> LayerError:
     """The error about values that would not stay what they are among floating numbers."""
-    return LayerError(f"{what} of real numbers, got {np.asarray(given).dtype}", "use images.astype(float)")
+    return LayerError(
+        f"{what} of real numbers, got {np.asarray(given).dtype}", "give a floating type, such as float32"
+    )

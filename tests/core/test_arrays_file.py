@@ -142,6 +142,24 @@ def test_files_that_are_missing_damaged_or_of_another_kind(tmp_path):
         net.load(tmp_path / "w", partial=True)
 
 
+def test_whatever_is_no_array_is_refused_by_its_name():
+    net, other = make(), make()
+    assert other.load({name: value.tolist() for name, value in (net.params | net.persistent).items()}) == []
+    before = {name: value.copy() for name, value in net.params.items()}
+    for wrong in (None, 3, net, [net.params]):
+        with pytest.raises(FileError, match=r"^cannot load .*\n  hint: name a file, or give arrays by path"):
+            net.load(wrong)
+    name = next(iter(net.params))
+    for value, found in (
+        ([1, [2, 3]], " is no array: setting an array"),
+        ([None], r" is \(1,\) in the file"),
+    ):
+        with pytest.raises(FileError, match=name.replace(".", r"\.") + found):
+            net.load({**net.params, **net.persistent, name: value})
+    for path, value in net.params.items():
+        np.testing.assert_array_equal(value, before[path])
+
+
 def test_arrays_by_path_are_read_as_a_files_are(tmp_path):
     """Such as those of a network from an ONNX file; the net's step stays."""
     net, other = make(), make(seed=1)

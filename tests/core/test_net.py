@@ -428,7 +428,7 @@ def test_predict_refuses_other_shapes(shape):
     [(1j, "complex128"), (None, "object"), ("a", "<U1"), (np.datetime64("2020"), "datetime64")],
 )
 def test_what_is_no_real_number_is_refused(images, dtype):
-    net, hint = small(batch=2), r".*\n  hint: use images.astype\(float\)"
+    net, hint = small(batch=2), r".*\n  hint: give a floating type"
     with pytest.raises(LayerError, match=f"^predict takes images of real numbers, got {dtype}{hint}"):
         net.predict(np.full((3, *SHAPE), images))
     with pytest.raises(LayerError, match=f"^the net takes x of real numbers, got {dtype}{hint}"):
