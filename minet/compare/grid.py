@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minet.core.errors import MinetError
-from minet.train import modelfile
+from minet.train import modelfile, versions
 from minet.train.listing import FINISHED, Run, text_of, told
 from minet.train.modelfile import Model
 
@@ -174,9 +174,9 @@ def check(job: Job, model: Model) -> Run | None:
     ours = {name: repr(value) for name, value in job.combination.settings.items()}
     if (run.model, theirs, run.facts.get("seed")) != (model.name, ours, job.seed):
         raise MinetError(f"{job.folder}: holds another run: {run.model} {told(run.settings)}", hint)
-    if modelfile.edits(str(run.facts.get("text", model.text)), model.text):
+    if changed := versions.changed(model.path, run.facts):
         raise MinetError(
-            f"{job.folder}: {modelfile.place(model.path)} has changed since this run began", hint
+            f"{job.folder}: {modelfile.place(changed[0])} has changed since this run began", hint
         )
     return run
 

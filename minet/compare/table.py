@@ -137,15 +137,18 @@ def _repeats(runs: Sequence[Run]) -> bool:
 
 def kind_of(run: Run) -> dict[str, str]:
     """What a run is of but for its seed: its model, that file's text, all settings, the number of epochs."""
-    version = _checksum(str(run.facts.get("text", "")))
+    version = _checksum(map(str, [run.facts.get("text", ""), *run.facts.get("beside", {}).values()]))
     return {"model": run.model, "model file": version, **run.values, "epochs": str(run.epochs or run.epoch)}
 
 
-def _checksum(text: str) -> str:
-    """A checksum of a model file, whatever its comments and layout."""
-    with contextlib.suppress(SyntaxError, ValueError):
-        text = ast.dump(ast.parse(text))
-    return f"{zlib.crc32(text.encode(errors='backslashreplace')):08x}"
+def _checksum(texts: Iterable[str]) -> str:
+    """A checksum of a model file and those beside it, whatever their comments and layout."""
+    number = 0
+    for text in texts:
+        with contextlib.suppress(SyntaxError, ValueError):
+            text = ast.dump(ast.parse(text))
+        number = zlib.crc32(text.encode(errors="backslashreplace"), number)
+    return f"{number:08x}"
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

@@ -51,6 +51,7 @@ def facts_of(trainer: Any) -> dict[str, Any]:
         "model": trainer.facts.get("model"),
         "settings": as_json(trainer.facts.get("settings", {})),
         "text": trainer.facts.get("text"),
+        "beside": {file: zlib.crc32(text.encode()) for file, text in trainer.facts.get("beside", {}).items()},
         "seed": net.seed,
         "batch": batches.whole,
         "epochs": trainer.epochs,

@@ -26,9 +26,9 @@ from minet.version import __version__
 
 ABOUT = "run.json"
 KINDS: dict[str, type] = {
-    "model": str, "file": str, "text": str, "settings": dict, "defaults": dict, "seed": int, "epochs": int,
-    "batch": int, "backend": str, "parameters": int, "data": list, "machine": dict, "began": str,
-    "ended": bool, "error": str, "tag": str,
+    "model": str, "file": str, "text": str, "beside": dict, "settings": dict, "defaults": dict, "seed": int,
+    "epochs": int, "batch": int, "backend": str, "parameters": int, "data": list, "machine": dict,
+    "began": str, "ended": bool, "error": str, "tag": str,
 }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ KINDS = {
     "model": str,
     "file": str,
     "text": str,
+    "beside": dict,
     "settings": dict,
     "epoch": int,
     "untested": dict,

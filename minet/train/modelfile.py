@@ -8,10 +8,7 @@ to every function in ``models/digits.py`` that has a parameter of that name.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import difflib
-import importlib.util
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -30,6 +27,7 @@ from minet.data.dataset import Dataset
 from minet.train.callback import Callback, check_callbacks
 from minet.train.function_settings import hint_for, kind_of, parameters, typed
 from minet.train.solver import Solver, lacking
+from minet.train.versions import beside, edits, source
 
 PARTS = {  # what a model file must define, each with a line to add if it is missing
     "input_shape": "input_shape = (3, 32, 32)",
@@ -92,23 +90,6 @@ def place(path: Path) -> str:
 def is_of(path: Path, facts: dict[str, Any]) -> bool:
     """Whether a run with these facts is of this model file, though it may have been edited since."""
     return facts.get("file", place(path)) == place(path) or not edits(facts.get("text", ""), source(path))
-
-
-def source(path: Path) -> str:
-    """The text of a model file."""
-    try:
-        return importlib.util.decode_source(path.read_bytes())
-    except (OSError, SyntaxError, UnicodeDecodeError):  # which running the file reports
-        return ""
-
-
-def edits(before: str, now: str) -> list[str]:
-    """The lines that differ between two versions of a file; none if they do the same."""
-    with contextlib.suppress(SyntaxError, ValueError):
-        if ast.dump(ast.parse(before)) == ast.dump(ast.parse(now)):  # comments and layout do not matter
-            return []
-    changed = difflib.unified_diff(before.splitlines(), now.splitlines(), n=0, lineterm="")
-    return [line for line in list(changed)[2:] if not line.startswith("@@")]
 
 
 class Model:
@@ -215,7 +196,8 @@ class Model:
     def facts(self) -> dict[str, Any]:
         """What a checkpoint says of the model."""
         facts = {"model": self.name, "file": place(self.path), "text": self.text, "settings": self.settings}
-        return facts | ({"tag": self.tag} if self.tag else {})
+        more = {"beside": beside(self.path), "tag": self.tag}
+        return facts | {name: value for name, value in more.items() if value}
 
     def error(self, message: str, hint: str = "") -> ModelFileError:
         """Make an error that starts with this file's name."""

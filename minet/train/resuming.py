@@ -10,7 +10,7 @@ from typing import Any
 
 from minet.core.errors import MinetError
 from minet.core.settings import is_real
-from minet.train import modelfile, older
+from minet.train import modelfile, older, versions
 from minet.train.modelfile import Model
 from minet.train.pixels import Pixels
 from minet.train.records import RECORDED
@@ -48,10 +48,11 @@ def as_before(
         return model, facts["seed"] if seed is None else seed
     if not modelfile.is_of(path, facts):
         raise _changed(folder, modelfile.place(path), facts["file"], f"start a new run; {AGAIN}")
-    if lines := modelfile.edits(facts.get("text", model.text), model.text):
+    if found := versions.changed(path, facts):
+        file, lines = found
         shown = "".join(f"\n  {line}" for line in lines[:EDITS]) + ("\n  ..." if lines[EDITS:] else "")
         raise MinetError(
-            f"{folder}: {modelfile.place(path)} has changed since this run began{shown}",
+            f"{folder}: {modelfile.place(file)} has changed since this run began{shown}",
             f"undo that, or start a new run; {AGAIN}",
         )
     before = {**model.known, **facts["settings"], "batch": facts["batch"], "seed": facts["seed"]}

@@ -18,7 +18,7 @@ from minet.core.errors import MinetError
 from minet.core.finite import NotFiniteError
 from minet.core.net import Net
 from minet.data.batches import Batches
-from minet.train import checkpoint, folders, modelfile, older
+from minet.train import checkpoint, folders, modelfile, older, versions
 from minet.train.about import About
 from minet.train.alone import Alone
 from minet.train.by_class import confusion, table
@@ -229,8 +229,8 @@ def evaluate(
         bad = [name for name, a in {**net.params, **net.persistent}.items() if not net.be.sum_is_finite(a)]
         why = f": {bad[0]} is not finite" if bad else ""
         raise NotFiniteError(f"{file}: the loss on {data.name} is {loss}{why}", "retrain at a lower rate")
-    edits = modelfile.edits(facts.get("text", model.text), model.text)
-    edited = f"; {modelfile.place(path)} has changed since" if edits else ""
+    changed = versions.changed(path, facts)
+    edited = f"; {modelfile.place(changed[0])} has changed since" if changed else ""
     what = ", ".join(
         f"{name} {number_text(name, value)}" for name, value in {**metrics, "loss": loss}.items()
     )

@@ -10,7 +10,7 @@ from typing import Any
 from minet.backends import Backend
 from minet.core.errors import MinetError
 from minet.core.net import Net
-from minet.train import checkpoint, folders, modelfile
+from minet.train import checkpoint, folders, modelfile, versions
 from minet.train.callbacks import WEIGHTS
 from minet.train.modelfile import Model
 from minet.train.pixels import Pixels
@@ -82,6 +82,6 @@ def model_file(file: Path, facts: dict[str, Any]) -> Path:
     path = modelfile.find(facts["file"])
     if not path.is_file():
         raise MinetError(f"{path}: no such file, the model of {file}", "name it with --model")
-    if modelfile.edits(facts["text"], modelfile.source(path)):
-        raise MinetError(f"{path}: has changed since {file}", f"--model {path} takes it as it is now")
+    if found := versions.changed(path, facts):
+        raise MinetError(f"{found[0]}: has changed since {file}", f"--model {path} takes it as it is now")
     return path

@@ -155,6 +155,15 @@ def test_a_model_file_that_has_changed_is_refused():
         check(*reversed(planned(width=4)))
 
 
+def test_a_layer_that_was_edited_beside_the_model_file_is_refused():
+    Path("beside.py").write_text("from minet.layers import PReLU\n")
+    Path("toy.py").write_text(TOY.read_text().replace(", PReLU", "\nfrom beside import PReLU", 1))
+    runs.train("toy.py", {"width": 4}, out=planned(width=4)[1].folder)
+    Path("beside.py").write_text("from minet.layers import ReLU as PReLU\n")
+    with pytest.raises(MinetError, match=r"beside\.py has changed since this run began\n  hint: choose ano"):
+        check(*reversed(planned(width=4)))
+
+
 def test_a_net_with_a_layer_of_the_model_file_is_known_again():
     text = Path("pools.py").read_text()
     own = "from minet.layers import Identity\n\n\nclass Mine(Identity):\n    pass\n\n\ndef net("

@@ -92,6 +92,13 @@ def test_models_and_epochs_tell_runs_apart_too():
     assert [list(row.labels) for row in rows] == [["model", "epochs"]] * 3
 
 
+def test_versions_of_a_layer_beside_the_model_tell_runs_apart():
+    one, two, three = (run([0.9], seed) for seed in range(3))
+    for each, text in ((one, "x = 1"), (two, "x = 2"), (three, "x=1")):
+        each.facts["beside"] = {"mine.py": text}
+    assert [row.runs for row in of_runs([one, two, three])] == [[one, three], [two]]
+
+
 @pytest.mark.parametrize("state", ["interrupted", "running", "broken"])
 def test_runs_that_are_not_finished_are_refused(state):
     with pytest.raises(MinetError, match=f"a: is not finished: it is {state}, 1 of 1 epochs are done"):

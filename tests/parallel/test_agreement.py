@@ -6,7 +6,14 @@ import pytest
 
 from minet.parallel.agreement import disagreement
 
-FACTS = {"minet": "1.0", "settings": {"lr": 0.1}, "text": "x", "seed": 0, "content": ["aa", "bb"]}
+FACTS = {
+    "minet": "1.0",
+    "settings": {"lr": 0.1},
+    "text": "x",
+    "beside": {"mine.py": 1},
+    "seed": 0,
+    "content": ["aa", "bb"],
+}
 
 
 def test_ranks_that_agree():
@@ -21,6 +28,7 @@ def test_ranks_that_agree():
         ({"settings": {"lr": 0.1, "width": 3}}, "width differs: 3 there, 'its default' in rank 0"),
         ({"settings": {}}, "lr differs: 'its default' there, 0.1 in rank 0"),
         ({"text": "y"}, "the text of the model file differs$"),
+        ({"beside": {"mine.py": 2}}, "mine.py differs: 2 there, 1 in rank 0"),
         ({"seed": 1}, "seed differs: 1 there, 0 in rank 0"),
         ({"content": ["aa", "cc"]}, "the checksum of images and labels differs"),
         ({"more": 1}, "more differs: 1 there, None in rank 0"),

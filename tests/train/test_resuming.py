@@ -51,7 +51,7 @@ def test_data_that_has_changed_is_named(old, new, message, monkeypatch):
     train(1)
     text = Path("toy.py").read_text()
     assert text.count(old) == 1
-    monkeypatch.setattr(runs.modelfile, "edits", lambda *_: [])
+    monkeypatch.setattr(runs.versions, "edits", lambda *_: [])
     Path("toy.py").write_text(text.replace(old, new))
     with pytest.raises(MinetError, match=f"out: cannot resume with other data: {message}"):
         train(2)
