@@ -23,6 +23,7 @@ from minet.core.errors import MinetError
 from minet.core.files import FileError
 from minet.core.net import Net
 from minet.train.callback import is_array
+from minet.train.solver import state_of
 from minet.version import __version__
 
 KINDS = {
@@ -60,7 +61,7 @@ def save(path: str | Path, net: Net, solver: Any = None, **facts: Any) -> None:
     net.steps.settle()
     arrays = {**net.params, **net.persistent}
     if solver is not None:
-        arrays |= solver.state(net)
+        arrays |= state_of(solver, net)
     if "callbacks" in facts:
         facts["callbacks"] = kept = {name: dict(state) for name, state in facts["callbacks"].items()}
         for name, state in kept.items():
@@ -86,7 +87,7 @@ def load(path: str | Path, net: Net, solver: Any = None) -> dict[str, Any]:
     arrays, targets = as_named_today(arrays, net.graph), {**net.params, **net.persistent}
     lines = [*differences(arrays, targets).values()]
     if solver is not None and kept:
-        kept, state = _kept_as_named_today(kept, net), solver.state(net)
+        kept, state = _kept_as_named_today(kept, net), state_of(solver, net)
         if (theirs := _kinds(kept)) != (ours := _kinds(state)):
             raise FileError(
                 f"{path}: is of another solver, which keeps {', '.join(theirs)}; "

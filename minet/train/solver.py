@@ -15,6 +15,8 @@ from minet.core.layer import Array
 from minet.core.naming import brief, relative
 from minet.core.net import Net
 from minet.core.settings import is_real, plain
+from minet.train.callback import is_array
+from minet.train.function_settings import hint_for, kind_of
 from minet.train.schedules import Schedule, check_number, check_schedule
 
 
@@ -64,6 +66,26 @@ def lacking(solver: Any) -> list[str]:
     """What an object lacks to be a `Solver`; of a class, all of it."""
     needs = ("update", "rate", "epoch", "state")
     return [name for name in needs if isinstance(solver, type) or getattr_static(solver, name, None) is None]
+
+
+def state_of(solver: Any, net: Net) -> dict[str, Array]:
+    """What a solver keeps, for a checkpoint; raise MinetError if a run could not be resumed with it."""
+    name, state, again = type(solver).__name__, solver.state(net), solver.state(net)
+    if not isinstance(state, dict):
+        what = f"{name}.state(net) returned {kind_of(state)}, not a dict of arrays"
+        raise MinetError(what, hint_for(state, 'return {"velocity:2/conv.w": velocity}'))
+    for key, value in state.items():
+        if not isinstance(key, str) or ":" not in key or key.startswith(("callback:", ":")):
+            what = f"{name}.state(net) calls an array {key!r}, which is not a kind and a parameter's path"
+            raise MinetError(what, f'"velocity:{key}", for a checkpoint holds the parameters by their paths')
+        if not is_array(value) or getattr(getattr(value, "dtype", None), "kind", None) not in tuple("biuf"):
+            what = f"{name}.state(net) has {kind_of(value)} as {key!r}, which is no array of numbers"
+            raise MinetError(what, "net.be.zeros((1,)): a checkpoint resumes by writing into it")
+        other = again.get(key, value)
+        if value.size and other is not value and not net.be.overlap(value, other):
+            what = f"{name}.state(net) returns another array as {key!r} at each call"
+            raise MinetError(what, "make it once, and keep it: a checkpoint resumes by writing into it")
+    return state
 
 
 class FirstOrder:

@@ -10,6 +10,7 @@ from minet import SGD, Adam, AdamW, MinetError, Net, SoftmaxCrossEntropy, Traine
 from minet.core.files import FileError
 from minet.layers import BatchNorm, Linear, PReLU
 from minet.train import checkpoint
+from minet.train.callbacks import Best, Checkpointer
 from minet.train.optim import Solver
 from minet.train.solver import lacking
 
@@ -248,6 +249,47 @@ def test_a_file_without_a_solver_leaves_it_as_it_is(tmp_path):
     run.net.save(tmp_path / "w")
     checkpoint.load(tmp_path / "w", run.net, run.solver)
     assert bits(run.net, run.solver) == before
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (lambda net: None, r"Mine\.state\(net\) returned nothing \(None\), not a dict of arrays\n  hint: is"),
+        (
+            lambda net: dict(net.params),
+            r"calls an array '0/batch_norm.gamma', .*\n  hint: \"velocity:0/batch_norm",
+        ),
+        (lambda net: {"callback:x": net.params["2/linear.w"]}, "calls an array 'callback:x'"),
+        (
+            lambda net: {"count:": 0},
+            r"has 0 of type int as 'count:', which is no array of numbers\n  hint: ne",
+        ),
+        (lambda net: {"a:b": np.array([None])}, "which is no array of numbers"),
+        (
+            lambda net: {"a:b": np.zeros(3)},
+            "returns another array as 'a:b' at each call\n  hint: make it once",
+        ),
+    ],
+)
+def test_a_state_that_no_run_could_go_on_with_is_refused_before_the_first_epoch(state, message, tmp_path):
+    members = {"state": lambda self, net: state(net), "update": lambda self, net: None}
+    solver = type("Mine", (Sign,), members)(0.1)
+    run = digits_run(solver, 1)
+    for saving in (Checkpointer(tmp_path), Best(file=tmp_path / "best")):
+        run.callbacks = [saving]
+        with pytest.raises(MinetError, match=message):
+            run.fit()
+    assert run.net.clock.step == 0 and not [*tmp_path.iterdir()]
+    with pytest.raises(MinetError, match=message):
+        checkpoint.save(tmp_path / "w", run.net, solver)
+    run.callbacks = []
+    run.fit()  # as nothing is saved
+
+
+def test_a_state_of_views_is_as_good(tmp_path):
+    memory = np.zeros(8)
+    solver = type("Mine", (Sign,), {"state": lambda self, net: {"a:": memory[:4], "b:": memory[:0]}})(0.1)
+    checkpoint.save(tmp_path / "w", digits_run(solver, 1).net, solver)
 
 
 def test_what_an_object_lacks():

@@ -9,6 +9,7 @@ from minet.core.errors import MinetError
 from minet.train.callback import Callback
 from minet.train.records import Watched
 from minet.train.run_files import BEST
+from minet.train.solver import state_of
 from minet.train.trainer import Trainer
 
 
@@ -46,6 +47,7 @@ class Best(Callback):
         self.epoch = 0
 
     def on_start(self, trainer: Trainer) -> None:
+        state_of(trainer.solver, trainer.net)  # refuses, before an epoch is lost, what could not be resumed
         if self.file is None and trainer.folder is None:
             raise MinetError("Best does not know where to save", 'Best(file="best.safetensors")')
 

@@ -17,6 +17,7 @@ from minet.train import older
 from minet.train.callback import Callback
 from minet.train.every import Every
 from minet.train.run_files import WEIGHTS
+from minet.train.solver import state_of
 from minet.train.trainer import Trainer
 
 
@@ -66,6 +67,7 @@ class Checkpointer(Callback):
         self.place, self._step = "", 0
 
     def on_start(self, trainer: Trainer) -> None:
+        state_of(trainer.solver, trainer.net)  # refuses, before an epoch is lost, what could not be resumed
         self.saved = trainer.epoch
         if trainer.epoch or trainer.within.batches:
             self.place, self._step = trainer.place, trainer.net.clock.now
