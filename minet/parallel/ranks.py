@@ -287,6 +287,9 @@ class Ranks:
         self._interrupted = any(interrupted for _, interrupted in wishes)
         return self._interrupted
 
+    def ended(self, trainer: Any) -> None:
+        """The net keeps its steps: the connection is theirs."""
+
     def finish(self) -> None:
         """Write the trace, if there is one."""
         if self.trace is not None and self.trace_file is not None:

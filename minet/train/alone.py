@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minet.train.micro_batches import MicroSteps, micro_batch
+from minet.core.step import Steps
+from minet.train.micro_batches import MicroSteps, checked_count, micro_batch
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Alone:
     rank, size, here = 0, 1, 0
 
     def __init__(self, micro_batches: int = 1) -> None:
-        self.micro_batches = micro_batches
+        self.micro_batches = checked_count(micro_batches)
 
     def share(self, batch: int) -> int:
         """How many images of a batch the net takes at once."""
@@ -56,6 +57,11 @@ class Alone:
         """Make a trainer's net take its share of each step, before the first one."""
         if self.micro_batches > 1:
             trainer.net.steps = MicroSteps(trainer.net, self.micro_batches)
+
+    def ended(self, trainer: Any) -> None:
+        """Give the net its own steps back, after the last one."""
+        if self.micro_batches > 1:
+            trainer.net.steps = Steps(trainer.net)
 
     def opening(self) -> str:
         """A line about the processes, for the user."""

@@ -142,25 +142,45 @@ class Statistics:
 
     def __init__(self, net: Any, count: int) -> None:
         self.be, self.count = net.be, count
-        found = [a for a in net.persistent.values() if a.dtype == net.be.dtype] if count > 1 else []
-        self.arrays = [(a, net.be.duplicate(a), net.be.duplicate(a)) for a in found]  # value, before, change
+        found = [a for a in net.persistent.values() if np.dtype(a.dtype).kind == "f"] if count > 1 else []
+        own = [a for a in found if a.dtype == net.be.dtype]
+        self.arrays = [(a, net.be.duplicate(a), net.be.duplicate(a)) for a in own]  # value, before, change
+        self.others = [
+            [a, 0.0, 0.0] for a in found if a.dtype != net.be.dtype
+        ]  # added in float64, on the host
 
     def begin(self) -> None:
         for value, before, change in self.arrays:
             self.be.copy(value, before)
             self.be.fill(change, 0.0)
+        for other in self.others:
+            other[1:] = self._wide(other[0]), 0.0
 
     def add(self) -> None:
         """Note the change by a part; where nothing changes it is exactly 0."""
         for value, before, change in self.arrays:
             self.be.axpby(1 / self.count, value, 1.0, change)
             self.be.axpby(-1 / self.count, before, 1.0, change)
+        for other in self.others:
+            other[2] += (self._wide(other[0]) - other[1]) / self.count
 
     def end(self) -> None:
         """Apply the mean change."""
         for value, before, change in self.arrays:
             self.be.copy(before, value)
             self.be.axpby(1.0, change, 1.0, value)
+        for value, before, change in self.others:
+            self.be.copy(np.asarray(before + change, value.dtype), value)
+
+    def _wide(self, value: Array) -> np.ndarray:
+        return np.array(self.be.get(value), np.float64)
+
+
+def checked_count(count: Any) -> int:
+    """A number of micro-batches as an int; raises MinetError unless it is a whole number of at least 1."""
+    if not is_whole(count) or count < 1:
+        raise MinetError(f"micro-batches must be a whole number of at least 1, got {count!r}")
+    return int(count)
 
 
 def micro_batch(batch: int, processes: int, count: int) -> int:
@@ -171,9 +191,7 @@ def micro_batch(batch: int, processes: int, count: int) -> int:
     MinetError
         If they are not equal.
     """
-    if not is_whole(count) or count < 1:
-        raise MinetError(f"micro-batches must be a whole number of at least 1, got {count!r}")
-    parts = processes * count
+    parts = processes * checked_count(count)
     each, rest = divmod(batch, parts)
     if not rest:
         return each

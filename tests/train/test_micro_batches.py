@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minet import SGD, MeanSquaredError, Net, Sequential, SoftmaxCrossEntropy, data
+from minet import SGD, MeanSquaredError, Net, Sequential, SoftmaxCrossEntropy, State, data
 from minet.core.errors import MinetError
 from minet.core.finite import NotFiniteError
 from minet.core.node import LayerError
-from minet.layers import BatchNorm, Conv, Dropout, GaussianPool, Linear, PReLU, StochasticPool
+from minet.layers import BatchNorm, Conv, Dropout, GaussianPool, Identity, Linear, PReLU, StochasticPool
 from minet.train.alone import Alone
 from minet.train.callbacks import Callback
 from minet.train.micro_batches import MicroSteps, micro_batch
@@ -125,6 +125,30 @@ def test_what_is_not_finite_is_found_in_its_part(sample):
     assert np.isfinite(net.train_step(batch(2), labels, solver))
 
 
+class Mean(Identity):
+    """Follows the mean of its input in a number of a type of its own."""
+
+    def state(self, in_shape, out_shape):
+        return {"mean": State((), self.kind, per_sample=False, persistent=True)}
+
+    def fprop(self, x, y, beta=0.0, train=True):
+        super().fprop(x, y, beta, train)
+        self.s.mean[...] += 0.5 * (np.mean(x) - self.s.mean)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_running_statistics_of_any_float_are_the_mean_of_the_parts(kind):
+    found = []
+    for count in (1, 4):
+        layer = type("Mean", (Mean,), {"kind": kind})()
+        net = Net([layer, Linear(3)], (1, 6, 6), 12 // count, SoftmaxCrossEntropy(), dtype="float32")
+        net.steps = MicroSteps(net, count) if count > 1 else net.steps
+        steps(net, 2)
+        found += net.persistent.values()
+    assert found[0] == pytest.approx(found[1], rel=1e-2 if kind == "float16" else 1e-5)
+    assert found[0].dtype == found[1].dtype == kind
+
+
 def test_targets_of_any_shape():
     targets = np.random.default_rng(1).standard_normal((2, 1, 1, 12))
     nets = [Net([Linear(2)], (1, 6, 6), 12 // count, MeanSquaredError(), dtype="float64") for count in (1, 4)]
@@ -168,6 +192,20 @@ def test_a_run_in_parts_and_one_that_goes_on_in_others(tmp_path):
     assert len(parts) == 8 and parts == pytest.approx(whole, rel=1e-10)
     trained(1, tmp_path, epochs=1)
     assert trained(4, tmp_path, tmp_path / "1.safetensors") == pytest.approx(whole[4:], rel=1e-10)
+
+
+def test_a_net_takes_plain_steps_after_a_run_in_parts():
+    images = data.digits("train", limit=64)
+    net, parts = Net([Linear(10)], (1, 8, 8), 8, SoftmaxCrossEntropy()), Alone(4)
+    Trainer(net, SGD(0.1), images, ranks=parts).fit()
+    assert np.isfinite(net.train_step(np.zeros((1, 8, 8, 8)), np.zeros(8, int), SGD(0.1)))
+    assert len(Trainer(net, SGD(0.1), images).fit().history) == 1
+
+
+@pytest.mark.parametrize("count", [0, -3, 2.5, "2", True])
+def test_a_number_of_parts_that_is_none_is_refused(count):
+    with pytest.raises(MinetError, match="micro-batches must be a whole number of at least 1, got"):
+        Alone(count)
 
 
 @pytest.mark.parametrize(
