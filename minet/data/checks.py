@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,22 @@ def checked_names(classes: Any, name: str) -> tuple[str, ...]:
         twice = next(one for one in names if names.count(one) > 1)
         raise DataError(f"{name}: two classes are called {twice!r}", "give each a name of its own")
     return names
+
+
+def check_same_names(train: Any, test: Any) -> None:
+    """Raise DataError if the classes of a test set have other names, or come in another order."""
+    if train.names and test.names and train.names != test.names:
+        label, theirs, ours = first_different(train.names, test.names)
+        raise DataError(
+            f"{test.name}: label {label} is {ours!r}, and {theirs!r} in {train.name}",
+            f"classes={train.names!r:.200}",
+        )
+
+
+def first_different(names: Sequence[str], others: Sequence[str]) -> tuple[int, str, str]:
+    """The first class that has another name in the other list, and both."""
+    pairs = enumerate(zip_longest(names, others, fillvalue="none"))
+    return next((i, *pair) for i, pair in pairs if pair[0] != pair[1])
 
 
 def checked_labels(labels: ArrayLike, images: int, name: str) -> NDArray[Any]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from minet.core.errors import MinetError
+from minet.core.naming import did_you_mean
+from minet.train.function_settings import hint_for, kind_of
 
 EVENTS = ("on_start", "on_epoch_begin", "on_batch", "on_pause", "on_epoch", "on_end", "on_error")
 
@@ -62,9 +66,12 @@ class Callback:
     reads_net : bool
         Whether `on_batch` reads the net's arrays or the solver. On a GPU a step is otherwise called back when
         the next one has been started.
+    shows_record : bool
+        Whether it shows or logs what is in the epochs' records, which then must be numbers.
     """
 
     reads_net: bool = False
+    shows_record: bool = False
 
     def on_start(self, trainer: Any) -> None:
         """Called before the first epoch of this `fit`, also if it goes on with a run."""
@@ -97,7 +104,7 @@ class Callback:
         """What a resumed run needs of this callback, by name: what JSON can hold, and arrays.
 
         Checkpoints keep it. Those of an epoch are saved after the `on_epoch` of the callbacks that come
-        before the `Checkpointer`.
+        before the `Checkpointer`. A callback that has one serves one trainer, or another that is resumed.
         """
         return {}
 
@@ -115,7 +122,54 @@ def check_callbacks(callbacks: Iterable[Any]) -> list[Any]:
             raise MinetError(
                 f"{one!r:.60} is not a callback", "derive it from minet.train.callbacks.Callback"
             )
+        for hook in dir(type(one)):
+            if hook.startswith("on_") and hook not in EVENTS and callable(getattr(type(one), hook)):
+                hint = did_you_mean(hook, list(EVENTS)) or f"the hooks are {', '.join(EVENTS)}"
+                raise MinetError(f"{type(one).__name__}.{hook} is no hook: a run never calls it", hint)
+    kinds = [type(one) for one in found]
+    late = itertools.dropwhile(lambda kind: kind.__name__ != "Checkpointer", kinds)
+    for kind in late:
+        if kind.state is not Callback.state and kind.on_epoch is not Callback.on_epoch:
+            raise MinetError(
+                f"{kind.__name__} comes after the Checkpointer, which saves its state of the epoch before",
+                f"callbacks=[..., {kind.__name__}(...), Checkpointer(...)]",
+            )
     return found
+
+
+def claim(callbacks: Iterable[Callback], run: object, resumed: bool = False) -> None:
+    """Note in callbacks that have a state of which run it is.
+
+    Raises
+    ------
+    MinetError
+        If that is another run, and the state has not been `resumed` from a checkpoint.
+    """
+    for one in callbacks:
+        if type(one).state is Callback.state:
+            continue
+        if not resumed and getattr(one, "_run", run) is not run:
+            name = type(one).__name__
+            found = f"{name} has been in another trainer's run, and holds what it found there"
+            raise MinetError(found, f"make a new one for each trainer: callbacks=[{name}(...)]")
+        one._run = run  # type: ignore[attr-defined]
+
+
+def call_on_epoch(callbacks: list[Callback], trainer: Any, record: dict[str, Any]) -> None:
+    """Call `on_epoch` of each; raise MinetError if one adds to the record what later ones cannot show."""
+    for i, one in enumerate(callbacks, 1):
+        one.on_epoch(trainer, record)
+        bad = [name for name, value in record.items() if not is_number(value)]
+        if bad and any(later.shows_record for later in callbacks[i:]):
+            raise MinetError(
+                f"{type(one).__name__}.on_epoch added {bad[0]}={record[bad[0]]!r:.60} to the epoch's record",
+                "add numbers alone; anything else goes to a file of its own",
+            )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, of whatever library."""
+    return isinstance(value, Real) or (getattr(value, "shape", None) == () and not isinstance(value, str))
 
 
 def named(callbacks: Iterable[Callback]) -> Iterator[tuple[str, Callback]]:
@@ -131,13 +185,19 @@ def states(callbacks: Iterable[Callback]) -> dict[str, dict[str, Any]]:
     """What callbacks have to keep in a checkpoint, by their names; those that keep nothing are left out."""
     kept = {name: one.state() for name, one in named(callbacks)}
     for name, state in kept.items():
+        if not isinstance(state, dict):
+            raise MinetError(
+                f"{name}.state() returned {kind_of(state)}, not a dict", hint_for(state, "return {}")
+            )
         plain = {key: value for key, value in state.items() if not is_array(value)}
         try:
             same = json.loads(json.dumps(plain)) == plain
         except (TypeError, ValueError):
             same = False
-        if not same:
-            found = f"{name}.state() returned {plain!r:.80}, which a checkpoint cannot keep as it is"
+        strange = [k for k, v in state.items() if not isinstance(k, str) or getattr(v, "dtype", 0) == "O"]
+        if not same or strange:
+            shown = f"{state if strange else plain!r:.80}"
+            found = f"{name}.state() returned {shown}, which a checkpoint cannot keep as it is"
             raise MinetError(found, "numbers, strings, lists, dicts by strings, None, and arrays")
     return {name: state for name, state in kept.items() if state}
 

@@ -8,16 +8,14 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from minet.train.trainer import Trainer
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def finishing_steps(trainer: Trainer) -> Iterator[None]:
+def finishing_steps(trainer: Any) -> Iterator[None]:
     """Within this context, an interruption ends the run as soon as it can be saved; a second one, at once.
 
-    Signals that this process ignores, or that something else than Python handles, stay as they are.
+    Signals that this process ignores, or that the program or something else handles, stay as they are.
     """
 
     def interrupted(number: int, frame: Any) -> None:
@@ -28,7 +26,7 @@ def finishing_steps(trainer: Trainer) -> Iterator[None]:
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
-            if callable(signal.getsignal(number)):
+            if signal.getsignal(number) is signal.default_int_handler:
                 before[number] = signal.signal(number, interrupted)
     try:
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from minet.core.errors import MinetError
 from minet.core.files import FileError
 from minet.core.settings import is_real, is_whole
+from minet.data.checks import first_different
 from minet.data.dataset import Dataset
 from minet.data.parts import middle
 
@@ -105,8 +105,7 @@ class Pixels:
             If its classes have other names, or come in another order: labels would not mean the same.
         """
         if self.names and data.names and self.names != list(data.names):
-            pairs = zip_longest(self.names, data.names, fillvalue="none")
-            label, (then, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+            label, then, now = first_different(self.names, data.names)
             raise MinetError(
                 f"{data.name}: label {label} is {now!r}, and was {then!r} when {file} was trained",
                 f"classes={tuple(self.names)!r:.200}",

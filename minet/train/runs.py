@@ -24,7 +24,6 @@ from minet.train.alone import Alone
 from minet.train.by_class import confusion, table
 from minet.train.callbacks import Best, Checkpointer, Curves, JsonLog, KernelLog, Progress
 from minet.train.evaluation import evaluate as test
-from minet.train.interrupts import finishing_steps
 from minet.train.modelfile import Model
 from minet.train.number_text import number_text
 from minet.train.pixels import Pixels
@@ -120,8 +119,7 @@ def train(
         told(opening(model, trainer, resumed), flush=True)
         ranks.together(lambda: _compile(trainer, quiet))
         try:
-            with finishing_steps(trainer):
-                result = trainer.fit()
+            result = trainer.fit()
         except KeyboardInterrupt:
             if saving.place and not ranks.rank:
                 print(how_to_go_on(file_or_name, folder, saving.place), flush=True)

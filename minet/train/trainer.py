@@ -14,17 +14,18 @@ from minet.core.errors import MinetError
 from minet.core.files import FileError
 from minet.core.finite import NotFiniteError
 from minet.core.net import Net
-from minet.core.settings import is_whole
 from minet.core.step import Started
 from minet.data.dataset import Dataset
 from minet.train import checkpoint
 from minet.train.alone import Alone
-from minet.train.callback import Callback, Result, check_callbacks, named, states
+from minet.train.callback import Callback, Result, call_on_epoch, check_callbacks, claim, named, states
+from minet.train.checks import check_given
 from minet.train.evaluation import check_data, evaluate
 from minet.train.fingerprint import fingerprint
+from minet.train.interrupts import finishing_steps
 from minet.train.pixels import Pixels
 from minet.train.records import RECORDED, Within, place
-from minet.train.solver import Solver, lacking
+from minet.train.solver import Solver
 
 __all__ = ["Callback", "Result", "Trainer", "check_data", "evaluate"]
 
@@ -85,15 +86,7 @@ class Trainer:
     ) -> None:
         from minet.data.batches import Batches  # here, as it imports Numba: `import minet` stays fast
 
-        if net.loss is None:
-            raise MinetError("this net has no loss to train with", "Net(..., loss=SoftmaxCrossEntropy())")
-        if not is_whole(epochs) or epochs < 1:
-            raise MinetError(f"epochs must be a whole number of at least 1, got {epochs!r}")
-        if lacks := lacking(solver):
-            raise MinetError(f"{solver!r:.60} is not a solver: it has no {', '.join(lacks)}", "SGD(lr=0.05)")
-        check_data(train, net)
-        if test is not None:
-            check_data(test, net)
+        check_given(net, solver, train, test, epochs, ranks)
         self.net, self.solver, self.test, self.epochs = net, solver, test, epochs
         self.ranks = ranks = ranks or Alone()
         share, own = (ranks.rank, ranks.size), ranks.micro_batches * net.batch
@@ -103,7 +96,7 @@ class Trainer:
         self.epoch, self.within, self.rate = 0, Within(), 0.0
         self.history: list[dict[str, Any]] = []
         self.untested: dict[str, Any] | None = None
-        self._content: list[str] = []  # of the data sets: taken once, as it takes a moment
+        self._run, self._content = object(), list[str]()  # what callbacks know it by; checksums of the data
         self.stopped, self.pausing, self.interrupted, self.stepping = "", False, False, False
 
     @property
@@ -129,7 +122,7 @@ class Trainer:
 
     def stop(self, why: str) -> None:
         """End the run after the step or the epoch under way, as if it were complete; `Result` says why."""
-        self.stopped, self.pausing = why, True
+        self.stopped, self.pausing = str(why or "a callback has stopped it"), True
 
     def interrupt(self) -> None:
         """End the run by KeyboardInterrupt, after the step under way and a pause."""
@@ -165,6 +158,7 @@ class Trainer:
         """
         facts = checkpoint.load(file, self.net, self.solver)
         self.epoch, kept = facts.get("epoch", 0), dict(facts.get("callbacks", {}))
+        self.history, self.untested = [], None  # those of another run, if there are any
         if untested := facts.get("untested"):
             self.untested = {name: untested[name] for name in RECORDED}
         try:
@@ -182,6 +176,7 @@ class Trainer:
         for name, callback in named(self.callbacks):
             if name in kept:
                 callback.load_state(kept.pop(name))
+                claim([callback], self._run, resumed=True)
         if kept and strict and not self.ranks.rank:
             raise MinetError(
                 f"{file}: is of a run with {', '.join(kept)}, which this trainer does not have",
@@ -192,12 +187,13 @@ class Trainer:
     # -- the loop -------------------------------------------------------------------------------
 
     def fit(self) -> Result:
-        """Train until `epochs` epochs are done in total, or a callback ends the run."""
+        """Train until `epochs` epochs are done, or a callback ends the run, or Ctrl-C, between two steps."""
         begin, self.stopped, self.pausing, self.interrupted = time.perf_counter(), "", False, False
+        claim(self.callbacks, self._run)
         self.ranks.begin(self)
         try:
             self._call("on_start")
-            with contextlib.suppress(_Stopped):
+            with finishing_steps(self), contextlib.suppress(_Stopped):
                 while not self.stopped and (self.untested or self.epoch < self.epochs):
                     self._epoch()
             self.stepping = False
@@ -207,6 +203,8 @@ class Trainer:
             self.stepping = False
             self._call("on_error", error)
             raise
+        finally:
+            self.ranks.ended(self)
         return result
 
     def _epoch(self) -> None:
@@ -218,7 +216,7 @@ class Trainer:
         self.stepping = True
         self.untested = None
         self.history.append(record)
-        self._call("on_epoch", record)
+        call_on_epoch(self.callbacks, self, record)
         self._obey()
 
     def _train_epoch(self) -> dict[str, Any]:

@@ -95,6 +95,29 @@ def test_before_the_first_step_it_ends_at_once(tmp_path):
     assert run.net.clock.step == 0
 
 
+@pytest.mark.parametrize(("hook", "at"), [("on_batch", 2), ("on_epoch", 3)])
+def test_fit_itself_finishes_the_step_and_goes_on_there(hook, at):
+    whole = trainer()
+    whole.fit()
+    run = trainer(Signals(signal.SIGINT, hook, at))
+    with pytest.raises(KeyboardInterrupt):
+        run.fit()
+    assert run.steps == run.net.clock.step
+    run.callbacks.clear()
+    run.fit()
+    assert everything(run) == everything(whole)
+
+
+def test_a_signal_that_the_program_handles_is_left_to_it():
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append(True))
+    try:
+        assert len(trainer(Signals(signal.SIGINT, "on_batch", 2)).fit().history) == 3
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [True]
+
+
 def test_signals_that_are_ignored_stay_so_and_other_threads_install_nothing():
     run = trainer(epochs=1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -365,6 +365,10 @@ def net(units=10, shape=(1, 8, 8), batch=32, loss=True):
     return Net(Sequential(Linear(units)), shape, batch, SoftmaxCrossEntropy() if loss else None)
 
 
+def classes(*names):
+    return Dataset(np.zeros((40, 8, 8)), [0] * 40, classes=names, name=f"{names[0]} first")
+
+
 def mse(units):
     return Net(Linear(units), (1, 8, 8), 32, MeanSquaredError())
 
@@ -435,11 +439,48 @@ def mse(units):
             DataError,
             r"mine: its images are \(3, 8, 8\)",
         ),
+        (
+            lambda: Trainer(net(2), SGD(0.1), classes("cat", "dog"), classes("dog", "cat")),
+            DataError,
+            r"dog first: label 0 is 'dog', and 'cat' in cat first\n  hint: classes=\('cat', 'dog'\)",
+        ),
+        (
+            lambda: Trainer(net(2), SGD(0.1), classes("a", "b"), classes("a")),
+            DataError,
+            "label 1 is 'none', and 'b' in a first",
+        ),
+        (lambda: Trainer(Linear(10), SGD(0.1), digits()), MinetError, r"is not a net\n  hint: Net\("),
+        (
+            lambda: Trainer(net(), SGD(0.1), digits(), ranks=4),
+            MinetError,
+            r"ranks=4 is neither Alone\(...\) nor Ranks\(...\)\n  hint: ranks=Alone\(4\)",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_training(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_resuming_forgets_the_run_before(tmp_path):
+    trainer(Checkpointer(tmp_path), epochs=1).fit()
+    run = trainer(epochs=3)
+    before = run.fit()
+    run.untested = {"epoch": 9}
+    run.resume(tmp_path / WEIGHTS)
+    assert run.history == [] and run.untested is None
+    assert [record["epoch"] for record in run.fit().history] == [2, 3]
+    assert [record["epoch"] for record in before.history] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("why", ["", None, 5])
+def test_a_run_stops_whatever_it_is_told(why):
+    class Ends(Callback):
+        def on_batch(self, trainer, loss):
+            trainer.stop(why)
+
+    result = trainer(Ends()).fit()
+    assert result.history == [] and result.stopped == ("5" if why else "a callback has stopped it")
 
 
 def lines_of(terminal, **settings):

@@ -23,6 +23,8 @@ class Curves(Callback):
         The model's name, for the title.
     """
 
+    shows_record = True
+
     def __init__(self, folder: str | Path, net: Net, name: str) -> None:
         self.folder, self.name, self.before = Path(folder), name, kernel_log.kernels(net)
 

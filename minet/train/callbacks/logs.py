@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from minet.core.errors import MinetError
 from minet.core.files import write_whole
 from minet.core.net import Net
 from minet.train import kernel_log
@@ -20,7 +21,11 @@ class JsonLog(Callback):
         self.path = Path(path)
 
     def on_epoch(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        lines = "".join(json.dumps(record, default=float) + "\n" for record in trainer.history)
+        try:
+            lines = "".join(json.dumps(record, default=float) + "\n" for record in trainer.history)
+        except (TypeError, ValueError) as error:
+            found = f"{self.path}: a callback has added to the epoch's record what JSON cannot hold: {error}"
+            raise MinetError(found, "add numbers, or strings") from error
         write_whole(self.path, lines.encode())
 
 

@@ -28,6 +28,8 @@ class Progress(Callback):
         Where to print; by default standard output.
     """
 
+    shows_record = True
+
     def __init__(self, console: Any = None) -> None:
         self.console = console
         self.bar: Any = None
