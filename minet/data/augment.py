@@ -247,14 +247,40 @@ def checked(
 def framed(augment: Sequence[Augmentation], shape: Shape, draws: Draws, train: bool) -> Frames:
     """The frames of all images, by their indices."""
     frames = Frames.whole(draws.images, *shape[1:])
-    shared, seen = draws.words() if train else None, dict[int, int]()
+    shared, seen, size = draws.words() if train else None, dict[int, int](), shape[1:]
     for one in augment:
         if shared is None:
             one.rest(frames)
-            continue
-        number = seen[one.stream] = seen.get(one.stream, -1) + 1
-        one.apply(frames, draws.words(one.stream, number) if one.stream else shared)
+        else:
+            number = seen[one.stream] = seen.get(one.stream, -1) + 1
+            one.apply(frames, draws.words(one.stream, number) if one.stream else shared)
+        if type(one).__module__ != __name__:
+            _check_frames(type(one).__name__, frames, draws.images, shape, one.frame((shape[0], *size)))
+        size = frames.height, frames.width
     return frames
+
+
+def _check_frames(name: str, frames: Frames, images: int, stored: Shape, left: Shape) -> None:
+    """Raise DataError unless an own augmentation's frames are what `minet.loops.gather` can read."""
+    arrays = {"moves": (frames.moves, 3), "inside": (frames.inside, 4)}
+    arrays |= {f"holes[{i}]": (hole, 4) for i, hole in enumerate(frames.holes)}
+    wanted = {key: (value, (images, count), "int64") for key, (value, count) in arrays.items()}
+    for key, (value, shape, dtype) in (wanted | {"gain": (frames.gain, (images,), "float32")}).items():
+        if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != dtype:
+            found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else f"{value!r:.60}"
+            raise DataError(f"{name} leaves frames.{key} as {found}, not {dtype} {shape}", "write into it")
+    inside = frames.inside
+    if (inside[:, ::2] < 0).any() or (inside[:, 1::2] > stored[1:]).any():
+        raise DataError(
+            f"{name} leaves frames.inside outside of the images, {stored[1:]}", "only make it smaller"
+        )
+    if (frames.moves[:, 2] >> 1).any():
+        raise DataError(
+            f"{name} leaves frames.moves[:, 2] other than 0 and 1", "frames.moves[:, 2] ^= 1 mirrors"
+        )
+    if (frames.height, frames.width) != left[1:]:
+        size = f"frames of {(frames.height, frames.width)}, but its frame() says {left[1:]}"
+        raise DataError(f"{name} leaves {size}", "override both")
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minet.core.memory import aligned
+from minet.core.settings import is_whole
 from minet.data.augment import Brightness, Draws, framed
 from minet.data.dataset import Dataset
 from minet.data.errors import DataError
@@ -75,8 +76,15 @@ class Batches:
         self._gather = gather
         self.dataset, self.batch, self.seed, self.train = dataset, batch, seed, train
         self.dtype = np.dtype(dtype)
-        if batch < 1:
-            raise DataError(f"{dataset.name}: cannot make batches of {batch} images", "use at least 1")
+        if not is_whole(batch) or batch < 1:
+            raise DataError(f"{dataset.name}: cannot make batches of {batch!r} images", "use at least 1")
+        if not is_whole(seed):
+            raise DataError(f"{dataset.name}: seed must be a whole number, got {seed!r}", "seed=0")
+        for method in ("__getitem__", "normalize"):
+            if getattr(type(dataset), method) is not getattr(Dataset, method):
+                never = f"{type(dataset).__name__}.{method} is never called in training"
+                hint = "give Dataset(images, labels) what it returns, or write an Augmentation"
+                raise DataError(f"{dataset.name}: {never}: batches are made from `images` and `labels`", hint)
         self.whole, self._first = batch * share[1], batch * share[0]
         if train and self.whole > len(dataset):
             larger = f"a batch of {self.whole} is larger than the data set of {len(dataset)} images"

@@ -13,7 +13,7 @@ from minet.data.errors import DataError
 
 
 def checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
-    array = np.asarray(images)
+    array = _array(images, "images", name)
     if array.size == 0:
         raise DataError(
             f"{name}: the data set is empty: images have shape {array.shape}", "give at least one image"
@@ -28,8 +28,23 @@ def checked_images(images: ArrayLike, name: str) -> NDArray[np.uint8] | NDArray[
     return np.ascontiguousarray(array) if array.dtype == np.uint8 else _finite(array, "data", name)
 
 
+def _array(values: ArrayLike, what: str, name: str) -> NDArray[Any]:
+    if np.ma.is_masked(values):
+        hint = f"{what}.filled(0), or leave such images out"
+        raise DataError(f"{name}: the {what} are a masked array, whose mask would be lost", hint)
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise DataError(
+            f"{name}: the {what} do not fit into one array: {error}", "bring them to one shape"
+        ) from None
+
+
 def checked_names(classes: Any, name: str) -> tuple[str, ...]:
     """Class names, one each."""
+    if isinstance(classes, set | frozenset):
+        named = f"classes=({', '.join(sorted(map(repr, classes)))}), in the order of the labels"
+        raise DataError(f"{name}: classes is a set, which has no order", named)
     names = tuple(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else ()
     if not names or not all(isinstance(one, str) and one.strip() for one in names):
         hint = 'classes=10 or classes=("cat", "dog")'
@@ -58,7 +73,7 @@ def first_different(names: Sequence[str], others: Sequence[str]) -> tuple[int, s
 
 def checked_labels(labels: ArrayLike, images: int, name: str) -> NDArray[Any]:
     """Class numbers (N,), or targets (N, K, P, Q)."""
-    array = np.asarray(labels)
+    array = _array(labels, "labels", name)
     check_counts(images, len(array) if array.ndim else 0, name)
     if array.dtype.kind not in "iuf" or array.ndim > 4 or array.size == 0:
         raise DataError(

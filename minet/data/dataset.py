@@ -16,6 +16,7 @@ from minet.data.errors import DataError
 from minet.data.parts import chosen, divided, middle
 
 MEASURED = "measured"
+FIXED = ("mean", "std", "flip", "crop", "augment")
 
 
 class Dataset:
@@ -115,11 +116,14 @@ class Dataset:
         if (self.std <= 0).any():
             raise DataError(f"{name}: std must be positive, got {std!r}", "use 1 for a constant channel")
         stored = self.images.shape[1:]
-        if not 0 <= crop < min(stored[1:]):
+        if not is_whole(crop) or not 0 <= crop < min(stored[1:]):
             raise DataError(
-                f"{name}: crop={crop} does not fit images of shape {stored}",
-                "crop, the largest shift in pixels, must be smaller than height and width",
+                f"{name}: crop={crop!r:.60} does not fit images of shape {stored}",
+                "crop, the largest shift in pixels, must be a whole number smaller than height and width",
             )
+        if not (isinstance(flip, bool | np.bool_ | int | np.integer) and flip in (0, 1)):
+            hint = "flip=True mirrors each image with probability 1/2"
+            raise DataError(f"{name}: flip must be True or False, got {flip!r:.60}", hint)
         self.flip, self.crop = bool(flip), int(crop)
         before = [*([Shift(self.crop)] if crop else []), *([Flip()] if flip else [])]
         self.augment, self._shape = checked(augment, stored, name, before)
@@ -140,6 +144,16 @@ class Dataset:
         images = f"{len(self)} images {self.image_shape} {self.images.dtype}"
         what = f"targets {self.labels.shape[1:]}" if self.classes is None else f"{self.classes} classes"
         return f"Dataset({self.name!r}, {images}, {what})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FIXED and name in vars(self):
+            again = (
+                "data.replaced(mean, std)"
+                if name in FIXED[:2]
+                else f"data.Dataset(..., {name}={value!r:.60})"
+            )
+            raise DataError(f"{self.name}: {name} is fixed when a data set is made", again)
+        super().__setattr__(name, value)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -190,7 +204,7 @@ class Dataset:
     def replaced(self, mean: ArrayLike, std: ArrayLike) -> Dataset:
         """The same images, normalised by other values."""
         other = copy.copy(self)
-        other.mean, other.std = other._per_channel("mean", mean), other._per_channel("std", std)
+        vars(other).update(mean=self._per_channel("mean", mean), std=self._per_channel("std", std))
         return other
 
     def centred(self, images: NDArray[Any]) -> NDArray[Any]:

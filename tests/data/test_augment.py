@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minet import data
-from minet.data import Batches, Brightness, Crop, Cutout, DataError, Dataset, Flip, Shift, batches
+from minet.data import (
+    Augmentation,
+    Batches,
+    Brightness,
+    Crop,
+    Cutout,
+    DataError,
+    Dataset,
+    Flip,
+    Shift,
+    batches,
+)
 
 STREAMS = {Crop: 1, Cutout: 2, Brightness: 3}
 
@@ -266,3 +277,53 @@ def test_a_test_sees_float_images_above_white_as_they_are():
     data = Dataset(x, np.zeros(2, int), augment=[Brightness(0.5)], white=1.0)
     ((batch, _),) = Batches(data, 2, train=False).epoch(0)
     np.testing.assert_array_equal(batch.transpose(3, 0, 1, 2), data.normalize(x))
+
+
+def own(change, **members):
+    made = type("Own", (Augmentation,), {"apply": lambda self, frames, words: change(frames), **members})()
+    return Batches(of([Shift(1), made]), 8)
+
+
+def assign(name, value):
+    return lambda frames: setattr(frames, name, value(frames))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            assign("gain", lambda _: np.ones(3, np.float32)),
+            r"Own leaves frames\.gain as float32 \(3,\), not float",
+        ),
+        (assign("gain", lambda frames: frames.gain * 2.0**0.5), None),
+        (assign("gain", lambda frames: frames.gain.astype(float)), r"frames\.gain as float64 \(40,\)"),
+        (assign("gain", lambda _: None), r"frames\.gain as None, not float32 \(40,\)"),
+        (
+            assign("moves", lambda frames: frames.moves + 0.5),
+            r"frames\.moves as float64 \(40, 3\), not int64",
+        ),
+        (assign("height", lambda _: 4), r"Own leaves frames of \(4, 21\), but its frame\(\) says \(9, 21\)"),
+        (lambda frames: frames.holes.append(np.zeros((1, 4), int)), r"frames\.holes\[0\] as int64 \(1, 4\)"),
+        (
+            lambda frames: frames.inside.__setitem__((0, 1), 10),
+            r"frames\.inside outside of the images, \(9, 21\)",
+        ),
+        (lambda frames: frames.inside.__setitem__((0, 2), -1), r"frames\.inside outside"),
+        (lambda frames: frames.moves.__setitem__((0, 0), 99), None),
+        (lambda frames: frames.moves.__setitem__((0, 2), 7), r"frames\.moves\[:, 2\] other than 0 and 1"),
+    ],
+)
+def test_frames_that_cannot_be_read_are_refused_by_the_name_of_what_made_them(change, message):
+    if message is None:
+        next(own(change).epoch(0))
+        return
+    with pytest.raises(DataError, match=message):
+        next(own(change).epoch(0))
+
+
+def test_an_own_crop_may_change_the_frames():
+    def smaller(frames):
+        frames.height = 4
+
+    x, _ = next(own(smaller, frame=lambda self, shape: (shape[0], 4, shape[2])).epoch(0))
+    assert x.shape == (2, 4, 21, 8)

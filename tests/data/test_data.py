@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import re
@@ -16,7 +17,7 @@ import pooch
 import pytest
 
 from minet.core.errors import MinetError
-from minet.data import Batches, DataError, Dataset, cifar10, digits, mnist, readers
+from minet.data import Batches, DataError, Dataset, Flip, Shift, cifar10, digits, mnist, readers
 from minet.data import batches as batches_module
 from minet.data.batches import AHEAD
 
@@ -536,12 +537,50 @@ GREY = np.zeros((3, 4, 5), np.uint8)
         (GREY, [0, 1, 1], {"std": 0}, "std must be positive, got 0"),
         (GREY, [0, 1, 1], {"crop": 4}, r"crop=4 does not fit images of shape \(1, 4, 5\)"),
         (GREY, [0, 1, 1], {"crop": -1}, "crop=-1 does not fit"),
+        (GREY, [0, 1, 1], {"crop": 0.5}, "crop=0.5 does not fit"),
+        (GREY, [0, 1, 1], {"crop": None}, "crop=None does not fit"),
+        (GREY, [0, 1, 1], {"crop": "2"}, "crop='2' does not fit"),
+        (GREY, [0, 1, 1], {"flip": "no"}, "flip must be True or False, got 'no'"),
+        (GREY, [0, 1, 1], {"flip": 0.3}, "flip must be True or False, got 0.3"),
+        (GREY, [0, 1, 1], {"classes": {"cat", "dog"}}, "classes is a set, which has no order"),
+        (np.ma.masked_equal(GREY, 0), [0, 1, 1], {}, "the images are a masked array"),
+        (GREY, np.ma.masked_equal([0, 1, 1], 0), {}, "the labels are a masked array"),
+        ([GREY[0], GREY[0, :3]], [0, 1], {}, "the images do not fit into one array: "),
+        (GREY, [[0], [0, 1], [1]], {}, "the labels do not fit into one array: "),
     ],
 )  # fmt: skip
 def test_bad_data_are_refused(images, labels, settings, expected):
     with pytest.raises(DataError, match=f"^mine: {expected}") as caught:
         Dataset(images, labels, name="mine", **settings)
     assert isinstance(caught.value, MinetError) and caught.value.hint
+
+
+def test_settings_that_are_right_all_the_same():
+    full = np.ma.masked_array(GREY, mask=False)
+    assert Dataset(full, [0, 1, 1], flip=np.bool_(True), crop=np.int64(2)).augment == (Shift(2), Flip())
+
+
+@pytest.mark.parametrize("name", ["flip", "crop", "augment", "mean", "std"])
+def test_settings_are_fixed_when_a_set_is_made(name):
+    data = Dataset(GREY, [0, 1, 1], name="mine")
+    for one in (data, data[:2], data.replaced(1, 2), copy.deepcopy(data)):
+        before = getattr(one, name)
+        with pytest.raises(
+            DataError, match=f"^mine.*: {name} is fixed when a data set is made\n  hint: data\\."
+        ):
+            setattr(one, name, 1)
+        assert getattr(one, name) is before
+        one.name = "another"
+
+
+@pytest.mark.parametrize("method", ["__getitem__", "normalize"])
+def test_a_method_that_is_never_called_is_refused(method):
+    data = type("Noisy", (Dataset,), {method: lambda self, images: images})(GREY, [0, 1, 1], name="mine")
+    with pytest.raises(
+        DataError, match=f"mine: Noisy.{method} is never called in training.*\n  hint: give Data"
+    ):
+        Batches(data, 2)
+    assert len(Batches(type("Named", (Dataset,), {"source": "here"})(GREY, [0, 1, 1]), 3)) == 1
 
 
 # -- Batches ------------------------------------------------------------------------------------
@@ -757,6 +796,8 @@ def test_errors_in_the_worker_are_raised_in_the_loop():
     [
         ({"batch": 24}, "a batch of 24 is larger than the data set of 23 images"),
         ({"batch": 0}, "cannot make batches of 0 images"),
+        ({"batch": "8"}, "cannot make batches of '8' images"),
+        ({"batch": 4, "seed": 1.7}, "seed must be a whole number, got 1.7"),
         ({"batch": 4, "dtype": "int32"}, "cannot make batches of int32"),
     ],
 )
