@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from minet.cli.options import BackendName, Batch, DataDir, Debug, parsed, reporting, use_data
+from minet.cli.options import TWICE, BackendName, Batch, DataDir, Debug, parsed, reporting, use_data
 from minet.core.errors import MinetError
 
 
@@ -70,6 +70,8 @@ def compare(
         use_data(data_dir)
         grid = [(name, _values(name, texts)) for name, texts in _axes(settings)]
         common = parsed(None, epochs=epochs, batch=batch)
+        if twice := [name for name, _ in grid if name in common]:
+            raise MinetError(f"the setting {twice[0]} is given twice", TWICE)
         planned = comparing.Comparison.of(names[0], grid, seeds, out, **common)
         typer.echo("\n".join(planned.opening()))
         if dry_run:

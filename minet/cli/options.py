@@ -47,6 +47,7 @@ ModelOfRun = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder with the data files; by default $MINET_DATA or a cache.")
 ]
+TWICE = "give each setting once, by --set or by an option of its name"
 Debug = Annotated[bool, typer.Option("--debug", help="Show errors with a traceback.")]
 
 
@@ -104,6 +105,8 @@ def parsed(settings: list[str] | None, **others: Any) -> dict[str, Any]:
         name, equals, text = item.partition("=")
         if not (name.isidentifier() and equals):
             raise MinetError(f"--set {item}: is not NAME=VALUE", "--set kernels=3")
+        if name in chosen:
+            raise MinetError(f"the setting {name} is given twice", TWICE)
         try:
             chosen[name] = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -322,6 +322,8 @@ NAN = "from minet.data import Dataset\nimport numpy as np\n"
         (["toy.py", "--set", "width=x"], "toy.py: width must be of type int, like 8, got 'x' of type str"),
         (["toy.py", "--set", "file_or_name=x"], "toy.py: has no setting 'file_or_name'"),
         (["toy.py", "--set", "width"], "--set width: is not NAME=VALUE"),
+        (["toy.py", "--set", "lr=1", "--set", "lr=2"], "the setting lr is given twice\n  hint: give each "),
+        (["toy.py", "epochs=1", "--epochs", 2], "the setting epochs is given twice"),
         (["toy.py", "--set", "lr=-1"], "toy.py:"),
         (["toy.py", "--set", "limit=0"], "limit must be a whole number of at least 1, got 0"),
         (["toy.py", "--data-dir", "none"], "--data-dir none: no such folder"),

@@ -129,6 +129,10 @@ def test_a_combination_whose_net_cannot_be_made_fails_alone():
     assert "width=0 seed=0: failed: " in told and "width=4 seed=0: " in told
 
 
+def test_a_setting_that_is_given_twice_is_refused():
+    assert "the setting epochs is given twice" in refused("toy.py", "--set", "epochs=1,2", "--epochs", 1)
+
+
 def test_what_changed_since_is_refused():
     args = ("toy.py", "--epochs", 1)
     compared(*args)
