@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -212,6 +213,23 @@ class Model:
             if not (isinstance(error, LayerError) and error.layer):
                 error.message = f"{relative(self.path)}: {error.message}"
             raise
+
+    @contextlib.contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Name file and line of what is raised by the file's own code, or by what it imports beside it."""
+        try:
+            yield
+        except (MinetError, MemoryError, OSError):
+            raise
+        except Exception as error:
+            path = self.path.resolve()
+            own = {str(path), *(str(path.parent / name) for name in beside(path))}
+            at = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
+            if not at:
+                raise
+            told = f"{relative(at[-1].filename)}:{at[-1].lineno}: {type(error).__name__}: {error}"
+            hint = "see the traceback, which minet shows with --debug"
+            raise FileError(told.removesuffix(": "), hint) from error
 
     def _call(self, name: str, finish: Callable[[Any], Any] = lambda result: result) -> Any:
         function = self._functions[name]

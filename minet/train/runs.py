@@ -119,7 +119,8 @@ def train(
         told(opening(model, trainer, resumed), flush=True)
         ranks.together(lambda: _compile(trainer, quiet))
         try:
-            result = trainer.fit()
+            with model.blamed():
+                result = trainer.fit()
         except KeyboardInterrupt:
             if saving.place and not ranks.rank:
                 print(how_to_go_on(file_or_name, folder, saving.place), flush=True)

@@ -147,6 +147,41 @@ def test_pictures_that_a_complete_run_lacks_are_drawn_when_it_is_resumed(monkeyp
         train("part")
 
 
+# -- mistakes ------------------------------------------------------------------------------------------
+
+WRONG = {
+    "callbacks": ("class Mine(Callback):\n    def on_epoch(self, *_): 1 / 0\n", "callbacks = [Mine()]"),
+    "solver": ("class Mine(SGD):\n    def update(self, net): 1 / 0\n", "def solver(): return Mine(0.1)"),
+    "augmentation": (
+        "class Mine(data.Augmentation):\n    def apply(self, *_): 1 / 0\n",
+        'def datasets(): return data.digits("test", augment=[Mine()])',
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_mistake_in_own_code_is_told_with_its_file_and_line(kind, apart):
+    code, use = WRONG[kind]
+    head = "from minet import SGD, data\nfrom minet.train.callbacks import Callback\n"
+    text = Path("toy.py").read_text() + head
+    Path(f"{kind}_own.py").write_text(head + code)
+    own = f"from {kind}_own import Mine\n" if apart else code
+    Path("toy.py").write_text(f"{text}{own}\n\n{use}\n")
+    line = (head + code if apart else text + code).count("\n")
+    file = f"{kind}_own.py" if apart else "toy.py"
+    with pytest.raises(MinetError) as caught:
+        runs.train("toy.py", {"epochs": 1})
+    assert caught.value.message == f"{file}:{line}: ZeroDivisionError: division by zero"
+    assert "--debug" in caught.value.hint and isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_an_error_of_others_is_raised_as_it_is(monkeypatch):
+    monkeypatch.setattr(trainer, "evaluate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runs.train("toy.py", {"epochs": 1})
+
+
 # -- changed ----------------------------------------------------------------------------------------
 
 
