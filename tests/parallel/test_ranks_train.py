@@ -167,7 +167,9 @@ def callbacks(what="", rank=1):
         slow("drift", 2, r"error: rank 1's parameters differ from rank 0's after"),
         slow("interrupt", 130, r"stopped; --resume continues after 4 of 9 batches of epoch 1"),
         slow("stop", 0, r"stopped; --resume continues after 4 of 9 batches of epoch 1"),
-        slow("raise", 2, r"error: rank 1 of 2: ValueError: a mistake"),
+        slow(
+            "raise", 2, r"error: rank 1 of 2: model\.py:\d+: ValueError: a mistake\n  hint: see the traceback"
+        ),
         slow("hang", 2, r"error: rank 1 of 2 did not answer for 2 s, while others waited for"),
     ],
 )
