@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from minet.core.errors import MinetError
-from minet.core.naming import did_you_mean
 from minet.train.function_settings import hint_for, kind_of
 
 EVENTS = ("on_start", "on_epoch_begin", "on_batch", "on_pause", "on_epoch", "on_end", "on_error")
@@ -124,7 +123,7 @@ def check_callbacks(callbacks: Iterable[Any]) -> list[Any]:
             )
         for hook in dir(type(one)):
             if hook.startswith("on_") and hook not in EVENTS and callable(getattr(type(one), hook)):
-                hint = did_you_mean(hook, list(EVENTS)) or f"the hooks are {', '.join(EVENTS)}"
+                hint = f"the hooks are {', '.join(EVENTS)}"
                 raise MinetError(f"{type(one).__name__}.{hook} is no hook: a run never calls it", hint)
     kinds = [type(one) for one in found]
     late = itertools.dropwhile(lambda kind: kind.__name__ != "Checkpointer", kinds)

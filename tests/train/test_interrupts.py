@@ -95,15 +95,21 @@ def test_before_the_first_step_it_ends_at_once(tmp_path):
     assert run.net.clock.step == 0
 
 
-@pytest.mark.parametrize(("hook", "at"), [("on_batch", 2), ("on_epoch", 3)])
-def test_fit_itself_finishes_the_step_and_goes_on_there(hook, at):
-    whole = trainer()
+def test_fit_itself_counts_the_step_and_goes_on_there(monkeypatch):
+    whole, run = trainer(), trainer()
     whole.fit()
-    run = trainer(Signals(signal.SIGINT, hook, at))
+    start = run.net.start_step
+
+    def interrupted(*given):
+        step = start(*given)
+        if run.net.clock.step == 2:
+            signal.raise_signal(signal.SIGINT)  # after the update, before the trainer counts it
+        return step
+
+    monkeypatch.setattr(run.net, "start_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.fit()
-    assert run.steps == run.net.clock.step
-    run.callbacks.clear()
+    assert run.steps == run.net.clock.step == 2
     run.fit()
     assert everything(run) == everything(whole)
 
