@@ -149,6 +149,8 @@ def expect(
         raise CheckFailed(f"{what}: expected shape {expected.shape}, got {got.shape}", cause, phase)
     if not got.size:
         return
+    if got.dtype == bool:
+        got, expected = got.astype(np.uint8), expected.astype(np.uint8)
     rtol = ROUNDING[str(got.dtype)] if rtol is None else rtol
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
     with np.errstate(invalid="ignore", over="ignore"):

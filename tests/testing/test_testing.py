@@ -187,6 +187,20 @@ def test_an_exception_is_placed_in_the_layer_not_in_numpy():
     assert re.match(r"ValueError at .*test_testing\.py:\d+: all input arrays must have", check.detail)
 
 
+def test_persistent_state_may_be_a_bool():
+    class Seen(Toy):
+        def state(self, in_shape, out_shape):
+            return {"seen": State((1,), "bool", per_sample=False, persistent=True)}
+
+        def fprop_cpu(self, x, y, beta, train):
+            self.s.seen |= train
+            super().fprop_cpu(x, y, beta, train)
+
+    assert check_layer(Seen, (2, 3, 4)).ok
+    with pytest.raises(CheckFailed, match=r"^y\[0\]: expected 1, got 0"):
+        expect(np.array([False]), np.array([True]), "y", "why", 0.0)
+
+
 def test_make_must_return_a_new_layer():
     layer = Toy()
     check = run_check("determinism", lambda: layer, (2, 3, 4))
