@@ -1,7 +1,7 @@
 """The conformance kit: run any layer on plain arrays, and check it against the contract, clause by clause.
 
-`run` computes one fprop and bprop. `check_layer` runs the named checks of `minet.testing.contract` and
-`minet.testing.parity` on a layer. `layer_checks` turns the same checks into pytest cases:
+`run` computes one fprop and bprop. `check_layer` runs the named checks, `minet.testing.CHECKS`, on a layer.
+`layer_checks` turns the same checks into pytest cases:
 
     from minet.testing import layer_checks
     test_conformance = layer_checks(MyLayer)  # uses MyLayer.examples()

@@ -1,6 +1,7 @@
 """The named checks of the conformance kit: one function for each clause of the layer contract.
 
 A check takes a `Case` and raises `CheckFailed`, or `Skip` with the reason. `CHECKS` has them in report order.
+Those of what a layer keeps are in `minet.testing.kept`.
 """
 
 from __future__ import annotations
@@ -48,18 +49,19 @@ def shape(case: Case) -> None:
 @check
 def untouched(case: Case) -> None:
     """fprop and bprop leave x and dy unchanged: other branches read them too."""
-    rig = Rig(case)
-    x, dy = rig.get(rig.x), rig.get(rig.dy)
-    rig.fprop()
-    expect(rig.get(rig.x), x, "x after fprop", "the layer modifies x in place", 0.0)
-    rig.bprop()
-    expect(rig.get(rig.x), x, "x after bprop", "the layer modifies x in place", 0.0)
-    expect(rig.get(rig.dy), dy, "dy after bprop", "the layer scales or masks dy in place", 0.0)
+    for train in MODES:
+        rig = Rig(case)
+        x, dy = rig.get(rig.x), rig.get(rig.dy)
+        rig.fprop(train=train)
+        expect(rig.get(rig.x), x, "x after fprop", "the layer modifies x in place", 0.0)
+        rig.bprop()
+        expect(rig.get(rig.x), x, "x after bprop", "the layer modifies x in place", 0.0)
+        expect(rig.get(rig.dy), dy, "dy after bprop", "the layer scales or masks dy in place", 0.0)
 
 
 @check
 def determinism(case: Case) -> None:
-    """Results are bit-identical from a new layer, from a used one, and with one thread."""
+    """Results are bit-identical from a new layer, a used one, one beside another, and with one thread."""
     plain = Rig(case).both()
     expect_all(Rig(case).both(), plain, "global random state, or a reduction whose order varies", 0.0)
     used = Rig(case)
@@ -68,6 +70,12 @@ def determinism(case: Case) -> None:
     used.both()
     used.x = x
     expect_all(used.both(), plain, "something carries over from the previous batch", 0.0)
+    rig, other = Rig(case), Rig(case)
+    other.x = other.array(other.get(other.x) * -0.5)
+    y = rig.fprop()
+    other.fprop()
+    cause = "another layer of its class changes it: state is kept in the class or the module, not in self.s"
+    expect_all({"y": y, "dx": rig.bprop(), **rig.grads()}, plain, cause, 0.0)
     if case.backend_name == "cpu":
         import numba
 
@@ -84,10 +92,9 @@ def evaluation(case: Case) -> None:
     """Evaluation draws no random numbers and changes no running statistics."""
     rig = Rig(case)
     rig.fprop(train=True)
-    kept = {path: rig.get(value) for path, value in rig.net.persistent.items()}
+    kept = rig.persistent()
     plain = rig.fprop(train=False)
-    after = {path: rig.get(value) for path, value in rig.net.persistent.items()}
-    expect_all(after, kept, "statistics are updated in evaluation", 0.0, phase="fprop")
+    expect_all(rig.persistent(), kept, "statistics are updated in evaluation", 0.0, phase="fprop")
     rig.net.clock.step += 1
     cause = "evaluation draws random numbers, or depends on the step"
     expect(rig.fprop(train=False), plain, "y at the next step", cause, 0.0)
@@ -193,14 +200,21 @@ def bprop_reads_y(case: Case) -> None:
 
 @check
 def accumulate(case: Case) -> None:
-    """bprop adds to parameter gradients and never overwrites them."""
-    rig = Rig(case)
-    plain = rig.both()
-    rig.fprop()
+    """bprop adds to parameter gradients and never overwrites them, whatever beta is."""
+    plain = Rig(case).both()
+    for beta, dx in ((0.0, np.nan), (1.0, 0.0)):
+        rig = Rig(case)
+        rig.fprop()
+        cause = f"at beta {beta}: use self.g[...] +=, not ="
+        for path, got in _added(rig, rig.full(rig.x.shape, dx), beta).items():
+            expect(got, plain[path] + np.asarray(0.5, got.dtype), path, cause)
+
+
+def _added(rig: Rig, dx: Any, beta: float = 0.0) -> dict[str, np.ndarray]:
+    """Parameter gradients that were 0.5 before bprop."""
     rig.be.fill(rig.net.flat_grads, 0.5)
-    rig.graph.bprop(rig.x, rig.dy, rig.full(rig.x.shape, np.nan), 0.0)
-    for path, got in rig.grads().items():
-        expect(got, plain[path] + np.asarray(0.5, got.dtype), path, "use self.g[...] +=, not =")
+    rig.graph.bprop(rig.x, rig.dy, dx, beta)
+    return rig.grads()
 
 
 @check
@@ -217,14 +231,14 @@ def gradient_eval(case: Case) -> None:
 
 @check
 def need_dx(case: Case) -> None:
-    """With dx=None, as for a net's first layer, bprop still computes the parameter gradients."""
-    rig = Rig(case)
-    plain = rig.both()
+    """With dx=None, as for a net's first layer, bprop still adds to the parameter gradients."""
+    plain, rig = Rig(case).both(), Rig(case)
     rig.fprop()
-    rig.be.fill(rig.net.flat_grads, 0.0)
-    rig.graph.bprop(rig.x, rig.dy, None, 0.0)
-    expected = {name: value for name, value in plain.items() if name not in ("y", "dx")}
-    expect_all(rig.grads(), expected, "parameter gradients are computed only if dx is given")
+    for path, got in _added(rig, None).items():
+        cause = "where dx is None: use self.g[...] +=, not ="
+        if (got == 0.5).all():
+            cause = "parameter gradients are computed only if dx is given"
+        expect(got, plain[path] + np.asarray(0.5, got.dtype), path, cause)
 
 
 @check
@@ -245,35 +259,6 @@ def batch_sizes(case: Case) -> None:
             if not np.isfinite(got).all():
                 found = f"{name} is not finite at N = {rig.net.batch}"
                 raise CheckFailed(found, "a statistic divides by N - 1", phase_of(name))
-
-
-@check
-def resize(case: Case) -> None:
-    """After the batch size changes, results equal those of a net built for it; parameters stay."""
-    plain, rig = Rig(case, batch=case.batch + 1), Rig(case)
-    rig.both()
-    rig.net.resize(case.batch + 1)
-    rig.x, rig.dy = plain.x, plain.dy
-    cause = "a buffer of the old batch size is kept outside self.s, or not rebuilt in on_bind"
-    for path, value in plain.net.persistent.items():  # `rig` has moved its running statistics
-        rig.be.copy(value, rig.net.persistent[path])
-    expect_all(rig.both(), plain.both(), cause)
-
-
-@check
-def save_load(case: Case) -> None:
-    """Parameters and persistent state are complete: a new layer that loads them computes the same."""
-    from safetensors.numpy import load, save
-
-    rig = Rig(case)
-    rig.fprop(train=True)
-    kept = rig.net.params | rig.net.persistent
-    stored = load(save({path: np.ascontiguousarray(rig.get(value)) for path, value in kept.items()}))
-    other = Rig(case, seed=1)
-    for path, value in (other.net.params | other.net.persistent).items():
-        other.be.copy(stored[path], value)
-    cause = "the layer keeps something outside its parameters and persistent state"
-    expect(other.fprop(train=False), rig.fprop(train=False), "y after loading", cause, 0.0)
 
 
 @check

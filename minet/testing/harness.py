@@ -90,8 +90,7 @@ class Rig:
             self.be.copy(np.clip(moved, low, high), slot.value)
         self.x = self.array(values((*case.in_shape, batch), "x"))
         self.dy = self.array(values((*self.net.output_shape, batch), "dy"))
-        for array in self.buffers():
-            self.be.fill(array, _poison(array.dtype))
+        self.poison()
 
     def array(self, value: np.ndarray) -> Any:
         """Return a copy of the values in native memory."""
@@ -100,11 +99,19 @@ class Rig:
     def get(self, array: Any) -> np.ndarray:
         return np.array(self.be.get(array))
 
-    def buffers(self) -> Iterator[Any]:
-        """Yield what a layer must write before it reads: scratch and per-sample state."""
+    def buffers(self, scratch: bool = False) -> Iterator[Any]:
+        """Yield what a layer must write before it reads: scratch and, unless it alone, per-sample state."""
         for layer, name, state in all_states(self.graph, self.net.shapes):
-            if (state.scratch or state.per_sample) and not state.persistent:
+            if (state.scratch or (state.per_sample and not scratch)) and not state.persistent:
                 yield layer.s[name]
+
+    def poison(self, scratch: bool = False) -> None:
+        """Fill `buffers` with what shows up wherever it is used."""
+        for array in self.buffers(scratch):
+            self.be.fill(array, _poison(array.dtype))
+
+    def persistent(self) -> dict[str, np.ndarray]:
+        return {path: self.get(value) for path, value in self.net.persistent.items()}
 
     def full(self, shape: Shape, value: float) -> Any:
         return self.array(np.full(shape, value))

@@ -14,7 +14,7 @@ import numpy as np
 
 from minet import Layer, Param, State, update
 from minet.core.layer import Array, Shape
-from minet.core.rng import generator
+from minet.core.rng import generator, uniform
 
 
 class Specimen(Layer):
@@ -101,7 +101,7 @@ class Centre(Specimen):
 
 
 class Noise(Specimen):
-    """In training, each element times a random number around 1, drawn by counter; a bool keeps the sign."""
+    """In training, each element times a random number in [-0.5, 2.5); a bool keeps the sign."""
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return in_shape
@@ -110,7 +110,7 @@ class Noise(Specimen):
         return {"factor": State(in_shape), "negative": State(in_shape, "bool")}
 
     def draw(self, shape: Shape) -> np.ndarray:
-        return generator(self.key[0], f"{self.path}.{self.clock.step}").normal(1.0, 0.5, shape)
+        return 3 * uniform(self.key, self.clock.step, shape) - 0.5
 
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         factor = self.draw(x.shape) if train else np.ones(x.shape)
@@ -120,6 +120,24 @@ class Noise(Specimen):
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         if dx is not None:
             update(dx, dy * np.where(self.s.negative, -self.s.factor, self.s.factor), beta)
+
+    @classmethod
+    def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
+        yield cls, (4, 6, 5)
+
+
+class KeepsState(Toy):
+    """Toy, which keeps ``1 - tanh(x)^2`` for bprop: state for each sample."""
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        return {"flat": State(in_shape)}
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        super().fprop_cpu(x, y, beta, train)
+        self.s.flat[...] = 1 - np.tanh(x) ** 2
+
+    def slope(self, x: Array) -> Array:
+        return self.p.a * self.s.flat
 
     @classmethod
     def examples(cls) -> Iterable[tuple[Callable[[], Layer], Shape]]:
@@ -256,6 +274,7 @@ class BetaOnGradient(Toy):
     """beta is for dx alone; here it reaches the parameter's gradient too."""
 
     breaks = "accumulate"
+    also = ("need_dx",)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         self.g.a *= beta
@@ -266,9 +285,21 @@ class GradientOverwritten(Toy):
     """``=`` instead of ``+=``: a twin's share is lost."""
 
     breaks = "accumulate"
+    also = ("need_dx",)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         self.g.a[...] = 0
+        super().bprop_cpu(x, dy, dx, beta)
+
+
+class GradientOverwrittenAtOne(Toy):
+    """``=`` instead of ``+=`` where beta is 1, as in a branch."""
+
+    breaks = "accumulate"
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if beta == 1:
+            self.g.a[...] = 0
         super().bprop_cpu(x, dy, dx, beta)
 
 
@@ -287,8 +318,7 @@ class ErrorScaled(Toy):
 
     breaks = "untouched"
     also = ("resize", 
-        "slices", "bprop_reads_y", "accumulate", "gradient", "gradient_eval", "need_dx", "determinism",
-        "batch_sizes",
+        "slices", "bprop_reads_y", "gradient", "gradient_eval", "determinism", "batch_sizes", "bprop_again",
     )  # fmt: skip
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
@@ -309,6 +339,18 @@ class InPlace(Tallest):
     def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
         super().fprop_cpu(x, y, beta, train)
         np.put_along_axis(x, self.s.row.astype("int64"), -1e9, axis=1)
+
+
+class InPlaceInEval(Toy):
+    """Scales dy in place, in evaluation alone."""
+
+    breaks = "untouched"
+    also = ("batch_sizes", "bprop_again")
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if not self.train:
+            dy *= 0.5
+        super().bprop_cpu(x, dy, dx, beta)
 
 
 class OutOfPlace(Toy):
@@ -437,6 +479,17 @@ class NoDxNoGradient(Toy):
             super().bprop_cpu(x, dy, dx, beta)
 
 
+class NoDxOverwrites(Toy):
+    """``=`` instead of ``+=`` where dx is None: the share of a twin is lost."""
+
+    breaks = "need_dx"
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if dx is None:
+            self.g.a[...] = 0
+        super().bprop_cpu(x, dy, dx, beta)
+
+
 class CountsOnDx(Toy):
     """Writes to a dx that is None."""
 
@@ -529,6 +582,7 @@ class SumsInAnyOrder(Toy):
     """Adds up in the order that threads arrive in, as atomics do: the last bits differ each time."""
 
     breaks = "determinism"
+    also = ("bprop_again",)
     arrival = np.random.default_rng(0)
 
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
@@ -587,6 +641,20 @@ class LastBatchLeftOver(Centre):
     def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
         if dx is not None:
             update(dx, dy, beta)
+
+
+class SharedSlope(Toy):
+    """Keeps its slope in the class, where the next layer of the class overwrites it."""
+
+    breaks = "determinism"
+    kept: Array | None = None
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        super().fprop_cpu(x, y, beta, train)
+        SharedSlope.kept = super().slope(x)
+
+    def slope(self, x: Array) -> Array:
+        return self.kept
 
 
 class DrawsInEval(Noise):
@@ -664,6 +732,53 @@ class HiddenMean(Centre):
         update(y, x - (mean if train else self.mean), beta)
 
 
+class HiddenCount(Toy):
+    """Counts its steps where checkpoints do not find it."""
+
+    breaks = "save_load"
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def fprop_cpu(self, x: Array, y: Array, beta: float, train: bool) -> None:
+        self.steps += train
+        self.scale = np.float32(1 if self.steps < 1000 else 0.5)
+        update(y, self.scale * self.p.a * np.tanh(x), beta)
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        super().bprop_cpu(x, self.scale * dy, dx, beta)
+
+
+class ConsumesState(KeepsState):
+    """bprop multiplies its state in place: a second one gives something else."""
+
+    breaks = "bprop_again"
+
+    def slope(self, x: Array) -> Array:
+        self.s.flat *= self.p.a
+        return self.s.flat
+
+
+class KeepsScratch(KeepsState):
+    """Leaves in scratch what bprop needs; another layer may have written there."""
+
+    breaks = "bprop_again"
+
+    def state(self, in_shape: Shape, out_shape: Shape) -> dict[str, State]:
+        return {"flat": State(in_shape, scratch=True)}
+
+
+class StatisticsInBprop(Centre):
+    """Updates its running mean once more in bprop, which may run several times."""
+
+    breaks = "bprop_again"
+
+    def bprop_cpu(self, x: Array, dy: Array, dx: Array | None, beta: float) -> None:
+        if self.train:
+            self.s.mean[...] = 0.9 * self.s.mean + 0.1 * x.mean(axis=(1, 2, 3), keepdims=True)
+        super().bprop_cpu(x, dy, dx, beta)
+
+
 class FirstBatchSize(Toy):
     """Keeps a private buffer of the first batch's size."""
 
@@ -706,5 +821,5 @@ class WrongError(Toy):
         return in_shape
 
 
-RIGHT = (Toy, Tallest, Centre, Noise, TwoVersions)
+RIGHT = (Toy, Tallest, Centre, Noise, TwoVersions, KeepsState)
 BROKEN = [cls for cls in list(globals().values()) if getattr(cls, "breaks", "")]

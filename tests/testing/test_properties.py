@@ -16,7 +16,7 @@ from minet.testing import run_check
 
 CHECKS = (
     "untouched", "poison", "beta_y", "beta_dx", "slices", "bprop_reads_y", "accumulate", "gradient",
-    "need_dx", "determinism", "evaluation", "batch_sizes", "save_load",
+    "need_dx", "determinism", "evaluation", "batch_sizes", "bprop_again", "save_load",
 )  # fmt: skip
 SHAPES = [(2, 7, 6), (3, 4, 5), (1, 6, 1), (4, 1, 1)]
 DEPTH = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from minet.testing.harness import CheckFailed, differing, expect, multiple, valu
 from minet.testing.layerfile import all_examples, classes
 
 # Skipped without a NumPy version, a kernel, g++ or a GPU.
-PARITY = {"numpy_version", "thread_order", "parity_emu", "parity_cuda"}
+SKIPPED = {"numpy_version", "thread_order", "parity_emu", "parity_cuda"}
 needs_gxx = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
 
 
@@ -105,6 +106,14 @@ def test_every_check_has_its_broken_layer(name):
     assert any(cls.breaks == name for cls in [*BROKEN, *zoo_cuda.BROKEN])
 
 
+def test_the_page_lists_every_check_with_its_promise():
+    page = Path(zoo.__file__).parents[2] / "docs/reference/testing.md"
+    shown = re.findall(r"^\| `(\w+)` \| (.+) \|$", page.read_text(), re.MULTILINE)
+    assert shown == [
+        (name, check.__doc__.splitlines()[0].replace("``", "`")) for name, check in CHECKS.items()
+    ]
+
+
 def test_zoo_layers_name_existing_checks():
     for cls in [*BROKEN, *zoo_cuda.BROKEN]:
         assert {cls.breaks, *cls.also} <= set(CHECKS) and cls.breaks not in cls.also
@@ -125,7 +134,7 @@ def test_a_correct_layer_passes_everything(cls, batch):
     report = check_layer(*example(cls), batch=batch)
     assert report.ok, str(report)
     skipped = {check.name for check in report.checks if check.status == "SKIP"}
-    assert skipped <= PARITY and [check.name for check in report.checks] == list(CHECKS)
+    assert skipped <= SKIPPED and [check.name for check in report.checks] == list(CHECKS)
 
 
 def test_only_a_broken_layer_fails_a_graph():
@@ -149,6 +158,21 @@ def test_only_a_broken_layer_fails_a_graph():
         (zoo.ParameterForgotten, "gradient", r"parameter_forgotten\.a\[\d, 0, 0, 0\]: expected"),
         (zoo.ByteArgmax, "gradient", r"dx along a random direction: expected .*\n.*not probed one by one"),
         (zoo.CountsOnDx, "need_dx", r"TypeError at .*zoo\.py:\d+: 'NoneType' .*\nthe contract: With dx=None"),
+        (
+            zoo.NoDxOverwrites,
+            "need_dx",
+            r"no_dx_overwrites\.a.*\nlikely cause: where dx is None: .* \+=, not =",
+        ),
+        (zoo.NoDxNoGradient, "need_dx", r".*\nlikely cause: .* only if dx is given"),
+        (zoo.SharedSlope, "determinism", r"dx.*\nlikely cause: another layer of its class changes it"),
+        (zoo.ConsumesState, "bprop_again", r"dx.*\nlikely cause: a second bprop of one fprop differs"),
+        (zoo.KeepsScratch, "bprop_again", r"dx.*, got nan\nlikely cause: bprop reads scratch of fprop's"),
+        (zoo.StatisticsInBprop, "bprop_again", r"\w+\.mean.*\nlikely cause: bprop updates running stat"),
+        (
+            zoo.HiddenCount,
+            "save_load",
+            r"where hidden_count.steps is 10000, y\[.*\n.*each step changes self\.steps",
+        ),
         (zoo.HalvesAnything, "bad_shapes", r"input \(1, 1, 1\): expected a result, got ValueError: cannot"),
         (zoo.WrongError, "bad_shapes", r"input \(1, 1, 1\): expected a LayerError or a net, got Assertion"),
         (zoo.BeyondItsSlice, "slices", r"memory next to y was written\nlikely cause: a loop runs past"),
@@ -185,6 +209,17 @@ def test_an_exception_is_placed_in_the_layer_not_in_numpy():
 
     check = run_check("shape", Stacks, (2, 3, 4))
     assert re.match(r"ValueError at .*test_testing\.py:\d+: all input arrays must have", check.detail)
+
+
+def test_a_number_on_which_nothing_depends_may_change():
+    class Counts(Toy):
+        calls = 0
+
+        def fprop_cpu(self, x, y, beta, train):
+            self.calls += 1
+            super().fprop_cpu(x, y, beta, train)
+
+    assert run_check("save_load", Counts, (2, 3, 4)).status == "PASS"
 
 
 def test_persistent_state_may_be_a_bool():
@@ -439,7 +474,7 @@ def test_layer_checks_are_pytest_cases():
     assert len(ids) == len(CHECKS) == len(set(ids))
     assert ids[0] == "shape-Toy()(4,6,5)"
     for case in mark.args[1]:
-        if case.values[2] not in PARITY:
+        if case.values[2] not in SKIPPED:
             test(*case.values)
 
 
