@@ -1,7 +1,7 @@
 """The named checks of the conformance kit: one function for each clause of the layer contract.
 
 A check takes a `Case` and raises `CheckFailed`, or `Skip` with the reason. `CHECKS` has them in report order.
-Those of what a layer keeps are in `minet.testing.kept`.
+Those of what a layer keeps are in `minet.testing.kept`, that of its random draws in `minet.testing.draws`.
 """
 
 from __future__ import annotations

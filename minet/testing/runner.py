@@ -15,13 +15,13 @@ from minet.core.blame import is_mistake, line_of
 from minet.core.errors import MinetError
 from minet.core.layer import Layer, Shape, is_shape
 from minet.core.settings import is_whole
-from minet.testing import bounds, contract, kept, numerics, parity
+from minet.testing import bounds, contract, draws, kept, numerics, parity
 from minet.testing.examples import examples
 from minet.testing.harness import Case, CheckFailed, Skip
 from minet.testing.place import code_of, gathered
 from minet.testing.report import Check, Report
 
-PARTS = (contract, kept, numerics, parity)
+PARTS = (contract, kept, draws, numerics, parity)
 CHECKS = {name: check for part in PARTS for name, check in part.CHECKS.items()}  # in the order of a report
 
 

@@ -657,6 +657,60 @@ class SharedSlope(Toy):
         return self.kept
 
 
+class SameInEachLayer(Noise):
+    """Draws by the seed alone: the masks of two layers are the same."""
+
+    breaks = "draws"
+
+    def draw(self, shape: Shape) -> np.ndarray:
+        return 3 * uniform((self.key[0], 0), self.clock.step, shape) - 0.5
+
+
+class SameForEachSeed(Noise):
+    """Draws by the path alone: another seed changes nothing."""
+
+    breaks = "draws"
+
+    def draw(self, shape: Shape) -> np.ndarray:
+        return 3 * uniform((0, self.key[1]), self.clock.step, shape) - 0.5
+
+
+class SameAtEachStep(Noise):
+    """Draws the same mask for ever."""
+
+    breaks = "draws"
+
+    def draw(self, shape: Shape) -> np.ndarray:
+        return 3 * uniform(self.key, 0, shape) - 0.5
+
+
+class SameEverywhere(Noise):
+    """Draws from a generator with a seed of its own."""
+
+    breaks = "draws"
+
+    def draw(self, shape: Shape) -> np.ndarray:
+        return generator(7, "").normal(1.0, 0.5, shape)
+
+
+class SameInEachPart(Noise):
+    """Draws by the number of the step: the parts of a batch draw the same."""
+
+    breaks = "draws"
+
+    def draw(self, shape: Shape) -> np.ndarray:
+        return 3 * uniform(self.key, int(self.clock.step), shape) - 0.5
+
+
+class NumbersAlone(Noise):
+    """Seeds NumPy's generator, which takes no step of a part of a batch."""
+
+    breaks = "draws"
+
+    def draw(self, shape: Shape) -> np.ndarray:
+        return np.random.default_rng([*self.key, self.clock.step]).normal(1.0, 0.5, shape)
+
+
 class DrawsInEval(Noise):
     """Adds its noise in evaluation too."""
 

@@ -16,7 +16,7 @@ from minet.testing import run_check
 
 CHECKS = (
     "untouched", "poison", "beta_y", "beta_dx", "slices", "bprop_reads_y", "accumulate", "gradient",
-    "need_dx", "determinism", "evaluation", "batch_sizes", "bprop_again", "save_load",
+    "need_dx", "determinism", "evaluation", "batch_sizes", "bprop_again", "save_load", "draws",
 )  # fmt: skip
 SHAPES = [(2, 7, 6), (3, 4, 5), (1, 6, 1), (4, 1, 1)]
 DEPTH = 3
@@ -95,7 +95,8 @@ def test_random_graphs_keep_the_contract(graphs: int) -> None:
         seen.update(type(layer) for layer in make().walk())
         for name in CHECKS:
             check = run_check(name, make, in_shape, batch=batch)
-            assert check.status == "PASS", f"{name}: {check.detail}"
+            skipped = name == "draws" and check.status == "SKIP"
+            assert skipped or check.status == "PASS", f"{name}: {check.detail}"
         done.add(text)
 
     holds()

@@ -14,13 +14,14 @@ from zoo import BROKEN, RIGHT, Centre, Noise, Tallest, Toy
 
 from minet import Concat, Layer, MeanSquaredError, MinetError, Param, Sequential, State, Sum, backends, update
 from minet.backends.host_fallback import HostWarning
+from minet.core.rng import uniform
 from minet.layers import BatchNorm, Conv, Identity
 from minet.testing import CHECKS, Check, Report, check_layer, check_loss, layer_checks, run, run_check
 from minet.testing.harness import CheckFailed, differing, expect, multiple, values
 from minet.testing.layerfile import all_examples, classes
 
-# Skipped without a NumPy version, a kernel, g++ or a GPU.
-SKIPPED = {"numpy_version", "thread_order", "parity_emu", "parity_cuda"}
+# Skipped without draws, a NumPy version, a kernel, g++ or a GPU.
+SKIPPED = {"draws", "numpy_version", "thread_order", "parity_emu", "parity_cuda"}
 needs_gxx = pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
 
 
@@ -58,7 +59,10 @@ def test_a_failure_explains_itself(cls):
     for check in check_layer(*example(cls)).failed:
         found, _, why = check.detail.partition("\n")
         assert why.startswith(("likely cause: ", "the contract: ")) and len(why) > 20
-        pattern = r"expected .+, got .+|was not written|was written|not finite|\w+ at .*zoo.py:\d+: .+"
+        pattern = (
+            r"expected .+, got .+|was not written|was written|not finite|\w+ at .*zoo.py:\d+: .+"
+            r"|draws of training are the same|alone: \w+: .+"
+        )
         assert re.search(pattern, found), check.detail
 
 
@@ -80,7 +84,8 @@ def test_a_correct_kernel_passes_everything(cls):
     skipped = {check.name for check in report.checks if check.status == "SKIP"}
     assert (
         skipped
-        == {"gradient", "gradient_eval", "float32", "numpy_version", "parity_cuda"} - _on_this_machine()
+        == {"gradient", "gradient_eval", "draws", "float32", "numpy_version", "parity_cuda"}
+        - _on_this_machine()
     )
     assert check_layer(*example(cls), backend=backends.get("emu", order="reversed")).ok
 
@@ -173,6 +178,15 @@ def test_only_a_broken_layer_fails_a_graph():
             "save_load",
             r"where hidden_count.steps is 10000, y\[.*\n.*each step changes self\.steps",
         ),
+        (zoo.SameInEachLayer, "draws", r"the draws .* wherever the layer is in the net\n.* self\.key"),
+        (zoo.SameForEachSeed, "draws", r"the draws of training are the same for every seed\n.* self\.key"),
+        (
+            zoo.SameAtEachStep,
+            "draws",
+            r"the draws of training are the same at every step\n.* self\.clock\.step",
+        ),
+        (zoo.SameInEachPart, "draws", r"samples 0 to 6 of 14 alone: y\[.*\n.*a part of a batch"),
+        (zoo.NumbersAlone, "draws", r"samples 0 to 6 of 14 alone: TypeError: .*\n.*a part of a batch"),
         (zoo.HalvesAnything, "bad_shapes", r"input \(1, 1, 1\): expected a result, got ValueError: cannot"),
         (zoo.WrongError, "bad_shapes", r"input \(1, 1, 1\): expected a LayerError or a net, got Assertion"),
         (zoo.BeyondItsSlice, "slices", r"memory next to y was written\nlikely cause: a loop runs past"),
@@ -209,6 +223,25 @@ def test_an_exception_is_placed_in_the_layer_not_in_numpy():
 
     check = run_check("shape", Stacks, (2, 3, 4))
     assert re.match(r"ValueError at .*test_testing\.py:\d+: all input arrays must have", check.detail)
+
+
+def test_what_draws_nothing_or_mixes_samples_is_not_held_to_draws_by_sample():
+    class Schedule(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            self.times = np.float32(1 / (1 + self.clock.step) if train else 1)
+            update(y, self.times * self.p.a * np.tanh(x), beta)
+
+        def bprop_cpu(self, x, dy, dx, beta):
+            super().bprop_cpu(x, self.times * dy, dx, beta)
+
+    class SameForAllSamples(Noise):
+        def draw(self, shape):
+            return uniform(self.key, int(self.clock.step), (*shape[:-1], 1)) + np.zeros(shape)
+
+    assert check_layer(Schedule, (2, 3, 4)).ok
+    assert run_check("draws", Schedule, (2, 3, 4)).detail == "nothing is drawn in training"
+    for make in (SameForAllSamples, lambda: Sequential(Noise(), Centre())):
+        assert run_check("draws", make, (2, 3, 4)).status == "PASS"
 
 
 def test_a_number_on_which_nothing_depends_may_change():
