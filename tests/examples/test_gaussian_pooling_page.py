@@ -26,7 +26,7 @@ def stripped(code):
 
 
 def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", PAGE)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", PAGE) if not link.startswith("https:")]
     assert len(links) > 10
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
 
