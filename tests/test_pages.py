@@ -5,14 +5,20 @@ from pathlib import Path
 
 import pages
 import pytest
+from slow import slow
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 OF_TORCH = ("torch.md", "torch-kit.md")
+LONG = ("compare.md",)  # trains many runs; tests/cli/test_compare.py types the same commands
 WITH_PROGRAMS = [page for page in PAGES if any(block.runs for block in pages.blocks(page.read_text()))]
 
 
-@pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [slow(page) if page.name in LONG else page for page in WITH_PROGRAMS],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_a_page_runs(page, tmp_path):
     if page.name in OF_TORCH:
         pytest.importorskip("torch", reason="PyTorch is not installed: make .venv/bench")

@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from slow import slow
 
 TESTS = Path(__file__).resolve().parent.parent
 
+pytestmark = pytest.mark.slow  # every layer's loops are compiled, in a process of its own
+
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no mprotect on Windows")
-@pytest.mark.parametrize("side", ["behind", slow("before")])
-@pytest.mark.parametrize("dtype", ["float32", slow("float64")])
+@pytest.mark.parametrize("side", ["behind", "before"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_layers_stay_inside_their_arrays(side, dtype):
     paths = os.pathsep.join(map(str, (TESTS.parent, TESTS / "testing", TESTS / "helpers")))
     done = subprocess.run(
