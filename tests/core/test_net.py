@@ -438,26 +438,24 @@ def test_what_is_no_real_number_is_refused(images, dtype):
 
 
 def test_another_thread_waits_while_a_net_computes():
-    free = []
+    seen = []
 
     class Looks(Toy):
         def fprop_cpu(self, x, y, beta, train):
-            free.append(other.submit(net.lock.acquire, blocking=False).result())
+            seen.append(other.submit(is_free).result())
             super().fprop_cpu(x, y, beta, train)
+
+    def is_free():
+        if got := net.lock.acquire(blocking=False):
+            net.lock.release()
+        return got
 
     net = Net(Looks(), SHAPE, 5, MeanSquaredError())
     with ThreadPoolExecutor(1) as other:
         net.predict(numbers(7, *SHAPE))
         net.train_step(numbers(*SHAPE, 5), numbers(*SHAPE, 5), SGD(0.1))
         evaluate(net, Dataset(numbers(5, *SHAPE), numbers(5, *SHAPE)))
-        assert free == [False] * 4 and other.submit(net.lock.acquire, blocking=False).result()
-
-
-def test_many_threads_may_predict():
-    net, images = Net(Toy(), SHAPE, 4), numbers(40, 9, *SHAPE)
-    with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(net.predict, images))
-    np.testing.assert_allclose(found, 0.7 * np.tanh(images), rtol=1e-6)
+        assert seen == [False] * 4 and other.submit(is_free).result()
 
 
 # -- train_step -------------------------------------------------------------------------------------
