@@ -274,7 +274,7 @@ def _check_frames(name: str, frames: Frames, images: int, stored: Shape, left: S
         raise DataError(
             f"{name} leaves frames.inside outside of the images, {stored[1:]}", "only make it smaller"
         )
-    if (frames.moves[:, 2] >> 1).any():
+    if not np.isin(frames.moves[:, 2], (0, 1)).all():
         raise DataError(
             f"{name} leaves frames.moves[:, 2] other than 0 and 1", "frames.moves[:, 2] ^= 1 mirrors"
         )

@@ -43,8 +43,8 @@ class Module(Part):
     chain of such modules copies nothing.
 
     A gradient cannot be differentiated again, and there are no forward-mode derivatives: ``torch.func`` does
-    not apply. What ``module.layer`` or `minet.torch.load` writes is not seen by autograd: write between
-    backward and the next call.
+    not apply. Autograd does not see what ``module.layer`` or `minet.torch.load` writes: do it after backward
+    and before the next call.
 
     Parameters
     ----------

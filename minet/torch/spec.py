@@ -65,7 +65,7 @@ class Spec:
         """Yield a program for a tensor's device and dtype that no other call uses; then keep it."""
         key = in_shape, like.device, DTYPES[like.dtype]
         if key not in self._idle and len(self._idle) == MOST:
-            self._idle.pop(next(iter([*self._idle])), None)  # the oldest
+            self._idle.pop(next(iter([*self._idle])), None)  # the oldest; of a copy, as other threads may add
         idle = self._idle.setdefault(key, [])
         try:
             program = idle.pop()  # atomic

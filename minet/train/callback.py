@@ -67,10 +67,13 @@ class Callback:
         the next one has been started.
     shows_record : bool
         Whether it shows or logs what is in the epochs' records, which then must be numbers.
+    saves_states : bool
+        Whether it saves the state of all callbacks; those that have one come before it.
     """
 
     reads_net: bool = False
     shows_record: bool = False
+    saves_states: bool = False
 
     def on_start(self, trainer: Any) -> None:
         """Called before the first epoch of this `fit`, also if it goes on with a run."""
@@ -126,8 +129,7 @@ def check_callbacks(callbacks: Iterable[Any]) -> list[Any]:
                 hint = f"the hooks are {', '.join(EVENTS)}"
                 raise MinetError(f"{type(one).__name__}.{hook} is no hook: a run never calls it", hint)
     kinds = [type(one) for one in found]
-    late = itertools.dropwhile(lambda kind: kind.__name__ != "Checkpointer", kinds)
-    for kind in late:
+    for kind in itertools.dropwhile(lambda kind: not kind.saves_states, kinds):
         if kind.state is not Callback.state and kind.on_epoch is not Callback.on_epoch:
             raise MinetError(
                 f"{kind.__name__} comes after the Checkpointer, which saves its state of the epoch before",

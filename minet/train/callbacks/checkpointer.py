@@ -52,6 +52,8 @@ class Checkpointer(Callback):
         The place in the run of the checkpoint on disk, in words; empty without one.
     """
 
+    saves_states = True
+
     def __init__(
         self,
         folder: str | Path,
