@@ -38,10 +38,15 @@ def test_a_hook_that_is_none_is_refused(hook):
     trainer(made(on_what=True, _on_it=print))
 
 
-def test_a_state_after_the_checkpointer_is_refused(tmp_path):
+class Own(Checkpointer):
+    """One of a user's."""
+
+
+@pytest.mark.parametrize("kind", [Checkpointer, Own])
+def test_a_state_after_the_checkpointer_is_refused(kind, tmp_path):
     with pytest.raises(MinetError, match=r"Count comes after the Checkpointer.*\n.*Count\(\.\.\.\), Checkp"):
-        trainer(Checkpointer(tmp_path), Count())
-    trainer(Count(), Checkpointer(tmp_path), made(state=lambda self: {}), made(on_epoch=print))
+        trainer(kind(tmp_path), Count())
+    trainer(Count(), kind(tmp_path), made(state=lambda self: {}), made(on_epoch=print))
 
 
 def test_a_state_is_of_one_run_unless_it_is_resumed(tmp_path):
