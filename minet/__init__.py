@@ -13,7 +13,7 @@ from minet.core.net import Net
 from minet.core.window import Window
 from minet.train.modelfile import load as load_model
 from minet.train.optim import SGD, Adam, AdamW
-from minet.train.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
+from minet.train.optim.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
 from minet.train.trainer import Trainer
 from minet.version import __version__
 

@@ -10,7 +10,8 @@ import pytest
 from minet import MinetError, Net
 from minet.data import Dataset, digits
 from minet.layers import AvgPool, GaussianPool, MaxPool, StochasticPool
-from minet.train import modelfile, runs
+from minet.runs import runs
+from minet.train import modelfile
 
 
 def step(model, batch=2):

@@ -118,9 +118,9 @@ class Backend(ABC):
         """A function of a solver's settings, by name, that takes one step on all parameters.
 
         It calls ``<stem>_steps``, which lies in ``minet/loops/<stem>.py`` and, for a GPU, in
-        ``kernels/<stem>.cu``: `minet.train.sgd` and `minet.train.adam` say what these compute. Settings that
-        all of them have are ``scale``, a factor of the gradients from `clip_scale` or None, and ``clip``, the
-        size at which elements of them are cut off.
+        ``kernels/<stem>.cu``: `minet.train.optim.sgd` and `minet.train.optim.adam` say what these compute.
+        Settings that all of them have are ``scale``, a factor of the gradients from `clip_scale` or None, and
+        ``clip``, the size at which elements of them are cut off.
 
         Parameters
         ----------

@@ -43,7 +43,7 @@ def evaluate(
 ) -> None:
     """Test trained weights on the model's test set."""
     with reporting(debug):
-        from minet.train import runs
+        from minet.runs import runs
 
         use_data(data_dir)
         chosen = parsed([*(settings or []), *(words or [])], batch=batch)

@@ -44,7 +44,7 @@ def predict(
     with reporting(debug):
         from rich.console import Console
 
-        from minet.train.predict import Predictor
+        from minet.runs.predict import Predictor
 
         use_data(data_dir)
         if top < 1:

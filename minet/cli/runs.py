@@ -13,7 +13,7 @@ from minet.cli.options import Debug, printable, reporting
 from minet.core.errors import MinetError
 
 if TYPE_CHECKING:
-    from minet.train.listing import Run
+    from minet.runs.listing import Run
 
 LONGEST = 24  # letters of a name that has the line of its run
 
@@ -27,7 +27,7 @@ def runs(
     A run is finished, running, interrupted (--resume goes on) or broken, which is said below it.
     """
     with reporting(debug):
-        from minet.train.listing import Run, found
+        from minet.runs.listing import Run, found
 
         if not folder.is_dir():
             raise MinetError(f"{folder!s:.200}: no such folder", "minet train MODEL makes runs/MODEL")
@@ -40,7 +40,7 @@ def runs(
 
 
 def _row(name: str, run: Run) -> tuple[str, ...]:
-    from minet.train.listing import told
+    from minet.runs.listing import told
 
     epochs = f"{run.epoch}/{run.epochs}" if run.epochs else str(run.epoch)
     given = {name: value for name, value in run.settings.items() if name != "epochs"}

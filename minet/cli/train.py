@@ -87,7 +87,7 @@ def train(
     """
     options = {"reduce": reduce, "sync_batch_norm": sync_batch_norm, "trace": trace, "patience": patience}
     with reporting(debug), together(options, micro_batches) as ranks:
-        from minet.train import runs
+        from minet.runs import runs
 
         if force and not resume:
             raise MinetError("--force is for --resume: a new run overwrites nothing")

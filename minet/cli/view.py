@@ -27,7 +27,7 @@ def view(
     file that loads nothing and has no scripts.
     """
     with reporting(debug):
-        from minet.train.view.run import view as write
+        from minet.view.run import view as write
 
         use_data(data_dir)
         file, notes = write(run, out, model)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from minet.core.errors import MinetError
+from minet.runs.listing import FINISHED, Run, text_of, told
 from minet.train import modelfile, versions
-from minet.train.listing import FINISHED, Run, text_of, told
 from minet.train.modelfile import Model
 
 LONGEST = 120  # letters of a folder's name

@@ -13,7 +13,7 @@ from minet.report import chart, facts
 from minet.report.chart import HUES, Line
 from minet.train.number_text import number_text
 from minet.train.records import title as title_of
-from minet.train.view.page import page
+from minet.view.page import page
 
 WIDTH, STEP, EDGE = 340, 34, 8  # pixels of the picture of results: its width, a row's height, its margin
 

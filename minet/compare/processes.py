@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from minet.compare.grid import Job
-from minet.train import folders
-from minet.train.listing import has_checkpoint, text_of
+from minet.runs import folders
+from minet.runs.listing import has_checkpoint, text_of
 
 THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

@@ -14,8 +14,9 @@ from minet.compare.processes import Processes
 from minet.compare.table import Row
 from minet.core.errors import MinetError
 from minet.core.files import write_whole
-from minet.train import folders, modelfile
-from minet.train.listing import FINISHED, Run, found
+from minet.runs import folders
+from minet.runs.listing import FINISHED, Run, found
+from minet.train import modelfile
 from minet.train.plots import save
 
 TABLE, RUNS, PLOT, PAGE = "table.csv", "runs.csv", "compare.png", "report.html"
@@ -110,7 +111,7 @@ def _measured(run: Run | None) -> str:
 
 
 def finished(names: Sequence[str]) -> list[Row]:
-    """Rows of finished runs, given as for `minet.train.folders.find`, or by a folder that holds several."""
+    """Rows of finished runs, given as for `minet.runs.folders.find`, or by a folder that holds several."""
     runs = list[Run]()
     for name in names:
         path = Path(name) if Path(name).exists() else folders.RUNS / name

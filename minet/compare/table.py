@@ -15,7 +15,7 @@ from typing import Any
 
 from minet.core.errors import MinetError
 from minet.report.facts import seconds_text
-from minet.train.listing import FINISHED, Run, headline
+from minet.runs.listing import FINISHED, Run, headline
 from minet.train.number_text import loss_text
 from minet.train.records import title
 

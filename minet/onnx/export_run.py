@@ -12,10 +12,10 @@ from minet.core.errors import MinetError
 from minet.core.net import Net
 from minet.onnx.export_graph import OPSET
 from minet.onnx.export_net import IMAGES, export, needed
+from minet.runs.trained import Trained
 from minet.train import modelfile
 from minet.train.modelfile import Model
 from minet.train.pixels import Pixels
-from minet.train.trained import Trained
 
 
 def export_run(
@@ -26,7 +26,7 @@ def export_run(
     Parameters
     ----------
     run : str or Path
-        As for `minet.train.folders.find`, or a file of weights.
+        As for `minet.runs.folders.find`, or a file of weights.
     file : Path
     model : str or Path, optional
         The model file, if it is not where it was in training, or has changed.

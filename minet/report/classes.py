@@ -13,8 +13,8 @@ from minet.core.errors import MinetError
 from minet.core.loss import SoftmaxCrossEntropy
 from minet.core.net import Net
 from minet.data.dataset import Dataset
-from minet.train.predict import probabilities
-from minet.train.view.pools import picture
+from minet.runs.predict import probabilities
+from minet.view.pools import picture
 
 MISTAKES = 24  # that are shown
 MOST = 200  # classes of which a matrix is drawn

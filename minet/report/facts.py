@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from minet.report.chart import Line, chart
-from minet.train.listing import Run
+from minet.runs.listing import Run
 from minet.train.number_text import loss_text, number_text, percent_text
 from minet.train.records import metrics_in
 

@@ -12,16 +12,17 @@ from minet.core.errors import MinetError
 from minet.core.files import write_whole
 from minet.core.net import Net
 from minet.report import chart, classes, facts
-from minet.train import checkpoint, folders, kernel_log, modelfile, older
-from minet.train.about import ABOUT
+from minet.runs import folders
+from minet.runs.about import ABOUT
+from minet.runs.listing import BROKEN, Run
+from minet.runs.trained import model_file
+from minet.train import checkpoint, kernel_log, modelfile, older
 from minet.train.callbacks import KERNEL_LOG, LOG, WEIGHTS
-from minet.train.listing import BROKEN, Run
 from minet.train.modelfile import Model
 from minet.train.precompile import precompile
-from minet.train.trained import model_file
 from minet.train.trainer import check_data
-from minet.train.view import kernels
-from minet.train.view.page import page
+from minet.view import kernels
+from minet.view.page import page
 
 PAGE = "report.html"
 STYLE = chart.STYLE + facts.STYLE + classes.STYLE
@@ -45,7 +46,7 @@ def report(
     Parameters
     ----------
     run : str or Path
-        As for `minet.train.folders.find`.
+        As for `minet.runs.folders.find`.
     out : Path, optional
         By default ``report.html`` in the run's folder.
     model : str or Path, optional

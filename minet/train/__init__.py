@@ -1,1 +1,1 @@
-"""Training: model files, the solver, the loop with its callbacks, checkpoints, and runs in folders."""
+"""Training: model files, solvers, the loop with its callbacks, and checkpoints."""

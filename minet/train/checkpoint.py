@@ -23,7 +23,7 @@ from minet.core.errors import MinetError
 from minet.core.files import FileError
 from minet.core.net import Net
 from minet.train.callback import is_array
-from minet.train.solver import state_of
+from minet.train.optim.solver import state_of
 from minet.version import __version__
 
 KINDS = {

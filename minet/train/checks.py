@@ -9,7 +9,7 @@ from minet.core.net import Net
 from minet.core.settings import is_whole
 from minet.data.checks import check_same_names
 from minet.train.evaluation import check_data
-from minet.train.solver import lacking
+from minet.train.optim.solver import lacking
 
 
 def check_given(net: Any, solver: Any, train: Any, test: Any, epochs: Any, ranks: Any) -> None:

@@ -27,7 +27,7 @@ from minet.core.node import LayerError
 from minet.data.dataset import Dataset
 from minet.train.callback import Callback, check_callbacks
 from minet.train.function_settings import hint_for, kind_of, parameters, typed
-from minet.train.solver import Solver, lacking
+from minet.train.optim.solver import Solver, lacking
 from minet.train.versions import beside, edits, source
 
 PARTS = {  # what a model file must define, each with a line to add if it is missing

@@ -23,9 +23,9 @@ from minet.train.checks import check_given
 from minet.train.evaluation import check_data, evaluate
 from minet.train.fingerprint import fingerprint
 from minet.train.interrupts import finishing_steps
+from minet.train.optim.solver import Solver
 from minet.train.pixels import Pixels
 from minet.train.records import RECORDED, Within, place
-from minet.train.solver import Solver
 
 __all__ = ["Callback", "Result", "Trainer", "check_data", "evaluate"]
 

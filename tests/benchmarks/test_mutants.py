@@ -168,7 +168,7 @@ def test_a_kernel_that_does_not_compile_is_no_mutant(tree):
         ("minet/loops/conv/gemm.py", "conv", "not emu", "tests/layers/test_conv_groups.py"),
         ("minet/loops/lrn.py", "lrn", "not emu", "tests/layers/test_lrn.py"),
         ("kernels/conv_dw.cu", "conv", "not test_fences", "tests/layers/test_conv_gpu.py"),
-        ("kernels/clip.cu", "", "not test_fences", "tests/train/test_solver.py"),
+        ("kernels/clip.cu", "", "not test_fences", "tests/train/optim/test_solver.py"),
     ],
 )
 def test_paths_come_first_and_slow_tests_last(path, layers, own, named):

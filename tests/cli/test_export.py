@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from minet import data
 from minet.cli.main import app
 from minet.onnx.export_check import started
+from minet.runs.trained import Trained
 from minet.train import checkpoint
-from minet.train.trained import Trained
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
 

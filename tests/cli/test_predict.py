@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from minet import data
 from minet.cli.main import app
+from minet.runs.trained import Trained
 from minet.train import checkpoint
-from minet.train.trained import Trained
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 MAPS = """from minet import SGD, MeanSquaredError, data

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from minet.cli.main import app
-from minet.train import folders
+from minet.runs import folders
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
 

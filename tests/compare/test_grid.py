@@ -6,7 +6,7 @@ import pytest
 
 from minet import MinetError
 from minet.compare.grid import axes, check, combinations, jobs, left, named, split
-from minet.train import runs
+from minet.runs import runs
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
 POOLS = """

@@ -12,7 +12,7 @@ import pytest
 from minet import MinetError
 from minet.compare import page, plot, table
 from minet.compare.table import Row, of_runs, spread_text
-from minet.train.listing import Run
+from minet.runs.listing import Run
 
 
 def run(

@@ -7,7 +7,7 @@ from minet import SGD, Gaussian, MinetError, Net, Param, SoftmaxCrossEntropy, St
 from minet.backends.cpu import CPU
 from minet.core.settings import plain
 from minet.layers import LRN, BatchNorm, Conv, Dropout, Linear, MaxPool
-from minet.train.schedules import Cosine, Step
+from minet.train.optim.schedules import Cosine, Step
 
 
 def shape(*sizes, dtype="uint8"):

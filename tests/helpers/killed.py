@@ -16,7 +16,7 @@ from pathlib import Path
 
 from minet.core import files
 from minet.core.net import Net
-from minet.train import runs
+from minet.runs import runs
 from minet.train.callbacks import WEIGHTS, Curves
 from minet.train.line_log import LineLog
 

@@ -10,7 +10,8 @@ import pytest
 
 from minet import SGD, Concat, Net, Sequential, SoftmaxCrossEntropy, Trainer, data
 from minet.layers import GaussianPool, Linear
-from minet.train import kernel_log, runs, trainer
+from minet.runs import runs
+from minet.train import kernel_log, trainer
 from minet.train.callbacks import KERNEL_LOG, KernelLog
 from minet.train.trainer import Callback
 

@@ -200,7 +200,12 @@ def test_parts_of_the_wrong_type_are_refused(write, line, message):
             "return Sequential",
         ),
         ("solver", "return 0.1", "solver() returned 0.1 of type float, not a solver", "return SGD(lr=0.05)"),
-        ("solver", "return SGD", "solver() returned <class 'minet.train.sgd.SGD'> of", "return SGD(lr=0.05)"),
+        (
+            "solver",
+            "return SGD",
+            "solver() returned <class 'minet.train.optim.sgd.SGD'> of",
+            "return SGD(lr=0.05)",
+        ),
         (
             "solver",
             "SGD(0.1)",

@@ -28,8 +28,8 @@ from minet.train.callbacks import (
 )
 from minet.train.number_text import loss_text, number_text, percent_text
 from minet.train.optim import SGD
+from minet.train.optim.schedules import Step
 from minet.train.records import RECORDED
-from minet.train.schedules import Step
 from minet.train.trainer import Result, Trainer, evaluate
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"

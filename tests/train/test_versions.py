@@ -7,8 +7,9 @@ import pytest
 from small import TOY
 
 from minet import MinetError
-from minet.train import modelfile, runs
-from minet.train.trained import Trained
+from minet.runs import runs
+from minet.runs.trained import Trained
+from minet.train import modelfile
 from minet.train.versions import beside, changed
 
 LAYER = """

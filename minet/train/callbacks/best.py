@@ -7,9 +7,9 @@ from typing import Any
 
 from minet.core.errors import MinetError
 from minet.train.callback import Callback
+from minet.train.optim.solver import state_of
 from minet.train.records import Watched
 from minet.train.run_files import BEST
-from minet.train.solver import state_of
 from minet.train.trainer import Trainer
 
 

@@ -16,8 +16,8 @@ from minet.core.settings import is_whole
 from minet.train import older
 from minet.train.callback import Callback
 from minet.train.every import Every
+from minet.train.optim.solver import state_of
 from minet.train.run_files import WEIGHTS
-from minet.train.solver import state_of
 from minet.train.trainer import Trainer
 
 

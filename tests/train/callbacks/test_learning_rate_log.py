@@ -7,7 +7,7 @@ from small import Interrupted, trainer
 
 from minet import MinetError
 from minet.train.callbacks import WEIGHTS, Checkpointer, LearningRateLog
-from minet.train.schedules import Step
+from minet.train.optim.schedules import Step
 
 
 @pytest.mark.parametrize("late", [False, True])

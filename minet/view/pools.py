@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from minet.core.window import Window
-from minet.train.view.picks import Picks, positions
+from minet.view.picks import Picks, positions
 
 CHANNELS = 5  # of a MaxPool, those that vary most
 SIDE = 32  # of a map, in pixels; of a larger one its middle is shown

@@ -11,7 +11,7 @@ import pytest
 from minet import MinetError, Param, backends
 from minet.core.memory import Slot
 from minet.train.optim import SGD
-from minet.train.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
+from minet.train.optim.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
 
 
 def one_net(values, grads, dtype="float64", **param):

@@ -17,7 +17,7 @@ from minet.core.net import Net
 from minet.core.settings import is_real, plain
 from minet.train.callback import is_array
 from minet.train.function_settings import hint_for, kind_of
-from minet.train.schedules import Schedule, check_number, check_schedule
+from minet.train.optim.schedules import Schedule, check_number, check_schedule
 
 
 class Solver(Protocol):

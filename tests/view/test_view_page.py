@@ -11,9 +11,9 @@ from minet import Concat, Net, Sequential
 from minet.core.window import Window
 from minet.layers import Conv, GaussianPool, MaxPool, ReLU, StochasticPool
 from minet.train import kernel_log
-from minet.train.view import kernels, pools
-from minet.train.view.page import page
-from minet.train.view.picks import Picks, chances, picks, positions
+from minet.view import kernels, pools
+from minet.view.page import page
+from minet.view.picks import Picks, chances, picks, positions
 
 RNG = np.random.default_rng(0)
 

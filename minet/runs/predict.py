@@ -17,9 +17,9 @@ from minet.core.loss import BinaryCrossEntropy, SoftmaxCrossEntropy
 from minet.core.net import Net
 from minet.data.image_files import ImageFiles, found
 from minet.layers import Softmax
+from minet.runs.trained import Trained
 from minet.train.pixels import Pixels
 from minet.train.precompile import precompile
-from minet.train.trained import Trained
 
 
 class Predictor:
@@ -28,7 +28,7 @@ class Predictor:
     Parameters
     ----------
     run : str or Path
-        As for `minet.train.folders.find`, or a file of weights.
+        As for `minet.runs.folders.find`, or a file of weights.
     paths : sequence of str or Path
         Files and folders. All of them are read once before anything is computed.
     model : str or Path, optional

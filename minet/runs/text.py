@@ -6,7 +6,7 @@ import shlex
 import statistics
 from pathlib import Path
 
-from minet.train.about import ABOUT
+from minet.runs.about import ABOUT
 from minet.train.modelfile import Model
 from minet.train.number_text import loss_text, number_text
 from minet.train.records import metrics_in

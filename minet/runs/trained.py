@@ -10,7 +10,8 @@ from typing import Any
 from minet.backends import Backend
 from minet.core.errors import MinetError
 from minet.core.net import Net
-from minet.train import checkpoint, folders, modelfile, versions
+from minet.runs import folders
+from minet.train import checkpoint, modelfile, versions
 from minet.train.callbacks import WEIGHTS
 from minet.train.modelfile import Model
 from minet.train.pixels import Pixels
@@ -38,7 +39,7 @@ class Trained:
         Parameters
         ----------
         run : str or Path
-            As for `minet.train.folders.find`, or a file of weights.
+            As for `minet.runs.folders.find`, or a file of weights.
         model : str or Path, optional
             The model file, if it is not where it was in training, or has changed.
 

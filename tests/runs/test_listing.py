@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from minet.cli.options import parsed
-from minet.train import about, checkpoint, folders, listing, runs
-from minet.train.listing import Run, text_of
+from minet.runs import about, folders, listing, runs
+from minet.runs.listing import Run, text_of
+from minet.train import checkpoint
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
 RUN = Path("runs/toy")

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from minet.core.errors import MinetError
 from minet.core.layer import Array
 from minet.core.settings import is_real
-from minet.train.schedules import Schedule, check_number
-from minet.train.solver import FirstOrder
+from minet.train.optim.schedules import Schedule, check_number
+from minet.train.optim.solver import FirstOrder
 
 
 @dataclass(eq=False)

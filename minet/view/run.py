@@ -11,16 +11,17 @@ from minet.core.errors import MinetError
 from minet.core.files import write_whole
 from minet.core.net import Net
 from minet.data.dataset import Dataset
-from minet.train import checkpoint, folders, kernel_log
+from minet.runs import folders
+from minet.runs.runs import history
+from minet.runs.trained import Trained
+from minet.train import checkpoint, kernel_log
 from minet.train.callbacks import KERNEL_LOG, LOG
 from minet.train.number_text import number_text
 from minet.train.records import metrics_in
-from minet.train.runs import history
-from minet.train.trained import Trained
 from minet.train.trainer import check_data
-from minet.train.view import kernels, pools
-from minet.train.view.page import page
-from minet.train.view.picks import picks
+from minet.view import kernels, pools
+from minet.view.page import page
+from minet.view.picks import picks
 
 PAGE = "view.html"
 IMAGES = 3
@@ -35,7 +36,7 @@ def view(run: str | Path, out: Path | None = None, model: str | Path | None = No
     Parameters
     ----------
     run : str or Path
-        As for `minet.train.folders.find`.
+        As for `minet.runs.folders.find`.
     out : Path, optional
         By default ``view.html`` in the run's folder.
     model : str or Path, optional

@@ -9,7 +9,8 @@ import pytest
 from small import TOY
 
 from minet import MinetError
-from minet.train import checkpoint, older, runs
+from minet.runs import runs
+from minet.train import checkpoint, older
 from minet.train.callbacks import WEIGHTS, Curves
 
 OWN = """

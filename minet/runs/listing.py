@@ -12,11 +12,12 @@ from typing import Any
 
 from minet.core.errors import MinetError
 from minet.core.files import FileError
-from minet.train import about, checkpoint, folders, older
+from minet.runs import about, folders
+from minet.runs.runs import history
+from minet.train import checkpoint, older
 from minet.train.callbacks import CURVES, WEIGHTS
 from minet.train.number_text import number_text
 from minet.train.records import metrics_in
-from minet.train.runs import history
 
 FINISHED, INTERRUPTED, RUNNING, BROKEN = "finished", "interrupted", "running", "broken"
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from minet import MinetError
-from minet.train import checkpoint, runs, trainer
+from minet.runs import runs
+from minet.train import checkpoint, trainer
 from minet.train.callbacks import CURVES, KERNELS, LOG, WEIGHTS, Checkpointer, Curves
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from minet.train.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
+from minet.train.optim.schedules import Cosine, Exponential, Polynomial, Step, WarmUp
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,11 @@ from minet.core.errors import MinetError
 from minet.core.finite import NotFiniteError
 from minet.core.net import Net
 from minet.data.batches import Batches
-from minet.train import checkpoint, folders, modelfile, older, versions
-from minet.train.about import About
+from minet.runs import folders
+from minet.runs.about import About
+from minet.runs.resuming import as_before, history, restore
+from minet.runs.text import ending, how_to_go_on, opening
+from minet.train import checkpoint, modelfile, older, versions
 from minet.train.alone import Alone
 from minet.train.by_class import confusion, table
 from minet.train.callbacks import Best, Checkpointer, Curves, JsonLog, KernelLog, Progress
@@ -28,9 +31,7 @@ from minet.train.modelfile import Model
 from minet.train.number_text import number_text
 from minet.train.pixels import Pixels
 from minet.train.precompile import precompile
-from minet.train.resuming import as_before, history, restore
 from minet.train.run_files import CURVES, KERNEL_LOG, KERNELS, LOG, WEIGHTS
-from minet.train.run_text import ending, how_to_go_on, opening
 from minet.train.trainer import Result, Trainer, check_data
 
 __all__ = ["CURVES", "KERNELS", "KERNEL_LOG", "LOG", "WEIGHTS", "evaluate", "history", "train"]

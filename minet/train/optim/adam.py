@@ -11,8 +11,8 @@ from minet.core.errors import MinetError
 from minet.core.layer import Array
 from minet.core.net import Net
 from minet.core.settings import is_real, plain
-from minet.train.schedules import Schedule, check_number
-from minet.train.solver import FirstOrder
+from minet.train.optim.schedules import Schedule, check_number
+from minet.train.optim.solver import FirstOrder
 
 
 @dataclass(eq=False)

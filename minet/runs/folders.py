@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minet.core.errors import MinetError
+from minet.runs.about import ABOUT
 from minet.train import modelfile, older
-from minet.train.about import ABOUT
 from minet.train.run_files import (
     AVERAGE,
     BEST,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from minet import MinetError
-from minet.train import checkpoint, folders, runs
+from minet.runs import folders, runs
+from minet.train import checkpoint
 from minet.train.callbacks import WEIGHTS
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"
@@ -18,7 +19,7 @@ ROOT = TOY.parents[2]
 HOLD = """
 import sys
 from pathlib import Path
-from minet.train import folders
+from minet.runs import folders
 
 with folders.new("m", Path(sys.argv[1]) if sys.argv[1:] else None) as folder:
     print(folder, flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minet.core.finite import NotFiniteError
-from minet.train import about, runs
+from minet.runs import about, runs
 from minet.train.trainer import Trainer
 
 TOY = Path(__file__).parents[1] / "helpers/toy.py"

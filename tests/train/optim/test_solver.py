@@ -12,7 +12,7 @@ from minet.layers import BatchNorm, Linear, PReLU
 from minet.train import checkpoint
 from minet.train.callbacks import Best, Checkpointer
 from minet.train.optim import Solver
-from minet.train.solver import lacking
+from minet.train.optim.solver import lacking
 
 MAKES = {
     "SGD": lambda **clip: SGD(0.01, momentum=0.9, weight_decay=1e-3, **clip),

@@ -1,0 +1,1 @@
+"""Runs in folders: train a model file there, go on, list, evaluate and predict."""
