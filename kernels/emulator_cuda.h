@@ -3,7 +3,7 @@
 #pragma once
 #pragma GCC system_header
 #define EMU_ANY
-#define EMU_MOST_DYNAMIC (227 << 10) // bytes of shared memory; as in emulator.cpp
+#define EMU_MOST_DYNAMIC (227 << 10) // bytes of shared memory; as in emulator/runtime/state.h
 
 #include <cstddef>
 // The device's own, before the C library declares them: what is declared first names the symbol.

@@ -73,6 +73,11 @@ def test_a_module_is_short_and_has_a_docstring(path):
     assert not text or ast.get_docstring(ast.parse(text))
 
 
+def test_kernels_and_the_emulators_sources_are_short():
+    sources = [path for path in (ROOT / "kernels").rglob("*") if path.is_file()]
+    assert [str(path) for path in sources if len(path.read_text().splitlines()) > 300] == []
+
+
 def test_public_names_resolve():
     assert len(minet.__all__) == len(set(minet.__all__))
     for public in minet.__all__:

@@ -215,7 +215,7 @@ def _text(name: str) -> str:
 
 @cache
 def _headers() -> str:
-    """A sum of the headers that a kernel may include, so that a cached one is not of older headers."""
+    """A sum of all headers of the emulator, so that what is cached is not of older ones."""
     folder = shipped("kernels")
     files = sorted([*folder.glob("emulator*.h"), *(folder / "emulator").rglob("*.h*")])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
@@ -225,7 +225,9 @@ def _headers() -> str:
 def _runtime(checked: bool, sanitize: bool, folder: Path) -> Path:
     kinds = ["-DEMU_ASAN"] if sanitize else []
     options = ["-c", "-std=c++17", "-O2", "-fPIC", f"-DEMU_CHECKED={int(checked)}", *kinds]
-    return kernel_cache.build("g++", options, _text("emulator.cpp"), ".cpp", ".o")
+    options += ["-I", str(shipped("kernels") / "emulator")]
+    text = f"{_text('emulator.cpp')}// {_headers()}"
+    return kernel_cache.build("g++", options, text, ".cpp", ".o")
 
 
 @cache

@@ -75,7 +75,7 @@ MESSAGES = {  # what was found, and the fix
 
 
 class Array(ctypes.Structure):
-    """An array of a launch; like the structures below, as in ``kernels/emulator.cpp``."""
+    """An array of a launch; like the structures below, as in ``kernels/emulator/runtime/state.h``."""
 
     _fields_ = (("start", ctypes.c_void_p), ("bytes", ctypes.c_uint64), ("unit", ctypes.c_uint64))
 
