@@ -20,16 +20,10 @@ from minet.onnx.source import Source
 Arrays = list[np.ndarray]
 
 
-def fold(proto: Any, node: Node, source: Source, shapes: dict[str, Signal], batch: int) -> np.ndarray | None:
-    """What a node makes of constants; None if it does not compute from constants, or is none of these.
-
-    Parameters
-    ----------
-    batch : int
-        What the shape of an activation has as N; 1 if the file leaves it open.
-    """
+def fold(proto: Any, node: Node, source: Source, shapes: dict[str, Signal]) -> np.ndarray | None:
+    """What a node makes of constants; None if it does not compute from constants, or is none of these."""
     if proto.op_type == "Shape" and node.signals:
-        sizes = np.array([batch, *shapes[proto.input[0]].dims], np.int64)
+        sizes = np.array([node.batch, *shapes[proto.input[0]].dims], np.int64)
         return sizes[slice(node.attribute("start", 0), node.attribute("end"))]
     if proto.op_type not in FOLDED or not all(name in source for name in proto.input if name):
         return None

@@ -171,13 +171,13 @@ class _Translation:
         return live[::-1]
 
     def _translate(self, number: int, proto: Any) -> None:
-        node = Node(proto, self.source, self.signals)
+        node = Node(proto, self.source, self.signals, self.batch)
         if proto.domain not in ("", "ai.onnx") or proto.op_type not in KNOWN:
             op = f"{proto.domain}.{proto.op_type}" if proto.domain not in ("", "ai.onnx") else proto.op_type
             self.unknown[op].append(proto.name or proto.output[0])
             return
         try:
-            constant = fold(proto, node, self.source, self.signals, self.batch)
+            constant = fold(proto, node, self.source, self.signals)
             if constant is not None:
                 self.source.put(proto.output[0], constant)
                 return

@@ -48,6 +48,8 @@ class Node:
     op : str
     name : str
         As errors name it: ``n8 (Conv)``.
+    batch : int
+        The N that the file is for; 1 if it is open.
     signals : list of Signal
         The activations among its inputs.
     operands : list of int
@@ -56,13 +58,9 @@ class Node:
         Its output, which the translation sets if it has another shape than its first input.
     """
 
-    def __init__(self, proto: Any, source: Source, signals: dict[str, Signal]) -> None:
-        self.op, self.opset, self._source, self._inputs = (
-            proto.op_type,
-            source.opset,
-            source,
-            list(proto.input),
-        )
+    def __init__(self, proto: Any, source: Source, signals: dict[str, Signal], batch: int) -> None:
+        self.op, self.opset, self.batch = proto.op_type, source.opset, batch
+        self._source, self._inputs = source, list(proto.input)
         self.name = f"{proto.name or proto.output[0]} ({proto.op_type})"
         self.operands = [i for i, name in enumerate(self._inputs) if name in signals]
         self.signals = [signals[self._inputs[i]] for i in self.operands]

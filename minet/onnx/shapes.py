@@ -35,16 +35,16 @@ def flatten(node: Node) -> list[Leaf]:
 
 
 def reshape(node: Node) -> list[Leaf]:
-    if node.attribute("allowzero", 0):
-        raise node.unmet("allowzero=1 makes empty tensors")
     shape = node.listed("shape", 1) or []
+    if node.attribute("allowzero", 0) and 0 in shape:
+        raise node.unmet(f"{shape} with allowzero=1 makes empty tensors")
     before = (-1, *node.x.dims)
     sizes = [before[i] if size == 0 and i < len(before) else size for i, size in enumerate(shape)]
     rest = sizes[1:]
     known = math.prod(size for size in rest if size != -1)
     if rest.count(-1) == 1 and known > 0:
         rest[rest.index(-1)] = node.x.size // known
-    if not sizes or sizes[0] not in (-1, 1) or math.prod(rest) != node.x.size:
+    if not sizes or sizes[0] not in (-1, node.batch) or math.prod(rest) != node.x.size:
         raise node.unmet(f"{shape} does not keep the samples of {node.x.dims} apart")
     return _seen_as(node, tuple(rest))
 

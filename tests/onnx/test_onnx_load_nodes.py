@@ -266,10 +266,16 @@ def test_reshape(shape, tmp_path):
     assert_agree(model([node("Relu", "x", "r"), node("Reshape", "r s")], {"s": shape}), tmp_path)
 
 
-def test_reshape_for_a_batch_of_1(tmp_path):
+@pytest.mark.parametrize("batch", [1, 4])
+def test_reshape_for_the_batch_of_the_file(batch, tmp_path):
     nodes = [node("Relu", "x", "r"), node("Reshape", "r s", "f"), node("Gemm", "f w")]
-    made = model(nodes, {"s": [1, 126], "w": drawn(126, 2)}, shape=(1, 3, 7, 6))
-    assert_agree(made, tmp_path, batch=1)
+    made = model(nodes, {"s": [batch, -1], "w": drawn(126, 2)}, shape=(batch, 3, 7, 6))
+    assert_agree(made, tmp_path, batch=batch)
+
+
+def test_reshape_as_pytorchs_exporter_writes_it(tmp_path):
+    nodes = [node("Relu", "x", "r"), node("Reshape", "r s", "f", allowzero=1), node("Gemm", "f w")]
+    assert_agree(model(nodes, {"s": [-1, 126], "w": drawn(126, 2)}), tmp_path)
 
 
 def test_a_shape_that_is_computed(tmp_path):
@@ -338,6 +344,8 @@ REFUSED = {
     "a Gemm's A": ([node("Flatten", "x", "f"), node("Gemm", "w f")], {"w": drawn(2, 2)}, "only its input A"),
     "a matrix of maps": ([node("MatMul", "x w")], {"w": drawn(6, 2)}, "needs matrices"),
     "a reshape": ([node("Reshape", "x s")], {"s": [0, 7, 3, 6]}, "no layer that reshapes"),
+    "nothing": ([node("Reshape", "x s", allowzero=1)], {"s": [0, -1]}, "makes empty tensors"),
+    "another batch": ([node("Reshape", "x s")], {"s": [4, -1]}, "does not keep the samples"),
     "half a sample": ([node("Reshape", "x s")], {"s": [-1, 63]}, "does not keep the samples"),
     "the batch": ([node("Flatten", "x", axis=2)], {}, "joins samples"),
     "a product": ([node("Conv", "x w", "c"), node("Mul", "x c")], {"w": drawn(3, 3, 1, 1)}, "of two"),
