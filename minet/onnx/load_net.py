@@ -95,6 +95,7 @@ class _Translation:
         self.signals = {self.input.name: Signal(self.input_shape)}
         self.unknown: dict[str, list[str]] = defaultdict(list)  # nodes without a layer, by their operators
         self.problems: list[str] = []
+        self.concats: dict[str, tuple[str, list[str]]] = {}  # by the first input: the latest, and its inputs
 
     def _input(self) -> Any:
         found = [value for value in self.source.graph.input if value.name not in self.source]
@@ -208,7 +209,8 @@ class _Translation:
         name = proto.output[0]
         if node.op in JOINS and (node.op != "Add" or len(node.signals) > 1):
             kind = Concat if node.op == "Concat" else Sum
-            self.parts.join(kind, node.name, list(proto.input), name)
+            starts = self._nested(proto) if kind is Concat else list(proto.input)
+            self.parts.join(kind, node.name, starts, name)
             self.signals[name] = _joined(kind, node, proto)
         elif node.op == "Mul" and len(node.signals) == 2:
             if len(proto.input) > 2 or len({signal.flat for signal in node.signals}) > 1:
@@ -225,6 +227,19 @@ class _Translation:
             node.finish()
             self._line(number, proto.input[node.operands[0]], name, items)
             self.signals[name] = node.made
+
+    def _nested(self, proto: Any) -> list[str]:
+        """The inputs of a Concat, those that a Concat before it joins too as its output.
+
+        In PyTorch, DenseNets join all maps so far anew before each layer.
+        """
+        inputs = list(proto.input)
+        output, before = self.concats.get(inputs[0], ("", []))
+        self.concats[inputs[0]] = proto.output[0], inputs
+        # With two tensors in both, the graph could not be series-parallel as it is.
+        if len(set(before)) > 1 and inputs[: len(before)] == before:
+            return [output, *inputs[len(before) :]]
+        return inputs
 
     def _line(self, number: int, start: str, end: str, items: list[Item]) -> None:
         """Put layers between two tensors."""

@@ -108,6 +108,24 @@ def test_dense_blocks_are_one_after_another(tmp_path):
     assert shown(graph_of(tmp_path, *nodes, node("Relu", last))) == "C(i,c)C(i,c)C(i,c)r"
 
 
+def test_dense_blocks_whose_layers_join_all_before_them_anew(tmp_path):
+    nodes, maps = [], ["x"]
+    for i in range(3):
+        nodes.append(node("Concat", " ".join(maps), f"d{i}", axis=1))
+        nodes.append(conv(f"d{i}", f"c{i}", 2, 3 + 2 * i))
+        maps.append(f"c{i}")
+    nodes.append(node("Concat", " ".join(maps), axis=1))
+    assert shown(graph_of(tmp_path, *nodes)) == "C(i,c)C(i,c)C(i,c)"
+
+
+def test_a_concat_beside_one_of_the_same_tensor_twice(tmp_path):
+    nodes = [
+        node("Concat", "x x", "a", axis=1), node("Relu", "a", "b"), node("Relu", "x", "c"),
+        node("Concat", "x x c", "d", axis=1), node("Concat", "b d", axis=1),
+    ]  # fmt: skip
+    assert shown(graph_of(tmp_path, *nodes)) == "C(C(i,i)r,C(i,i,r))"
+
+
 def test_flat_activations_join(tmp_path):
     nodes = [
         conv("x", "a"),
