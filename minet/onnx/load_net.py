@@ -14,6 +14,7 @@ from minet.core.graph import assign_paths
 from minet.core.layer import Layer, Shape, is_shape
 from minet.core.node import LayerError
 from minet.onnx.folding import FOLDED, fold
+from minet.onnx.functions import FUNCTIONS
 from minet.onnx.graph import Item, Leaf, Parts, built
 from minet.onnx.node import NO_PADS, Node, Signal
 from minet.onnx.nodes import OPERATORS
@@ -163,12 +164,7 @@ class _Translation:
             if needed & set(proto.output):
                 needed |= set(proto.input)
                 live.append((number, proto))
-                others = [name for name in proto.output[1:] if name and name in needed]
-                if others:
-                    name = proto.name or proto.output[0]
-                    raise self.source.error(
-                        f"{name} ({proto.op_type}): minet has no {others[0]}, a second output"
-                    )
+        self.needed = needed - {""}
         return live[::-1]
 
     def _translate(self, number: int, proto: Any) -> None:
@@ -178,6 +174,8 @@ class _Translation:
             self.unknown[op].append(proto.name or proto.output[0])
             return
         try:
+            if others := [name for name in proto.output[1:] if name in self.needed]:
+                raise node.unmet(f"minet has no {others[0]}, a second output")
             constant = fold(proto, node, self.source, self.signals)
             if constant is not None:
                 self.source.put(proto.output[0], constant)
@@ -199,9 +197,15 @@ class _Translation:
         except LayerError as error:
             if error.hint.startswith("pip install"):  # of SymPy, for Elementwise
                 raise self.source.error(f"{node.name}: {error.message}", error.hint) from error
-            self.problems.append(f"{node.name}: {error.message}")
+            self._problem(f"{node.name}: {error.message}", proto, node)
         except MinetError as error:
-            self.problems.append(error.message)
+            self._problem(error.message, proto, node)
+
+    def _problem(self, message: str, proto: Any, node: Node) -> None:
+        """Note why a node has no layer; where its output's shape is known all the same, go on after it."""
+        self.problems.append(message)
+        if node.op in FUNCTIONS and node.signals and all(signal.pads == NO_PADS for signal in node.signals):
+            self.signals[proto.output[0]] = max(node.signals, key=lambda signal: signal.size)
 
     def _place(self, number: int, proto: Any, node: Node) -> None:
         if any(signal.pads != NO_PADS for signal in node.signals) and node.op not in ("Conv", "Pad"):
@@ -216,7 +220,7 @@ class _Translation:
             if len(proto.input) > 2 or len({signal.flat for signal in node.signals}) > 1:
                 raise node.unmet("multiplies maps and matrices, or more than two")
             if (found := self.products.product(*proto.input)) is None:
-                raise node.unmet("of two activations: minet has no such layer")
+                raise node.unmet("of two activations, as in squeeze-and-excitation: minet has no such layer")
             node.finish()
             self._line(number, found[0], name, [Leaf(found[1])])
             self.signals[name] = node.x
@@ -259,7 +263,10 @@ class _Translation:
         if len(self.problems) > SHOWN:
             lines.append(f"and {len(self.problems) - SHOWN} more")
         if lines:
-            raise self.source.error("minet has no layers for these nodes\n    " + "\n    ".join(lines))
+            raise self.source.error(
+                "minet has no layers for these nodes\n    " + "\n    ".join(lines),
+                "onnx.utils.extract_model cuts out a part of the graph without them",
+            )
 
 
 def _joined(kind: type[Container], node: Node, proto: Any) -> Signal:

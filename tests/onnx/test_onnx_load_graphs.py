@@ -199,6 +199,19 @@ def test_all_nodes_without_a_layer_are_listed_at_once(tmp_path):
     assert "n_r" not in text and "n_y" not in text
 
 
+def test_what_comes_after_a_node_without_a_layer_is_listed_too(tmp_path):
+    nodes = [
+        node("Split", "x", "a b", axis=1, num_outputs=2), node("Concat", "a b", "s", axis=1),
+        node("GlobalAveragePool", "x", "g"), node("Mul", "x g", "m"), node("LRN", "m", "l", size=2),
+        node("GlobalAveragePool", "m", "h"), node("Mul", "m h", "n"), node("Sum", "n l s"),
+    ]  # fmt: skip
+    onnx.save(model(nodes, opset=18), tmp_path / "a.onnx")
+    with pytest.raises(MinetError, match="hint: onnx") as raised:
+        load(tmp_path / "a.onnx")
+    lines = [line.split(":")[0].strip() for line in str(raised.value).splitlines()[1:-1]]
+    assert lines == ["Split", "n_m (Mul)", "n_l (LRN)", "n_n (Mul)"]
+
+
 def test_what_is_computed_from_a_shape_that_is_not_known_is_not_listed(tmp_path):
     nodes = [
         node("Resize", "x", "r"),
@@ -207,7 +220,7 @@ def test_what_is_computed_from_a_shape_that_is_not_known_is_not_listed(tmp_path)
         node("Reshape", "r g"),
     ]
     onnx.save(model(nodes, {"k": [0, 1]}), tmp_path / "a.onnx")
-    with pytest.raises(MinetError, match=r"nodes\n    Resize: n_r$"):
+    with pytest.raises(MinetError, match=r"nodes\n    Resize: n_r\n  hint"):
         load(tmp_path / "a.onnx")
 
 
