@@ -24,6 +24,7 @@ from minet.onnx.source import MOST, OnnxError, Source
 
 JOINS = ("Concat", "Sum", "Add")
 LAYERS = {*OPERATORS, *JOINS}  # operators of activations
+PADDED = ("AveragePool", "Conv", "MaxPool", "Pad")  # what may come after a Pad
 OF_SHAPES = {"Shape", "Gather"}  # which are constants once the activation's shape is known
 KNOWN = {*LAYERS, *FOLDED, *OF_SHAPES}
 SHOWN = 12  # nodes of one operator that an error lists
@@ -146,7 +147,7 @@ class _Translation:
         if self.output not in self.signals:
             raise self.source.error(f"its output {self.output} does not depend on its input")
         if self.signals[self.output].pads != NO_PADS:
-            raise self.source.error(f"its output {self.output} has a Pad that no Conv follows")
+            raise self.source.error(f"its output {self.output} has a Pad that no Conv or pool follows")
         try:
             return self.parts.reduced(self.input.name, self.output)
         except MinetError as error:
@@ -208,8 +209,8 @@ class _Translation:
             self.signals[proto.output[0]] = max(node.signals, key=lambda signal: signal.size)
 
     def _place(self, number: int, proto: Any, node: Node) -> None:
-        if any(signal.pads != NO_PADS for signal in node.signals) and node.op not in ("Conv", "Pad"):
-            raise node.unmet("a Pad before it, which only a Conv can take over")
+        if any(signal.pads != NO_PADS for signal in node.signals) and node.op not in PADDED:
+            raise node.unmet("a Pad before it, which only a Conv or a pool can take over")
         name = proto.output[0]
         if node.op in JOINS and (node.op != "Add" or len(node.signals) > 1):
             kind = Concat if node.op == "Concat" else Sum
@@ -223,7 +224,7 @@ class _Translation:
                 raise node.unmet("of two activations, as in squeeze-and-excitation: minet has no such layer")
             node.finish()
             self._line(number, found[0], name, [Leaf(found[1])])
-            self.signals[name] = node.x
+            self.signals[name] = node.x._replace(rectified=False)
         elif len(node.signals) > 1:
             raise node.unmet("of several activations: minet has no such layer")
         else:
@@ -280,11 +281,11 @@ def _joined(kind: type[Container], node: Node, proto: Any) -> Signal:
         node.finish()
         if len(set(shapes)) > 1:
             raise node.unmet(f"adds activations of different shapes: {', '.join(map(str, shapes))}")
-        return first
+        return Signal(first.shape, first.flat)
     axis, rank = node.attribute("axis", 1), 1 + len(first.dims)
     node.finish()
     if axis % rank != 1:
         raise node.unmet(f"axis={axis} is not that of the channels")
     if len({shape[1:] for shape in shapes}) > 1:
         raise node.unmet(f"joins activations of different (H, W): {', '.join(map(str, shapes))}")
-    return first._replace(shape=(sum(shape[0] for shape in shapes), *first.shape[1:]))
+    return Signal((sum(shape[0] for shape in shapes), *first.shape[1:]), first.flat)

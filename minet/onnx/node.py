@@ -20,7 +20,7 @@ class Unmet(MinetError):
 
 
 class Signal(NamedTuple):
-    """An activation: its shape for one sample, how ONNX sees it, and zeros that a Pad put around it.
+    """An activation: its shape for one sample, how ONNX sees it, and what a Pad put around it.
 
     A flat one is a matrix ``(N, C*H*W)`` to ONNX; minet keeps it as ``(C, H, W)``, in the same order.
     """
@@ -28,6 +28,8 @@ class Signal(NamedTuple):
     shape: Shape
     flat: bool = False
     pads: tuple[int, int, int, int] = NO_PADS  # top, left, bottom, right
+    lowest: bool = False  # whether these are of -inf, or nearly, rather than of zeros
+    rectified: bool = False  # whether it is a Relu's output, so that nothing in it is below 0
 
     @property
     def size(self) -> int:
@@ -184,7 +186,7 @@ class Node:
                 raise self.unmet(
                     f"its {name} has the shape {array.shape}, for this input it is {needed[name]}"
                 )
-        self.made = self.made._replace(shape=layer.configure(x))
+        self.made = Signal(layer.configure(x), self.made.flat)
         return [Leaf(layer, arrays, self.name)]
 
     def finish(self) -> None:

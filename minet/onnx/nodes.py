@@ -32,8 +32,9 @@ from minet.onnx.node import NO_PADS, Node
 from minet.onnx.shapes import SHAPES
 
 
-def _window(node: Node, size: list[int], pads: tuple[int, ...] = NO_PADS) -> dict[str, Any]:
+def _window(node: Node, size: list[int]) -> dict[str, Any]:
     """The settings of a window: stride, pad, dilation; of pairs that are alike one number."""
+    pads = node.x.pads
     strides, steps = node.whole("strides", [1, 1]), node.whole("dilations", [1, 1])
     given, auto = node.whole("pads", NO_PADS), node.attribute("auto_pad", "NOTSET")
     if not len(size) == len(strides) == len(steps) == 2 == len(given) // 2:
@@ -88,8 +89,9 @@ def conv(node: Node) -> list[Leaf]:
         or list(w.shape[2:]) != node.whole("kernel_shape", w.shape[2:])
     ):
         raise node.unmet(f"weights {w.shape} in {groups} groups do not fit {C} channels")
-    settings = _window(node, list(w.shape[2:]), node.x.pads)
-    node.made = node.made._replace(pads=NO_PADS)
+    if node.x.lowest:
+        raise node.unmet("a Pad before it that is not of zeros")
+    settings = _window(node, list(w.shape[2:]))
     arrays = {"w": w} | ({"b": node.weights(2)} if node.has(2) else {})
     made = usual(Conv, **settings, groups=groups, bias=node.has(2))
     return node.leaf(Conv(len(w), made.pop("window"), **made), **arrays)
@@ -98,15 +100,22 @@ def conv(node: Node) -> list[Leaf]:
 def max_pool(node: Node) -> list[Leaf]:
     node.image()
     node.attribute("storage_order", 0)  # of the indices, a second output
-    made = usual(
-        MaxPool, **_window(node, node.whole("kernel_shape")), ceil=bool(node.attribute("ceil_mode", 0))
-    )
+    ceil, window = bool(node.attribute("ceil_mode", 0)), _window(node, node.whole("kernel_shape"))
+    # Zeros around what is not below 0 are no larger than the maxima.
+    rectified = node.x.rectified and window["dilation"] == 1
+    if node.x.pads != NO_PADS and (ceil or not (node.x.lowest or rectified)):
+        raise node.unmet("a Pad before it: it takes over those of -inf or after a Relu, without ceil_mode")
+    made = usual(MaxPool, **window, ceil=ceil)
     return node.leaf(MaxPool(made.pop("window"), **made))
 
 
 def average_pool(node: Node) -> list[Leaf]:
     node.image()
     ceil, counted = bool(node.attribute("ceil_mode", 0)), bool(node.attribute("count_include_pad", 0))
+    if node.x.pads != NO_PADS:
+        if ceil or node.x.lowest or (any(node.whole("pads", NO_PADS)) and not counted):
+            raise node.unmet("a Pad before it: it takes over zeros, if all pads count, without ceil_mode")
+        counted = True
     made = usual(AvgPool, **_window(node, node.whole("kernel_shape")), ceil=ceil, count_pad=counted)
     if counted and "pad" not in made:
         del made["count_pad"]  # there is none
@@ -158,7 +167,9 @@ def batch_normalization(node: Node) -> list[Leaf]:
 
 
 def relu(node: Node) -> list[Leaf]:
-    return node.leaf(ReLU())
+    leaves = node.leaf(ReLU())
+    node.made = node.made._replace(rectified=True)
+    return leaves
 
 
 def p_relu(node: Node) -> list[Leaf]:

@@ -1,7 +1,7 @@
 """ONNX's operators that change how an activation is seen: none of them is a layer.
 
-minet keeps every activation as (C, H, W); Linear flattens by itself, in ONNX's order. A Pad of zeros
-becomes part of the next Conv's pads.
+minet keeps every activation as (C, H, W); Linear flattens by itself, in ONNX's order. A Pad becomes part of
+the next Conv's or pool's pads.
 
 Source: https://onnx.ai/onnx/operators/
 """
@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from minet.onnx.graph import Leaf
-from minet.onnx.node import Node
+from minet.onnx.node import NO_PADS, Node
 
 
 def identity(node: Node) -> list[Leaf]:
@@ -75,17 +75,21 @@ def _seen_as(node: Node, dims: tuple[int, ...], moved: Any = False) -> list[Leaf
 
 def pad(node: Node) -> list[Leaf]:
     node.image()
-    pads, axes = node.listed("pads", 1) or [], node.listed("axes", 3, [])
-    if (
-        node.attribute("mode", "constant") != "constant"
-        or node.number(2, node.attribute("value", 0.0))
-        or axes
-    ):
-        raise node.unmet("only pads of zeros, on all axes, can be joined with the next Conv's")
-    if len(pads) != 8 or min(pads) < 0 or any(pads[i] for i in (0, 1, 4, 5)):
+    pads, axes = node.listed("pads", 1) or [], node.listed("axes", 3, [0, 1, 2, 3]) or []
+    value = node.number(2, node.attribute("value", 0.0))
+    lowest = value < -3.4e38
+    if node.attribute("mode", "constant") != "constant" or (value and not lowest):
+        raise node.unmet("only pads of zeros or of -inf can be joined with the next Conv's or pool's")
+    if len(pads) != 2 * len(axes) or min(pads, default=0) < 0:
         raise node.unmet(f"pads {pads} are not around H and W")
-    top, left, bottom, right = (a + b for a, b in zip((*pads[2:4], *pads[6:8]), node.x.pads, strict=True))
-    node.made = node.x._replace(pads=(top, left, bottom, right))
+    sides = dict.fromkeys(range(8), 0)  # ONNX has first what is before each axis
+    sides |= zip([axis % 4 + behind for behind in (0, 4) for axis in axes], pads, strict=True)
+    if any(sides[i] for i in (0, 1, 4, 5)):
+        raise node.unmet(f"pads {pads} are not around H and W")
+    if node.x.pads != NO_PADS and node.x.lowest != lowest:
+        raise node.unmet("a Pad of another number before it")
+    top, left, bottom, right = (sides[i] + own for i, own in zip((2, 3, 6, 7), node.x.pads, strict=True))
+    node.made = node.x._replace(pads=(top, left, bottom, right), lowest=lowest)
     return []
 
 

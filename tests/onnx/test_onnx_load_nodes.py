@@ -316,6 +316,35 @@ def test_a_pad_is_part_of_the_next_conv(tmp_path):
     assert_agree(model(nodes, {"w": W}, opset=10), tmp_path)
 
 
+PADS = {"pads": [0, 0, 1, 1, 0, 0, 0, 1], "low": np.float32(-np.inf), "lowest": np.finfo(np.float32).min}
+PADDED = {
+    "counted": [node("Pad", "x pads", "p"), node("AveragePool", "p", kernel_shape=[3, 2])],
+    "counted with its own": [
+        node("Pad", "x pads", "p"),
+        node("AveragePool", "p", kernel_shape=[3, 3], pads=[0, 0, 1, 1], count_include_pad=1),
+    ],
+    "below all": [node("Pad", "x pads low", "p"), node("MaxPool", "p", kernel_shape=[3, 3], strides=[2, 2])],
+    "twice": [
+        node("Pad", "x pads lowest", "p"), node("Pad", "p pads low", "q"),
+        node("MaxPool", "q", kernel_shape=[3, 3]),
+    ],
+    "after a Relu": [
+        node("Relu", "x", "r"), node("Pad", "r pads", "p"), node("MaxPool", "p", kernel_shape=[3, 2])
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nodes", PADDED.values(), ids=PADDED)
+def test_a_pad_is_part_of_the_next_pool(nodes, tmp_path):
+    assert_agree(model(nodes, PADS), tmp_path)
+
+
+def test_a_pad_of_some_axes(tmp_path):
+    constants = {"pads": [2, 1, 0, 1], "axes": [3, -2], "w": W}
+    nodes = [node("Pad", "x pads  axes", "p"), node("Conv", "p w")]
+    assert_agree(model(nodes, constants, opset=18), tmp_path)
+
+
 def test_weights_that_are_computed(tmp_path):
     """What nodes compute from constants is a constant."""
     nodes = [
@@ -351,8 +380,20 @@ REFUSED = {
     "a product": ([node("Conv", "x w", "c"), node("Mul", "x c")], {"w": drawn(3, 3, 1, 1)}, "of two"),
     "a scaled product": ([node("Mul", "x a", "c"), node("Mul", "x c")], {"a": drawn(3, 1, 1)}, "of two"),
     "a Pad before a pool": ([node("Pad", "x p", "q"), node("MaxPool", "q", kernel_shape=[2, 2])],
-                            {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "only a Conv can take over"),
-    "a Pad at the end": ([node("Pad", "x p")], {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "no Conv follows"),
+                            {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "without ceil_mode"),
+    "a Pad that hangs over": ([node("Relu", "x", "r"), node("Pad", "r p", "q"),
+                               node("MaxPool", "q", kernel_shape=[2, 2], ceil_mode=1)],
+                              {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "without ceil_mode"),
+    "pads some of which count": ([node("Pad", "x p", "q"),
+                                  node("AveragePool", "q", kernel_shape=[2, 2], pads=[1, 1, 1, 1])],
+                                 {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "if all pads count"),
+    "a Pad before Relu": ([node("Pad", "x p", "q"), node("Relu", "q")],
+                          {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "only a Conv or a pool"),
+    "a Pad of -inf": ([node("Pad", "x p v", "q"), node("Conv", "q w")],
+                      {"p": [0, 0, 1, 1, 0, 0, 1, 1], "v": np.float32(-np.inf), "w": W}, "not of zeros"),
+    "a Pad of maps": ([node("Pad", "x p  a", "q"), node("Conv", "q w")], {"p": [1, 1], "a": [1], "w": W},
+                      "not around H and W"),
+    "a Pad at the end": ([node("Pad", "x p")], {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "no Conv or pool follows"),
     "a Pad of ones": ([node("Pad", "x p v")],
                       {"p": [0, 0, 1, 1, 0, 0, 1, 1], "v": np.float32(1)}, "only pads of zeros"),
     "three axes": ([node("Conv", "x w")], {"w": drawn(2, 3, 2, 2, 2)}, "do not fit 3 channels"),
@@ -384,4 +425,4 @@ def test_what_no_layer_does_is_refused_with_the_nodes_name(nodes, constants, mat
     onnx.save(model(nodes, constants), tmp_path / "a.onnx")
     with pytest.raises(MinetError, match=match) as raised:
         load(tmp_path / "a.onnx")
-    assert any(f"{n.name} ({n.op_type})" in str(raised.value) for n in nodes) or "no Conv" in match
+    assert any(f"{n.name} ({n.op_type})" in str(raised.value) for n in nodes) or "no Conv or pool" in match
