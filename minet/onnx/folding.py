@@ -113,6 +113,25 @@ def _slice(node: Node, arrays: Arrays, source: Source) -> np.ndarray:
     return x[tuple(parts)]
 
 
+def _reduce_mean(node: Node, arrays: Arrays, source: Source) -> np.ndarray:
+    axes = node.listed("axes", 1) or []
+    if not axes and node.attribute("noop_with_empty_axes", 0):
+        return arrays[0]
+    return np.asarray(np.mean(arrays[0], tuple(axes) or None, keepdims=bool(node.attribute("keepdims", 1))))
+
+
+def _batch_normalization(node: Node, arrays: Arrays, source: Source) -> np.ndarray:
+    """As PyTorch's exporter standardises weights."""
+    if node.attribute("training_mode", 0):
+        raise node.unmet("it computes in training mode")
+    x, *others = arrays
+    if any(array.shape != x.shape[1:2] for array in others):
+        raise node.unmet("needs a number of each kind for each channel")
+    source.claim(x.shape, x.itemsize)
+    scale, shift, mean, var = (array.reshape(-1, *(1,) * (x.ndim - 2)) for array in others)
+    return (x - mean) / np.sqrt(var + node.attribute("epsilon", 1e-5)) * scale + shift
+
+
 def _of_each(function: Callable[..., Any]) -> Callable[[Node, Arrays, Source], np.ndarray]:
     """A function of each element."""
 
@@ -130,6 +149,7 @@ def _divided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 FOLDED: dict[str, Callable[[Node, Arrays, Source], np.ndarray]] = {
     "Add": _of_each(np.add),
+    "BatchNormalization": _batch_normalization,
     "Cast": _cast,
     "Concat": _concat,
     "Constant": _constant,
@@ -140,6 +160,7 @@ FOLDED: dict[str, Callable[[Node, Arrays, Source], np.ndarray]] = {
     "Identity": lambda node, arrays, source: arrays[0],
     "Mul": _of_each(np.multiply),
     "Neg": _of_each(np.negative),
+    "ReduceMean": _reduce_mean,
     "Reshape": _reshape,
     "Slice": _slice,
     "Sqrt": _of_each(np.sqrt),

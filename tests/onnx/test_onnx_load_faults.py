@@ -215,6 +215,8 @@ def test_a_shape_below_0(tmp_path):
         ([node("Cast", "c", "d", to=8)], {}),
         ([node("Slice", "c k k k k", "d")], {"k": [0]}),
         ([node("Add", "c k", "d")], {"k": drawn(2, 2)}),
+        ([node("BatchNormalization", "c k k k k", "d")], {"k": drawn(500)}),
+        ([node("ReduceMean", "c", "d", axes=[2])], {}),
     ],
 )
 def test_constants_that_cannot_be_computed(nodes, constants, tmp_path):

@@ -356,6 +356,20 @@ def test_weights_that_are_computed(tmp_path):
     assert_agree(model(nodes, constants), tmp_path)
 
 
+@pytest.mark.parametrize("opset", [13, 18])
+def test_weights_that_are_standardised(opset, tmp_path):
+    """As PyTorch writes normaliser-free nets."""
+    inputs, settings = (" axes", {}) if opset == 18 else ("", {"axes": [0, 2]})
+    nodes = [
+        node("Reshape", "w flat", "v"), node("ReduceMean", f"v{inputs}", "m", keepdims=0, **settings),
+        node("Mul", "v v", "v2"), node("ReduceMean", f"v2{inputs}", "s", keepdims=0, **settings),
+        node("BatchNormalization", "v scale zero m s", "n", epsilon=0.01), node("Reshape", "n sizes", "u"),
+        node("ReduceMean", "scale", "b1"), node("Mul", "b1 scale", "b"), node("Conv", "x u b"),
+    ]  # fmt: skip
+    constants = {"w": W, "flat": [1, 4, 18], "sizes": list(W.shape), "axes": [0, 2], "zero": drawn(4)}
+    assert_agree(model(nodes, constants | {"scale": positive(4)}, opset=opset), tmp_path)
+
+
 @pytest.mark.parametrize("opset", [7, 28])
 def test_the_first_and_the_last_opset(opset, tmp_path):
     import onnx
