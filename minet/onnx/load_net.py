@@ -217,6 +217,8 @@ class _Translation:
             starts = self._nested(proto) if kind is Concat else list(proto.input)
             self.parts.join(kind, node.name, starts, name)
             self.signals[name] = _joined(kind, node, proto)
+            if kind is Sum and len(starts) == 2:
+                self.products.note_sum(*starts, name)
         elif node.op == "Mul" and len(node.signals) == 2:
             if len(proto.input) > 2 or len({signal.flat for signal in node.signals}) > 1:
                 raise node.unmet("multiplies maps and matrices, or more than two")

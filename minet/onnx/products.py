@@ -28,12 +28,22 @@ class Products:
         elif len(items) == 1 and isinstance(leaf := items[0], Leaf) and (found := _expression(leaf)):
             self._from[end] = start, found
 
+    def note_sum(self, a: str, b: str, end: str) -> None:
+        """Remember a sum of two, if they are functions of one tensor: it may be in a product."""
+        if found := self._together("a + b", a, b):
+            self._from[end] = found
+
     def product(self, a: str, b: str) -> tuple[str, Elementwise] | None:
         """The nearest tensor of which both are functions, and their product as a layer after it."""
+        found = self._together("a * b", a, b)
+        return (found[0], Elementwise(found[1])) if found else None
+
+    def _together(self, template: str, a: str, b: str) -> tuple[str, str] | None:
+        """The nearest tensor of which both are functions, and what the template makes of them."""
         others = dict(self._chain(b))
         for tensor, expression in self._chain(a):
             if tensor in others:
-                return tensor, Elementwise(_put_in("a * b", a=expression, b=others[tensor]))
+                return tensor, _put_in(template, a=expression, b=others[tensor])
         return None
 
     def _chain(self, tensor: str) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,8 @@ def positive(*shape):
 
 W = drawn(4, 3, 3, 2)
 NUMBERS = {"one": np.float32(1), "half": np.float32(0.5), "root2": np.float32(2**0.5), "three": np.float32(3)}
-NUMBERS |= {"zero": np.float32(0), "six": np.float32(6)}
+NUMBERS |= {"zero": np.float32(0), "six": np.float32(6), "cubic": np.float32(0.044715)}
+NUMBERS |= {"root": np.float32((2 / np.pi) ** 0.5)}
 WINDOWS = {
     "plain": {},
     "strides": {"strides": [2, 1]},
@@ -126,10 +127,28 @@ def test_functions(op, tmp_path):
         slow("LeakyRelu", {"alpha": 0.3}, 17), slow("Elu", {"alpha": 0.5}, 17), slow("Elu", {}, 17),
         slow("Selu", {}, 17), slow("HardSigmoid", {}, 17), slow("HardSwish", {}, 17), slow("Mish", {}, 18),
         slow("Gelu", {"approximate": "tanh"}, 20), slow("Sin", {}, 17), slow("Cos", {}, 17),
+        slow("Celu", {"alpha": 0.5}, 17), slow("ThresholdedRelu", {"alpha": 0.5}, 17),
     ],
 )  # fmt: skip
 def test_functions_with_attributes(op, settings, opset, tmp_path):
     assert_agree(model([node(op, "x", **settings)], opset=opset), tmp_path)
+
+
+@pytest.mark.parametrize("op", ["Sqrt", "Log", "Reciprocal"])
+def test_functions_of_what_is_above_0(op, tmp_path):
+    assert_agree(model([node("Exp", "x", "e"), node(op, "e")]), tmp_path)
+
+
+@pytest.mark.parametrize("exponent", [np.float32(3), np.float32(0.5), np.int64(2), np.float32([-1])])
+def test_powers(exponent, tmp_path):
+    assert_agree(model([node("Exp", "x", "e"), node("Pow", "e p")], {"p": exponent}), tmp_path)
+
+
+@pytest.mark.parametrize("inputs", ["x c", "c x"])
+@pytest.mark.parametrize("op", ["Max", "Min"])
+def test_the_larger_and_the_smaller_of_x_and_a_number(op, inputs, tmp_path):
+    assert_agree(model([node(op, inputs)], {"c": np.float32(0.3)}), tmp_path)
+    assert_agree(model([node(op, inputs)], {"c": drawn(1, 1, 1)}), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +181,12 @@ PRODUCTS = {
     "HardSwish": (
         [node("Add", "r three", "a"), node("Clip", "a zero six", "c"), node("Mul", "c r", "m"),
          node("Div", "m six")], "min(max(x + 3.0, 0.0), 6.0) * x",
+    ),
+    "GELU by tanh": (
+        [node("Pow", "r three", "p"), node("Mul", "cubic p", "c"), node("Add", "r c", "s"),
+         node("Mul", "s root", "m"), node("Tanh", "m", "t"), node("Add", "t one", "f"),
+         node("Mul", "r half", "h"), node("Mul", "h f")],
+        "0.5 * x * (tanh(0.7978846 * (x + 0.044715 * x ** 3)) + 1.0)",
     ),
     "a square": ([node("Mul", "r r")], "x * x"),
     "of a function of it": (
@@ -425,6 +450,10 @@ REFUSED = {
     "weights that vary": ([node("Relu", "x", "r"), node("Conv", "x r")], {}, "several activations"),
     "a dropout at work": ([node("Dropout", "x r t")],
                           {"r": np.float32(0.5), "t": np.bool_(True)}, "drops in evaluation"),
+    "a power of x": ([node("Pow", "c x")], {"c": np.float32(2)}, "raised to a power"),
+    "no power": ([node("Pow", "x c")], {"c": np.float32(np.inf)}, "power of inf"),
+    "the largest of three": ([node("Max", "x c c")], {"c": np.float32(2)}, "of more than two"),
+    "the larger map": ([node("Relu", "x", "r"), node("Max", "x r")], {}, "of several activations"),
     "division by 0": ([node("Div", "x c")], {"c": np.float32(0)}, "divides by 0"),
     "a joined axis": ([node("Relu", "x", "r"), node("Concat", "x r", axis=2)], {}, "axis=2"),
     "a joined constant": ([node("Concat", "x c", axis=1)], {"c": drawn(1, 3, 7, 6)}, "is a constant"),
