@@ -20,6 +20,7 @@ OPERATORS = {
     functions.GreaterEqual: "GreaterOrEqual", functions.Equal: "Equal", functions.Not: "Not",
     sympy.Pow: "Pow",
 }  # fmt: skip
+EXTREMES = {functions.LessEqual: "Max", functions.GreaterEqual: "Min"}
 REPEATED: dict[Any, str] = {
     functions.And: "And", functions.Or: "Or", sympy.Add: "Add", sympy.Mul: "Mul",
 }  # fmt: skip
@@ -48,6 +49,9 @@ def value(expression: Any, graph: Graph, symbols: dict[str, Value]) -> Value:
                 return graph.add("Div", of(sympy.Mul(*above)), of(divisor))
         if isinstance(e, functions.Unequal):
             return graph.add("Not", of(functions.Equal(*e.args)))
+        if isinstance(e, functions.Where) and (found := _named(*e.args)):
+            operator, terms, attributes = found
+            return graph.add(operator, *map(of, terms), **attributes)
         if special := SPECIAL.get(type(e)):
             return special(graph, of(e.args[0]))
         args = [of(arg) for arg in e.args]
@@ -62,6 +66,17 @@ def value(expression: Any, graph: Graph, symbols: dict[str, Value]) -> Value:
 
 def _divides(factor: Any) -> bool:
     return isinstance(factor, sympy.Pow) and bool(factor.exp.is_negative)
+
+
+def _named(condition: Any, chosen: Any, other: Any) -> tuple[str, tuple[Any, ...], dict[str, float]] | None:
+    """The operator that a Where is, which runtimes know and `load` reads, its inputs and attributes."""
+    if condition == functions.Or(*condition.args[:1], functions.Unequal(chosen, chosen)):  # of parameters
+        condition = condition.args[0]
+    if condition.args == (other, chosen) and type(condition) in EXTREMES:
+        return EXTREMES[type(condition)], (other, chosen), {}
+    if condition == functions.Greater(chosen, 0) and (slope := other / chosen).is_Number and slope:
+        return "LeakyRelu", (chosen,), {"alpha": float(slope)}
+    return None
 
 
 def expm1(graph: Graph, x: Given) -> Value:

@@ -141,6 +141,33 @@ def test_what_occurs_twice_in_an_expression_is_computed_once(tmp_path):
     assert [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node].count("Tanh") == 1
 
 
+NAMED = {
+    "min(max(x, 0), 6)": "Max Min",
+    "x * max(0, min(1, x / 6 + 0.5))": "Add Max Min Mul Mul",
+    "where(x > 0, x, 0.2 * x)": "LeakyRelu",
+    "max(x, a) - relu(x)": "Add Max Max Mul",
+    "where(x > 0, x, 0)": "Greater Where",  # of a NaN it is 0
+    "where(x <= a or a > 3, a, x)": "Greater LessOrEqual Or Where",
+}
+
+
+@pytest.mark.parametrize("expression", NAMED)
+def test_a_condition_that_onnx_has_an_operator_for_is_one(expression, tmp_path):
+    given = {"a": 0.5} if re.search(r"\ba\b", expression) else {}
+    close(*exported(Net([Elementwise(expression, **given)], (2, 3, 3), 2), tmp_path / "m.onnx"))
+    found = sorted(node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node)
+    assert " ".join(found) == NAMED[expression]
+
+
+@pytest.mark.parametrize("expression", [*list(NAMED)[:3], "x * sigmoid(x)"])
+def test_activations_that_were_written_are_read_again(expression, tmp_path):
+    net = Net([Elementwise(expression)], (2, 3, 3), 2)
+    minet.onnx.export(net, tmp_path / "m.onnx")
+    x = 4 * np.random.default_rng(0).standard_normal((2, 2, 3, 3), np.float32)
+    again = Net(*minet.onnx.load(tmp_path / "m.onnx")[:2], 2)
+    np.testing.assert_allclose(again.predict(x), net.predict(x), atol=1e-5)
+
+
 NETS = {
     "numbers": lambda: [
         Linear(5), ReLU(), PReLU(), BatchNorm(), Dropout(0.1), Linear(3),
