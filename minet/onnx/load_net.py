@@ -28,6 +28,7 @@ PADDED = ("AveragePool", "Conv", "MaxPool", "Pad")  # what may come after a Pad
 OF_SHAPES = {"Shape", "Gather"}  # which are constants once the activation's shape is known
 KNOWN = {*LAYERS, *FOLDED, *OF_SHAPES}
 SHOWN = 12  # nodes of one operator that an error lists
+WIDEST = 2000  # letters of a line of it
 
 
 def load(
@@ -265,6 +266,7 @@ class _Translation:
         lines += self.problems[:SHOWN]
         if len(self.problems) > SHOWN:
             lines.append(f"and {len(self.problems) - SHOWN} more")
+        lines = [line if len(line) <= WIDEST else f"{line[:WIDEST]}..." for line in lines]
         if lines:
             raise self.source.error(
                 "minet has no layers for these nodes\n    " + "\n    ".join(lines),

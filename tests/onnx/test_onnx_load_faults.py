@@ -204,6 +204,13 @@ def test_a_shape_below_0(tmp_path):
     )
 
 
+def test_names_without_end_are_cut_off(tmp_path):
+    made = model([node("Nope", "x", "n" * 10**6), node("ReduceMean", "x", axes=list(range(10**5)))])
+    made.graph.node.append(node("Concat", "y " + "n" * 10**6, "z", axis=1))
+    made.graph.output[0].name = "z"
+    assert len(refused(made, tmp_path, r"n\.\.\.\n")) < 5000
+
+
 @pytest.mark.parametrize(
     ("nodes", "constants"),
     [
