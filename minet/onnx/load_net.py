@@ -18,7 +18,7 @@ from minet.onnx.functions import FUNCTIONS
 from minet.onnx.graph import Item, Leaf, Parts, built
 from minet.onnx.node import NO_PADS, Node, Signal
 from minet.onnx.nodes import OPERATORS
-from minet.onnx.products import Products
+from minet.onnx.products import OF_TWO, Products
 from minet.onnx.simplify import simplified
 from minet.onnx.source import MOST, OnnxError, Source
 
@@ -220,11 +220,12 @@ class _Translation:
             self.signals[name] = _joined(kind, node, proto)
             if kind is Sum and len(starts) == 2:
                 self.products.note_sum(*starts, name)
-        elif node.op == "Mul" and len(node.signals) == 2:
+        elif node.op in OF_TWO and len(node.signals) == 2:
             if len(proto.input) > 2 or len({signal.flat for signal in node.signals}) > 1:
-                raise node.unmet("multiplies maps and matrices, or more than two")
-            if (found := self.products.product(*proto.input)) is None:
-                raise node.unmet("of two activations, as in squeeze-and-excitation: minet has no such layer")
+                raise node.unmet("of maps and matrices, or of more than two")
+            if (found := self.products.layer(node.op, *proto.input)) is None:
+                like = ", as in squeeze-and-excitation" if node.op == "Mul" else ""
+                raise node.unmet(f"of two activations{like}: minet has no such layer")
             node.finish()
             self._line(number, found[0], name, [Leaf(found[1])])
             self.signals[name] = node.x._replace(rectified=False)

@@ -1,6 +1,7 @@
 """Products of functions of one activation, as Elementwise: ``x * sigmoid(x)`` is a Sigmoid and a Mul in ONNX.
 
-So are SiLU, Mish, HardSwish and GELU in files of older opsets. Other products of activations have no layer.
+So are SiLU, Mish, HardSwish and GELU in files of older opsets; quotients and differences too. Other products
+of activations have no layer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from minet.layers import Elementwise, ReLU
 from minet.onnx.graph import Item, Leaf
 from minet.onnx.node import short
 
+OF_TWO = {"Div": "a / b", "Mul": "a * b", "Sub": "a - b"}
 LONGEST = 200  # letters of an expression
 
 
@@ -33,9 +35,9 @@ class Products:
         if found := self._together("a + b", a, b):
             self._from[end] = found
 
-    def product(self, a: str, b: str) -> tuple[str, Elementwise] | None:
-        """The nearest tensor of which both are functions, and their product as a layer after it."""
-        found = self._together("a * b", a, b)
+    def layer(self, op: str, a: str, b: str) -> tuple[str, Elementwise] | None:
+        """The nearest tensor of which both are functions, and their product or such as a layer after it."""
+        found = self._together(OF_TWO[op], a, b)
         return (found[0], Elementwise(found[1])) if found else None
 
     def _together(self, template: str, a: str, b: str) -> tuple[str, str] | None:

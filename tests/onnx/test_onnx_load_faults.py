@@ -299,12 +299,10 @@ def test_data_that_are_not_there_or_too_short(tmp_path):
 
 def test_what_broadcasts_otherwise_or_has_too_many_inputs_is_no_product(tmp_path):
     gate = [node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "f"), node("Sigmoid", "f", "s")]
-    refused(model([*gate, node("Mul", "p s", "y")]), tmp_path, "multiplies maps and matrices")
+    refused(model([*gate, node("Mul", "p s", "y")]), tmp_path, "of maps and matrices")
     third = node("Mul", "x s", "y")
     third.input.append("")
-    refused(
-        model([node("Sigmoid", "x", "s"), third]), tmp_path, "multiplies maps and matrices, or more than two"
-    )
+    refused(model([node("Sigmoid", "x", "s"), third]), tmp_path, "of maps and matrices, or of more than two")
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31m", "a\nerror: another line", "a\0b"])

@@ -188,6 +188,10 @@ PRODUCTS = {
          node("Mul", "r half", "h"), node("Mul", "h f")],
         "0.5 * x * (tanh(0.7978846 * (x + 0.044715 * x ** 3)) + 1.0)",
     ),
+    "Softsign": (
+        [node("Abs", "r", "a"), node("Add", "a one", "p"), node("Div", "r p")], "x / (abs(x) + 1.0)"
+    ),
+    "Tanhshrink": ([node("Tanh", "r", "t"), node("Sub", "r t")], "x - tanh(x)"),
     "a square": ([node("Mul", "r r")], "x * x"),
     "of a function of it": (
         [node("Identity", "r", "i"), node("Exp", "i", "e"), node("Neg", "r", "n"), node("Mul", "n e")],
@@ -417,6 +421,7 @@ REFUSED = {
     "half a sample": ([node("Reshape", "x s")], {"s": [-1, 63]}, "does not keep the samples"),
     "the batch": ([node("Flatten", "x", axis=2)], {}, "joins samples"),
     "a product": ([node("Conv", "x w", "c"), node("Mul", "x c")], {"w": drawn(3, 3, 1, 1)}, "of two"),
+    "a difference": ([node("Conv", "x w", "c"), node("Sub", "x c")], {"w": drawn(3, 3, 1, 1)}, "of two"),
     "a scaled product": ([node("Mul", "x a", "c"), node("Mul", "x c")], {"a": drawn(3, 1, 1)}, "of two"),
     "a Pad before a pool": ([node("Pad", "x p", "q"), node("MaxPool", "q", kernel_shape=[2, 2])],
                             {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "without ceil_mode"),
