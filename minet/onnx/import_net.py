@@ -54,6 +54,8 @@ def import_net(
         found = f"{model.name} would hide the module {model.stem} from programs in its folder"
         raise MinetError(found, f"--out my_{model.name}")
     weights = model.with_suffix(".safetensors")
+    if not model.parent.is_dir():
+        raise MinetError(f"{model}: its folder does not exist")
     for path in (model, weights):
         if path.exists() or path.is_symlink():
             raise FileError(f"{path} exists, and nothing is overwritten", "choose another name by --out")
@@ -81,6 +83,7 @@ def _docstring(file: Path, model: Path, weights: Path) -> str:
     onnx, py, arrays = (re.sub(r"[^\w .+-]", "?", path.name) for path in (file, model, weights))
     return (
         f"The network of {onnx}, by ``minet import``.\n\n"
-        f"Its weights are in {arrays}, which ``net.load`` and ``minet eval {py} --weights {arrays}`` read.\n"
+        f"Its weights are in {arrays}, which ``net.load`` and ``minet eval {py} --weights {arrays}`` read;\n"
+        "``minet train`` begins with new ones.\n"
         "An ONNX file does not say how images were scaled, nor with what the network was trained.\n"
     )

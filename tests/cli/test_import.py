@@ -55,6 +55,7 @@ def test_the_files_are_a_network(folder):
         "my_net_2.py",
         "my_net_2.safetensors",
     ]
+    assert "``minet train`` begins with new ones.\n" in (folder / "my_net_2.py").read_text()
     loaded = minet.load_model("my_net_2.py")
     net = minet.Net(loaded.net(), loaded.input_shape, 2, loaded.loss)
     assert net.load("my_net_2.safetensors") == []
@@ -143,7 +144,7 @@ def test_nothing_is_overwritten(there, folder):
 def test_files_that_cannot_be_written(folder, monkeypatch):
     onnx.save(small(), folder / "a.onnx")
     done = minet_command("import", "a.onnx", "--out", "no/folder.py")
-    assert done.exit_code == 2 and "cannot be written" in done.output
+    assert done.exit_code == 2 and "no/folder.py: its folder does not exist" in done.output
     done = minet_command("import", "a.onnx", "--out", "model.txt")
     assert done.exit_code == 2 and "--out model.py" in done.output
 
