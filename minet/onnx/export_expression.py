@@ -49,9 +49,9 @@ def value(expression: Any, graph: Graph, symbols: dict[str, Value]) -> Value:
                 return graph.add("Div", of(sympy.Mul(*above)), of(divisor))
         if isinstance(e, functions.Unequal):
             return graph.add("Not", of(functions.Equal(*e.args)))
-        if isinstance(e, functions.Where) and (found := _named(*e.args)):
-            operator, terms, attributes = found
-            return graph.add(operator, *map(of, terms), **attributes)
+        if isinstance(e, functions.Where) and (named := _named(*e.args)):
+            name, terms, attributes = named
+            return graph.add(name, *map(of, terms), **attributes)
         if special := SPECIAL.get(type(e)):
             return special(graph, of(e.args[0]))
         args = [of(arg) for arg in e.args]

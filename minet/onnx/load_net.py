@@ -219,7 +219,7 @@ class _Translation:
             self.parts.join(kind, node.name, starts, name)
             self.signals[name] = _joined(kind, node, proto)
             if kind is Sum and len(starts) == 2:
-                self.products.note_sum(*starts, name)
+                self.products.note_sum(starts[0], starts[1], name)
         elif node.op in OF_TWO and len(node.signals) == 2:
             if len(proto.input) > 2 or len({signal.flat for signal in node.signals}) > 1:
                 raise node.unmet("of maps and matrices, or of more than two")
