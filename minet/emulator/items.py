@@ -16,7 +16,8 @@ from minet.core.files import shipped
 
 MARK = re.compile(r'^# (\d+) "((?:[^"\\]|\\.)*)"((?: \d)*)$', re.MULTILINE)
 LITERAL = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'(?<![0-9a-fA-F]\')')
-ATTRIBUTES = re.compile(r"__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)|alignas\s*\([^()]*\)|\[\[[^\]]*\]\]")
+ROUND = r"\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)"  # up to three more pairs inside
+ATTRIBUTES = re.compile(rf"__attribute__\s*{ROUND}|alignas\s*{ROUND}|\[\[[^\]]*\]\]")
 PLACED = re.compile(r"\b__(device|constant|managed)__\b")
 
 
@@ -93,7 +94,7 @@ class Text:
         self.ends = [*(mark.start() for mark in marks), len(self.text)]
         for mark in [*marks, None]:
             piece = self.text[before : mark.start() if mark else len(self.text)]
-            keep = self.files[-1][2]
+            keep = self.files[-1][2] or piece.strip() == "extern"  # GL/glext.h has a macro of that name
             pieces.append(LITERAL.sub(_emptied, piece) if keep else re.sub(r"[^\n]", " ", piece))
             if mark:
                 pieces.append(" " * (mark.end() - mark.start()))
@@ -175,7 +176,7 @@ def _declared(
 ) -> Iterator[Item]:
     """The variables in the device's memory that a declaration declares; else one item without a name."""
     bare = _bare(text[start : end - 1])
-    known = re.split(r"=|\{", bare)[0]
+    known = re.sub(r"\[[^\]]*\]", "[]", re.split(r"=|\{", bare)[0])  # a size may be (2 * R + 1)
     if member or not PLACED.search(known) or "(" in known or re.search(r"\b(extern|using|typedef)\b", known):
         if bare.strip():
             yield Item("", head, start, end, 0, scope, member)

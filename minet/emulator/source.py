@@ -11,7 +11,7 @@ from pathlib import Path
 from minet.core.errors import MinetError
 from minet.core.files import shipped
 from minet.core.naming import near_to, relative
-from minet.emulator.items import MARK, PLACED, Item, Text, users
+from minet.emulator.items import ATTRIBUTES, MARK, PLACED, ROUND, Item, Text, users
 
 REFUSED = {  # what the emulator does not have, by the words that use it
     r"<<<|\bcudaLaunch\w+": "launches from kernels",
@@ -28,9 +28,9 @@ REFUSED = {  # what the emulator does not have, by the words that use it
 MODELLED = r"the emulator does not model {}: {!r}"
 ASSEMBLY = re.compile(r"\b(?:asm|__asm__|__asm)\b\s*(?:(?:volatile|__volatile__|__volatile)\b\s*)?\(")
 DYNAMIC = re.compile(
-    r"\bextern\b([^;{}()\[\]]*?(?:\([^;{}]*?\))?[^;{}()\[\]]*?)\b(\w+)\s*\[\s*\]((?:\s*\[[^\]]*\])*)\s*;"
+    r"((?:\b__shared__\s+)?\bextern\b[^;{}()\[\]]*?(?:\([^;{}]*?\))?[^;{}()\[\]]*?)\b(\w+)\s*\[[^\]]*\]((?:\s*\[[^\]]*\])*)\s*;"
 )
-ALIGNMENT = re.compile(r"\b__shared__\b|__attribute__\s*\(\(.*?\)\)\)?|alignas\s*\([^()]*\)")
+SHARED = re.compile(rf"(?:\bstatic\s+)?\b__shared__\b(?:\s+static\b)?(\s*\balignas\s*{ROUND}\s*)?")
 WORDS = {
     "__global__": "", "__host__": "", "__device__": "", "__constant__": "", "__managed__": "",
     "__forceinline__": "__attribute__((always_inline))", "__noinline__": "__attribute__((noinline))",
@@ -133,7 +133,7 @@ class Code:
         gaps = sorted((start, end) for start, end, _ in edits)
         edits += [edit for edit in self._words(sanitize) if not _inside(edit, gaps)]
         out, at = [], 0
-        for start, end, new in sorted(edits):
+        for start, end, new in sorted(edits, key=lambda edit: (edit[0], -edit[1])):
             if start < at:  # inside a larger one
                 continue
             out += [text[at:start], new]
@@ -157,19 +157,19 @@ class Code:
         for found in DYNAMIC.finditer(masked, first):
             if "__shared__" not in found[1]:
                 continue
-            words, name, rest = found.groups()
-            type_ = ALIGNMENT.sub(" ", words).strip()
+            words = re.sub(r"\b(extern|__shared__)\b", " ", MARK.sub("", text[slice(*found.span(1))]))
+            type_, name, rest = " ".join(ATTRIBUTES.sub(" ", words).split()), found[2], found[3]
             if _inside(found.span(), inner):
                 star = f"(*const {name}){rest}" if rest else f"*const {name}"
                 cast = f"{type_} (*){rest}" if rest else f"{type_} *"
                 new = f"{type_} {star} = ({cast})emu_dynamic;"
             else:
                 new = f'extern {type_} {name}[]{rest} __asm__("emu_dynamic");'
-            edits.append((*found.span(), new + "\n" * text.count("\n", *found.span())))
+            edits.append(_replaced(text, *found.span(), new))
         # used: one that no code writes would be taken for zeros, and a read of it for none.
         shared = SANITIZED_SHARED if sanitize else "static thread_local __attribute__((used))"
-        for found in re.compile(r"(\bstatic\s+)?\b__shared__\b(\s+static\b)?").finditer(masked, first):
-            edits.append((*found.span(), shared))
+        for found in SHARED.finditer(masked, first):  # g++ wants alignas before all else
+            edits.append((*found.span(), f"{found[1] or ''}{shared}"))
         for found in ASSEMBLY.finditer(masked, first):
             close = _bracket(masked, found.end() - 1)
             word = found[0].split("(")[0].split()[0]

@@ -147,6 +147,18 @@ def test_variables_of_the_file_are_arrays():
         one.get_global("tabel")
 
 
+def test_a_variables_size_may_have_brackets():
+    source = """#define R 2
+__constant__ float taps[(2 * R + 1)], more[sizeof(float) * (R)][R];
+__global__ void f(float *y) { y[threadIdx.x] = taps[threadIdx.x] + more[7][1]; }"""
+    one = RawKernel(source, "f")
+    one.get_global("taps")[:] = range(5)
+    one.get_global("more")[7, 1] = 10
+    y = np.zeros(5, np.float32)
+    one(1, 5, (y,))
+    assert y.tolist() == [10, 11, 12, 13, 14]
+
+
 def test_a_slice_ends_where_it_does():
     whole = np.zeros(100, np.float32)
     for x, y, side in [
@@ -169,6 +181,47 @@ def test_dynamic_shared_memory_has_the_size_of_the_call(xy):
     assert xy[0].tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
     with pytest.raises(MinetError, match=rf"(?s)a write of 4 bytes.*{line('room[thr')}.*thread \(7,"):
         kernel("dynamic")(1, 8, (xy[0], 8), shared_mem=28)
+
+
+DYNAMIC = [
+    "extern __shared__ float s[32];",
+    "__shared__ extern volatile float s[];",
+    "extern __shared__ __align__(sizeof(float4)) float s[];",
+    "extern __align__(8) __shared__ float s[];",
+    "extern __shared__ alignas(alignof(float4)) float s[];",
+    "extern __shared__ std::conditional<(sizeof(int) > 2), float, int>::type s[];",
+]
+
+
+@pytest.mark.parametrize("declared", DYNAMIC)
+def test_dynamic_shared_memory_however_it_is_declared(declared):
+    source = f"""__global__ void f(float *y) {{
+    {declared}
+    s[threadIdx.x] = threadIdx.x;
+    __syncthreads();
+    y[threadIdx.x] = s[3 - threadIdx.x];
+}}"""
+    y = np.zeros(4, np.float32)
+    RawKernel(source, "f")(1, 4, (y,), shared_mem=16)
+    assert y.tolist() == [3, 2, 1, 0]
+    with pytest.raises(MinetError, match=r"(?s)a write of 4 bytes.*source.cu:3, block .*thread \(3,"):
+        RawKernel(source, "f")(1, 4, (y,), shared_mem=12)
+
+
+@pytest.mark.parametrize("declared", ["__shared__ alignas(16)", "alignas(16) __shared__"])
+def test_shared_memory_may_be_aligned(declared):
+    source = f"__global__ void f(int *y) {{ {declared} float s[4]; s[0] = 1; *y = (size_t)s % 16 + s[0]; }}"
+    y = np.zeros(1, np.int32)
+    RawKernel(source, "f")(1, 1, (y,))
+    assert y == 1
+
+
+def test_a_header_of_the_system_may_redefine_extern(tmp_path):
+    (tmp_path / "gl.h").write_text("#pragma GCC system_header\n#define extern extern\n")
+    body = "{ extern __shared__ int s[]; s[0] = 7; *y = s[0]; }"
+    y = np.zeros(1, np.int32)
+    RawKernel(f'#include "gl.h"\n__global__ void f(int *y) {body}', "f", ("-I", str(tmp_path)))(1, 1, (y,), 4)
+    assert y == 7
 
 
 def test_after_a_fault_the_arrays_are_what_they_were(xy):
