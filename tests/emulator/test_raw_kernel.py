@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minet import MinetError
-from minet.emulator import RawKernel
+from minet.emulator import RawKernel, module, reading
 
 MANY = r"""
 template <class T, int B> __global__ void reduce(const T *x, T *y, int n) {
@@ -222,6 +222,16 @@ def test_a_header_of_the_system_may_redefine_extern(tmp_path):
     y = np.zeros(1, np.int32)
     RawKernel(f'#include "gl.h"\n__global__ void f(int *y) {body}', "f", ("-I", str(tmp_path)))(1, 1, (y,), 4)
     assert y == 7
+
+
+def test_another_version_of_minet_leaves_out_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINET_CACHE", str(tmp_path))
+    source = "__host__ void other() { nothing::like_this(); }\n__global__ void f(int *y) { *y = 7; }"
+    RawKernel(source, "f").compile()
+    monkeypatch.setattr(module, "_written", lambda: "another")
+    reading._read.clear()
+    RawKernel(source, "f").compile()
+    assert len(list(tmp_path.rglob("*.left_out"))) == 2
 
 
 def test_after_a_fault_the_arrays_are_what_they_were(xy):
