@@ -61,7 +61,10 @@ MESSAGES = {  # what was found, and the fix
         "a race of one value: two threads write the same to one place{near}, with no barrier between them",
         "give each element one owner, or allow it: check(allow=('same_value_writes',))",
     ),
-    REFUSED: ("{what}", "test such a kernel on a GPU"),
+    REFUSED: (
+        "{what}",
+        'test it on a GPU, or write other code for the emulator: #ifdef EMU, with options=("-DEMU",)',
+    ),
     FREED: ("{access} of memory that a kernel has freed", "free() it after its last use"),
     GRID_DIVERGENT: (
         "a barrier of the grid that not all blocks reach",

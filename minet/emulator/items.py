@@ -68,14 +68,30 @@ class Item:
         return f"{self.qualified}<{', '.join(given)}>"
 
     @property
+    def special(self) -> bool:
+        """Whether it is a template's body for certain arguments."""
+        return bool(re.match(r"\s*template\s*<\s*>", self.head))
+
+    @property
     def parameters(self) -> list[str]:
         """The names of a function's parameters, as far as they have any."""
+        found = [re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", " ", part)) for part in self._declared]
+        return [words[-1] if len(words) > 1 else "" for words in found]
+
+    @property
+    def overload(self) -> str:
+        """Its name with the types of its parameters, for one of several kernels of that name."""
+        pairs = zip(self._declared, self.parameters, strict=True)
+        types = [" ".join(re.sub(rf"\b{name}\b(?!.*\b{name}\b)" if name else "$", "", part).split())
+                 for part, name in pairs]  # fmt: skip
+        return f"{self.qualified}({', '.join(types)})"
+
+    @property
+    def _declared(self) -> list[str]:
         bare = _bare(self.head)
         opened = bare.index("(", bare.index(self.name))
         inside = bare[opened + 1 : _closing(bare, opened)]
-        parts = [part.partition("=")[0] for part in _split(inside)] if inside.strip() else []
-        found = [re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", " ", part)) for part in parts]
-        return [words[-1] if len(words) > 1 else "" for words in found]
+        return [part.partition("=")[0] for part in _split(inside)] if inside.strip() else []
 
 
 @dataclass

@@ -11,7 +11,8 @@ from minet.backends import emulator, emulator_faults
 from minet.backends.emulator_faults import Array, Launch
 from minet.core.errors import MinetError
 from minet.emulator.arguments import Arguments
-from minet.emulator.module import ENTRY, Module
+from minet.emulator.diagnosis import ENTRY
+from minet.emulator.module import Module
 from minet.emulator.settings import Settings
 
 TELL_SAME_VALUE, ALLOW_SAME_VALUE, GO_ON_UNWRITTEN, COOPERATIVE = 1, 2, 4, 8
@@ -170,4 +171,6 @@ class Run:
         text, hint = emulator_faults.fault_text(
             launch, self.name, self._spans(), str(self.module.path), str(self.module.built), FILES
         )
+        if launch.fault == emulator_faults.REFUSED and "does not model" not in text:
+            hint = self.module.advice or hint
         return MinetError(text.replace(f"{ENTRY}:1", "its arguments"), hint)

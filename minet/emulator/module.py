@@ -18,11 +18,10 @@ from minet.backends import emulator, kernel_cache
 from minet.core.errors import MinetError
 from minet.core.files import write_whole
 from minet.emulator.description import Global, Parameter, parameters, variables
+from minet.emulator.diagnosis import ENTRY, advice, errors, leave_out, refusal
 from minet.emulator.items import Item
 from minet.emulator.source import Code
 
-ENTRY = "the kernel's entry point"
-SAID = re.compile(r"(.+?):(\d+):(\d+):\s+(error: |fatal error: |required (?:from|by)|.*)(.*)")
 MOST_ROUNDS = 12  # of leaving out what does not compile
 STANDARD = ("-std=c++11", "-std=c++14", "-std=gnu++11", "-std=gnu++14")  # the emulator's own headers need 17
 ANY = ("-fpermissive", "-fno-threadsafe-statics", "-fno-strict-aliasing", "-fvisibility=hidden",
@@ -46,6 +45,8 @@ class Module:
         Bytes of its ``__shared__`` variables.
     guards : list of int
         Where the compiler's own bytes among these begin and end.
+    advice : str
+        What may help a kernel that comes to code that was left out.
     """
 
     library: ctypes.PyDLL
@@ -55,6 +56,7 @@ class Module:
     variables: dict[str, Global]
     shared: int
     guards: list[int]
+    advice: str
 
     def take(self, other: Module) -> None:
         """Give the file's variables what they hold in another of its modules."""
@@ -89,7 +91,7 @@ def load(code: Code, name: str, options: tuple[str, ...], kind: str = "checked")
             why = f"{code.name}: {name} cannot be linked: it uses {missing}, which is in another file"
             raise MinetError(why, "#include that file") from error
         found = parameters(library, kernel.parameters)
-        return Module(library, path, built, found, variables(library), *_shared(built))
+        return Module(library, path, built, found, variables(library), *_shared(built), advice(code))
 
 
 def check(code: Code, name: str, options: tuple[str, ...]) -> None:
@@ -99,14 +101,14 @@ def check(code: Code, name: str, options: tuple[str, ...]) -> None:
     notes.read()
     for _ in range(MOST_ROUNDS):
         if kernel in code.left_out:
-            raise MinetError(f"{name} cannot run on the emulator: {code.left_out[kernel]}", _advice(code))
-        errors = _errors(code.compiled(False) + entry(code, name, False), flags)
-        if not errors:
+            raise refusal(code, name, code.left_out[kernel])
+        found = errors(code.compiled(False) + entry(code, name, False), flags)
+        if not found:
             notes.write()
             return
-        if not _leave_out(code, name, errors):
+        if not leave_out(code, name, found):
             break
-    raise MinetError(f"{code.name}: {name} cannot be compiled", _advice(code))
+    raise MinetError(f"{code.name}: {name} cannot be compiled", advice(code))
 
 
 def options_of(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -139,17 +141,17 @@ def _built(code: Code, kernel: Item, name: str, options: tuple[str, ...], kind: 
     notes.read()
     for _ in range(MOST_ROUNDS):
         if kernel in code.left_out:
-            raise MinetError(f"{name} cannot run on the emulator: {code.left_out[kernel]}", _advice(code))
+            raise refusal(code, name, code.left_out[kernel])
         text = code.compiled(kind == "sanitized") + entry(code, name, kind == "sanitized")
         try:
             built = kernel_cache.build("g++", flags, text, ".ii", ".so")
         except kernel_cache.CompileError as error:
-            if not _leave_out(code, name, _errors(text, flags)):
-                raise MinetError(f"{code.name}: {name} cannot be compiled: {error}", _advice(code)) from error
+            if not leave_out(code, name, errors(text, flags)):
+                raise MinetError(f"{code.name}: {name} cannot be compiled: {error}", advice(code)) from error
             continue
         notes.write()
         return built
-    raise MinetError(f"{code.name}: {name} cannot be compiled: most of the file is not for it", _advice(code))
+    raise MinetError(f"{code.name}: {name} cannot be compiled: most of the file is not for it", advice(code))
 
 
 class _Notes:
@@ -197,6 +199,8 @@ def entry(code: Code, name: str, sanitize: bool) -> str:
     given = [item for item in code.variables if item not in code.left_out and not item.template]
     globals_ = "".join(f'emu_global("{item.qualified}", ::{item.qualified}),' for item in given)
     new = "" if sanitize else emulator.NEW
+    if overload := re.fullmatch(r"(.+?)\s*\(([^()]*)\)", name, re.DOTALL):
+        name = f"static_cast<void (*)({overload[2]})>({overload[1]})"
     return f'''
 # 1 "{ENTRY}"
 static void emu_body_kernel(const char *args) {{ emu_call({name}, args); }}
@@ -210,71 +214,6 @@ static EmuGlobal list[] = {{ {globals_} {{}} }};
 return *count = {len(given)}, list; }}
 #pragma GCC visibility pop
 '''
-
-
-def _errors(text: str, flags: tuple[str, ...]) -> list[tuple[str, list[tuple[str, int, int]]]]:
-    """The compiler's errors: each with its places, that of the error first, then where that came from."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "kernel.ii")
-        path.write_text(text)
-        command = ["g++", *(f for f in flags if f.startswith(("-std", "-f")) and "sanitize" not in f)]
-        done = subprocess.run(
-            [*command, "-w", "-fsyntax-only", str(path)], capture_output=True, text=True, check=False
-        )
-    found, came = [], list[tuple[str, int, int]]()
-    for line in done.stderr.splitlines():
-        if not (at := SAID.match(line)):
-            continue
-        place = at[1], int(at[2]), int(at[3])
-        if "error: " in at[4]:
-            found.append((f"{at[1]}:{at[2]}: {at[5]}", [place, *came]))
-            came = []
-        elif at[4].startswith("required"):
-            came.append(place)
-    return found
-
-
-def _leave_out(code: Code, name: str, errors: list[tuple[str, list[tuple[str, int, int]]]]) -> bool:
-    """Leave out what the errors are about; False if there is nothing to leave out.
-
-    Raises
-    ------
-    MinetError
-        If the name does not mean one kernel.
-    """
-    any_new, before = False, set(code.left_out)
-    for why, places in errors:
-        if places[0][0] == ENTRY and not any_new:
-            kernel = code.kernel(name)
-            if namesakes := [item for item in code.items if code.hides(item, kernel)]:
-                for one in namesakes:  # the host's functions, which launch it
-                    code.leave_out(one, why, True)
-                return True
-            raise _not_one(code, name, why)
-        item = next(filter(None, (code.at(*place) for place in places)), None)
-        if item is not None:
-            whole = item in before or not item.body or not code.in_body(item, places)
-            if item in code.dropped or (item in code.left_out and not whole):
-                continue
-            code.leave_out(item, code.left_out.get(item) or code.why_not(item, why), whole)
-            any_new = True
-    return any_new
-
-
-def _not_one(code: Code, name: str, why: str) -> MinetError:
-    item = code.kernel(name)
-    if item.template and "<" not in name:
-        return MinetError(f"{code.name}: {name} is a template", f'name one of it: "{item.example}"')
-    if item.template:
-        head = " ".join(item.head.split())
-        return MinetError(f"{code.name}: there is no {name}: {why.split(': ', 1)[1]}", f"it is {head}")
-    return MinetError(f"{code.name}: {name} does not mean one kernel: {why.split(': ', 1)[1]}", _advice(code))
-
-
-def _advice(code: Code) -> str:
-    if not code.missing:
-        return ""
-    return f"these headers were not found, and taken as empty: {', '.join(code.missing)}; -I names a folder"
 
 
 def _shared(built: Path) -> tuple[int, list[int]]:

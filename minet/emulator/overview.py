@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,13 +57,16 @@ def entries(path: Path, name: str, options: tuple[str, ...]) -> tuple[list[Entry
     given = module.options_of(options)
     whole = reading.file(path, given)
     found = []
-    for item in [whole.kernel(name)] if name else whole.kernels:
-        found.append(_entry(reading.code(path, given, name or item.qualified), item, name, given))
+    kernels = [whole.kernel(name)] if name else [item for item in whole.kernels if not item.special]
+    of_name = Counter(item.qualified for item in kernels if not item.template)
+    for item in kernels:
+        called = name or (item.overload if of_name[item.qualified] > 1 else item.qualified)
+        found.append(_entry(reading.code(path, given, called), item, called, given))
     return found, whole.missing
 
 
 def _entry(code: Code, item: Item, name: str, options: tuple[str, ...]) -> Entry:
-    found = Entry(name or item.qualified, code.text.shown(_begin(code, item)))
+    found = Entry(name, code.text.shown(_begin(code, item)))
     if item.template and "<" not in name:
         found.signature = " ".join(item.head.split())
         found.example, found.why_not = item.example, code.why_not(item, "")
@@ -72,7 +76,8 @@ def _entry(code: Code, item: Item, name: str, options: tuple[str, ...]) -> Entry
     except MinetError as error:
         found.why_not = error.message.split(": ", 1)[1]
         return found
-    found.signature = f"{found.name}({', '.join(map(str, loaded.parameters))})"
+    bare = found.name.partition("(")[0] if found.name.endswith(")") else found.name
+    found.signature = f"{bare}({', '.join(map(str, loaded.parameters))})"
     found.shared, found.stops = loaded.shared, list(_stops(loaded.built))
     return found
 

@@ -19,13 +19,15 @@ REFUSED = {  # what the emulator does not have, by the words that use it
     r"\bwmma\b|\bnvcuda\b|\bmma\.h\b|\bwgmma\b": "tensor cores",
     r"\btex(?:[123]D|Cubemap)\w*|\bsurf(?:[123]D|Cubemap)\w*|\btexture\s*<": "textures",
     r"\bcub::": "cub",
-    r"\bcuda::": "libcu++",
+    r"(?<!::)\bcuda::(?:std|ptx|atomic\w*(?!::)|barrier|pipeline|memcpy_async|thread_scope)\b": "libcu++",
     r"\bthrust::": "Thrust",
     r"\bcute::|\bcutlass::": "CUTLASS",
-    r"\bcurand\w*": "this part of cuRAND",
+    r"\bcurand(?:_poisson|_discrete|_mtgp|Directions|State(?:MRG|Mtgp|S\w*obol))\w*": "this part of cuRAND",
     r"\bcluster_group\b|\bthis_cluster\b": "clusters",
+    r"\b__nv_fp[864]\w*": "numbers of 8 bits and fewer",
 }
 MODELLED = r"the emulator does not model {}: {!r}"
+UNKNOWN = re.compile(r"(?:^|: ).(__\w+). was not declared|(\w+). is not a member of .cooperative_groups.")
 ASSEMBLY = re.compile(r"\b(?:asm|__asm__|__asm)\b\s*(?:(?:volatile|__volatile__|__volatile)\b\s*)?\(")
 DYNAMIC = re.compile(
     r"((?:\b__shared__\s+)?\bextern\b[^;{}()\[\]]*?(?:\([^;{}]*?\))?[^;{}()\[\]]*?)\b(\w+)\s*\[[^\]]*\]((?:\s*\[[^\]]*\])*)\s*;"
@@ -71,7 +73,7 @@ class Code:
 
     def kernel(self, name: str) -> Item:
         """The kernel that a name means, which may be qualified and have template arguments."""
-        base = re.sub(r"<.*", "", name, flags=re.DOTALL).strip().removeprefix("::")
+        base = re.sub(r"[<(].*", "", name, flags=re.DOTALL).strip().removeprefix("::")
         last = base.split("::")[-1].strip()
         found = [item for item in self.kernels if item.name == last]
         if not found:
@@ -79,7 +81,9 @@ class Code:
             near = near_to(base, known)
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known) or 'none'}"
             raise MinetError(f"{self.name} has no kernel {base}", hint)
-        return next((item for item in found if f"::{item.qualified}".endswith(f"::{base}")), found[0])
+        own = [item for item in found if f"::{item.qualified}".endswith(f"::{base}")] or found
+        asked = "".join(name[name.index("(") :].split()) if name.endswith(")") else "?"
+        return next((item for item in own if "".join(item.overload.split()).endswith(asked)), own[0])
 
     @property
     def headers(self) -> list[Path]:
@@ -120,6 +124,9 @@ class Code:
         for pattern, what in REFUSED.items():
             if found := re.compile(pattern).search(self.text.masked, item.start, item.end):
                 return f"{self.text.shown(found.start())}: {MODELLED.format(what, found[0])}"
+        if (unknown := UNKNOWN.search(otherwise)) and not self.missing:
+            place, what = otherwise.split(": ", 1)[0], unknown[1] or unknown[2]
+            return f"{place}: {MODELLED.format('this part of CUDA', what)}"
         return otherwise
 
     def compiled(self, sanitize: bool) -> str:

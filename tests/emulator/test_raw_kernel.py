@@ -474,3 +474,48 @@ def test_a_header_that_has_changed_is_read_again(tmp_path):
         header.write_text(f"#define VALUE {value}\n")
         RawKernel(file, "f")(1, 1, (y,))
         assert y == value
+
+
+# -- what is refused, and what to type --------------------------------------------------------------------
+
+OVERLOADED = """namespace ns {
+__global__ void clip(const float *x, float *y, float = 1.0f) { y[0] = x[0]; }
+__global__ void clip(const double *x, double y[], double most) { y[0] = x[0] + most; }
+}"""
+
+
+def test_one_of_several_kernels_of_a_name_is_named_with_its_parameters():
+    with pytest.raises(MinetError, match=r"(?s)2 kernels ns::clip.*name one: .*, or .*double \[\], double\)"):
+        RawKernel(OVERLOADED, "ns::clip").compile()
+    one, y = RawKernel(OVERLOADED, "ns::clip(const double*, double [], double)"), np.zeros(1)
+    one(1, 1, (np.ones(1), y, 2.0))
+    assert y == 3 and [parameter.name for parameter in one.parameters] == ["x", "y", "most"]
+
+
+def test_what_is_not_a_template_is_named_without_arguments():
+    with pytest.raises(MinetError, match=r'(?s)f is not a template.*name it "f"'):
+        RawKernel("__global__ void f(int *y) { *y = 1; }", "f<int>").compile()
+
+
+def test_a_function_that_is_not_modelled_is_named_with_a_way_out():
+    with pytest.raises(MinetError, match=r"(?s)source.cu:1: .*CUDA: '__vadd4'.*test it on a GPU, or"):
+        RawKernel("__global__ void f(int *y) { *y = __vadd4(1, 2); }", "f").compile()
+
+
+def test_what_a_missing_header_has_is_no_matter_of_the_emulator():
+    source = """#include <elsewhere.h>
+template <class T> __device__ T twice(T x) { return __doubled(x); }
+__global__ void f(int *y) { *y = twice(*y); }"""
+    with pytest.raises(MinetError, match=r"(?s)__doubled.* was not declared.*not found.*: elsewhere.h"):
+        RawKernel(source, "f")(1, 1, (np.zeros(1, np.int32),))
+
+
+def test_an_unknown_type_is_told_as_that():
+    with pytest.raises(MinetError, match=r"source.cu:1: .Node. (was not declared|has not been declared)"):
+        RawKernel("__global__ void f(Node *y, int n) { y[n] = 1; }", "f").compile()
+
+
+def test_an_error_within_the_emulators_headers_is_at_the_kernels_line():
+    source = "\n__global__ void f(float4 *y) {\n    atomicMax(y, *y);\n}"
+    with pytest.raises(MinetError, match=r"cannot run on the emulator: source.cu:3: "):
+        RawKernel(source, "f").compile()
