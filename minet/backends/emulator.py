@@ -160,12 +160,14 @@ SANITIZED = (
 )  # fmt: skip
 WITH_MORE = ("-DEMU_LAYER", "-fno-builtin-malloc", "-fno-builtin-free", "-fno-allocation-dce",
              "-Wl,-Bsymbolic-functions")  # fmt: skip
-NEW = """void *operator new(std::size_t bytes) { return malloc(bytes); }
-void *operator new[](std::size_t bytes) { return malloc(bytes); }
-void operator delete(void *at) noexcept { free(at); }
-void operator delete[](void *at) noexcept { free(at); }
-void operator delete(void *at, std::size_t) noexcept { free(at); }
-void operator delete[](void *at, std::size_t) noexcept { free(at); }"""
+FREE = "noexcept { emu_release(at, __builtin_return_address(0)); }"  # a fault is at the line that calls it
+NEW = f"""extern "C" void emu_release(void *at, void *code);
+void *operator new(std::size_t bytes) {{ return malloc(bytes); }}
+void *operator new[](std::size_t bytes) {{ return malloc(bytes); }}
+void operator delete(void *at) {FREE}
+void operator delete[](void *at) {FREE}
+void operator delete(void *at, std::size_t) {FREE}
+void operator delete[](void *at, std::size_t) {FREE}"""
 CUDA_HEADERS = (
     r"(?m)^\s*#\s*include\s*<(cuda|cuda_runtime|cuda_runtime_api|cuda_pipeline|device_launch_parameters)\.h>"
 )

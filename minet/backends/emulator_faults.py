@@ -22,6 +22,7 @@ NULL = 4096  # addresses below come from a null pointer
 OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED = range(1, 7)
 UNDEFINED, STOPPED, STACK, INTERRUPTED, ENDLESS = range(7, 12)
 SAME_VALUE, REFUSED, FREED, GRID_DIVERGENT, GRID_TOO_LARGE = range(12, 17)  # of minet.emulator alone
+ONE_OWNER = "give each element one owner, or use an atomic operation"
 MESSAGES = {  # what was found, and the fix
     OUTSIDE: (
         "{access} outside shared memory and the kernel's arrays{near}",
@@ -33,10 +34,10 @@ MESSAGES = {  # what was found, and the fix
     ),
     RACE: (
         "a race: two threads access the same place{near}, with no barrier between them",
-        "put __syncthreads() between them, give each element one owner, or use an atomic operation",
+        f"put __syncthreads() between them, {ONE_OWNER}",
     ),
     DIVERGENT: (
-        "a barrier that not all threads of the block reach",
+        "a barrier that not all threads of the block reach{what}",
         "do not put __syncthreads() inside an if, or after a return, that splits the block's threads",
     ),
     WARP: (
@@ -74,6 +75,17 @@ MESSAGES = {  # what was found, and the fix
         "{what}",
         "it needs all of them: launch fewer, and let each loop over more of the work",
     ),
+}
+
+
+OF_A_WARP = f"put __syncthreads() between them, or __syncwarp() if one warp works alone, {ONE_OWNER}"
+OF_BLOCKS = f"no barrier orders two blocks: {ONE_OWNER}"
+OF_A_MASK = "the mask must name only threads that get there: take it before they part, with __ballot_sync()"
+UNDEFINED_HINTS = {  # by words of what was found
+    "division": "test the divisor first",
+    "overflows": "compute it in a wider type: (size_t)i * n",
+    "index": "check the loop's end and the index arithmetic",
+    "shift": "shift by less than the type's bits",
 }
 
 
@@ -148,12 +160,21 @@ def fault_text(
     near = ""
     if launch.fault in (OUTSIDE, RACE, MISALIGNED, SAME_VALUE):
         near = _near(launch, arrays)
+    a, b = launch.who
+    if launch.fault == RACE and a.block != b.block:
+        hint = OF_BLOCKS
+    elif launch.fault == RACE and a.thread // 32 == b.thread // 32:
+        hint = OF_A_WARP
     if launch.fault == OUTSIDE and launch.address < NULL:
         hint = "pass an array, or test the pointer before it is used"
     access = f"a {'write' if launch.writes else 'read'}"
     access += f" of {launch.bytes} bytes" if launch.bytes else ""  # not known of a kernel that is not watched
     why = (launch.what or b"").decode()
     why = f"assert({why})" if launch.fault == STOPPED and not why.startswith(("__trap", "free()")) else why
+    if launch.fault == UNDEFINED:
+        hint = next((text for word, text in UNDEFINED_HINTS.items() if word in why), "")
+    elif launch.fault == DIVERGENT and why:
+        hint = OF_A_MASK
     what = what.format(access=access, near=near, bytes=launch.bytes, what=why, steps=launch.most_steps)
     lines = [f"{name} on the emulator: {what}"]
     lines += [f"  {side(launch, who, module, built, files)}" for who in launch.who if who.code]

@@ -143,6 +143,31 @@ def test_a_planted_fault_is_found_on_its_line(name, order):
     assert found and found <= set(lines(name))
 
 
+HINTS = {  # who races, or what goes wrong: a word of the hint
+    "y[0] = threadIdx.x;": "__syncwarp",
+    "if (threadIdx.x % 32 == 0) y[0] = threadIdx.x;": "between them, give each",
+    "if (threadIdx.x == 0) y[0] = blockIdx.x;": "no barrier orders two blocks",
+    "if (threadIdx.x < 8) __shfl_sync(~0u, 1, 0); __syncthreads();": "the mask must name only",
+    "y[0] = (y[1] + 70000) * 70000;": "a wider type",
+    "y[0] = 1 / y[1];": "the divisor",
+    "y[0] = 1 << (y[1] + 32);": "less than the type's bits",
+    "int a[4] = {}; y[0] = a[y[1] + 4];": "the index arithmetic",
+}
+
+
+@pytest.mark.parametrize("body", HINTS)
+def test_a_hint_is_about_what_was_found(body):
+    with pytest.raises(MinetError) as caught:
+        RawKernel(f"__global__ void f(int *y) {{ {body} }}", "f")(2, 64, (np.zeros(64, np.int32),))
+    assert HINTS[body] in caught.value.hint
+
+
+def test_what_is_deleted_twice_is_at_the_kernels_line():
+    source = "__global__ void f(int *y) {\n    int *p = new int[2];\n    delete[] p;\n    delete[] p;\n}"
+    with pytest.raises(MinetError, match=r"(?s)free\(\) of what no malloc.*\n  source.cu:4, "):
+        RawKernel(source, "f")(1, 1, (np.zeros(1, np.int32),))
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_fence_after_each_write_is_enough(order):
     x, y = floats(8), floats(1)

@@ -81,7 +81,7 @@ FAULTS = {
     "a race": (
         "smooth_max.cu", "if (blockIdx.x == 0 && threadIdx.x == 0)", "if (blockIdx.x == 0)",
         "parity_emu", "a race: two threads access the same place: da[0], with no barrier between them",
-        "hint: put __syncthreads() between them, give each element one owner", "da[c] += dy",
+        "hint: put __syncthreads() between them, or __syncwarp() if one warp works alone", "da[c] += dy",
     ),
     "a loss's gradient twice too large": (
         "smooth_max.py", "np.tanh(apart) / y.size", "2 * np.tanh(apart) / y.size",

@@ -166,6 +166,7 @@ bool run_block() { // until it has ended; true: all its threads have come to a b
                 if (t.status == AT_WARP && t.mask != stuck->mask) other = &t;
         Who who = {};
         if (other) who = {number_of(other), block_of(run), other == ended ? 1 : other->code};
+        if (first && in_warp) launch->what = ": one waits in a warp operation for another";
         found(first ? DIVERGENT : WARP, number_of(stuck), stuck->code, who);
         return false;
     }

@@ -125,14 +125,14 @@ void *emu_malloc(std::size_t bytes) {
     memset(memories[used - 1].places, 0, (bytes + 3) / 4 * sizeof(Place)); // it may have been another's
     return start;
 }
-void emu_free(void *at) {
+void emu_release(void *at, void *code) {
     if (!at) return;
     if (EMU_CHECKED) {
         auto one = heap.begin();
         while (one != heap.end() && one->start != at) ++one;
         if (one == heap.end()) {
             launch->what = "free() of what no malloc() of a kernel gave, or for the second time";
-            fail(STOPPED, HERE);
+            fail(STOPPED, (uint64_t)code);
         }
         heap.erase(one);
         for (std::size_t i = 0; i < used; i++)
@@ -140,6 +140,7 @@ void emu_free(void *at) {
     }
     free(at);
 }
+void emu_free(void *at) { emu_release(at, __builtin_return_address(0)); }
 void emu_assert_fail(const char *what, const char *, unsigned, const char *) {
     launch->what = what;
     fail(STOPPED, HERE);
