@@ -21,6 +21,7 @@ long clock() noexcept __asm__("emu_clock");
 #include <cstdlib>
 #include <math.h>
 #include <new>
+#include <time.h>
 #include <type_traits>
 #include <utility>
 #include "emulator.h"
@@ -78,6 +79,8 @@ EMU_STORE(__stwb)
 EMU_STORE(__stwt)
 EMU_INLINE void __threadfence_system() { emu_fence(); }
 EMU_INLINE void __nanosleep(unsigned) {}
+#define __builtin_assume(condition) ((void)0)
+EMU_INLINE std::size_t __cvta_generic_to_shared(const void *at) { return (std::size_t)at; } // for assembly
 EMU_INLINE long long clock64() { return emu_clock(); }
 EMU_INLINE unsigned long long globaltimer() { return (unsigned long long)emu_clock(); }
 #define EMU_SCOPES(name)                                                                                   \

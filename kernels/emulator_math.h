@@ -35,6 +35,12 @@ EMU_INLINE unsigned __funnelshift_l(unsigned low, unsigned high, unsigned by) {
 EMU_INLINE unsigned __funnelshift_r(unsigned low, unsigned high, unsigned by) {
     return (unsigned)(((unsigned long long)high << 32 | low) >> (by & 31));
 }
+EMU_INLINE unsigned __funnelshift_lc(unsigned low, unsigned high, unsigned by) {
+    return by >= 32 ? low : __funnelshift_l(low, high, by);
+}
+EMU_INLINE unsigned __funnelshift_rc(unsigned low, unsigned high, unsigned by) {
+    return by >= 32 ? high : __funnelshift_r(low, high, by);
+}
 EMU_INLINE int __dp4a(int a, int b, int c) {
     for (int i = 0; i < 4; i++) c += (int)(signed char)(a >> 8 * i) * (int)(signed char)(b >> 8 * i);
     return c;
@@ -112,6 +118,26 @@ EMU_INLINE float norm4df(float x, float y, float z, float w) {
 EMU_INLINE float rnorm3df(float x, float y, float z) { return 1 / norm3df(x, y, z); }
 EMU_INLINE float normcdff(float x) { return (float)(0.5 * erfc(-(double)x * M_SQRT1_2)); }
 EMU_INLINE double normcdf(double x) { return 0.5 * erfc(-x * M_SQRT1_2); }
+// Newton's steps from near the root, for y up to 1.
+EMU_INLINE double emu_erfcinv(double y) {
+    double x = y > 0.1 ? (1 - y) * 0.886 : sqrt(-log(y * sqrt(-M_PI * log(y))));
+    for (int i = 0; i < 8; i++) x += (erfc(x) - y) / (M_2_SQRTPI * exp(-x * x));
+    return x;
+}
+EMU_INLINE double erfcinv(double y) {
+    if (y > 0 && y < 2) return y > 1 ? -emu_erfcinv(2 - y) : emu_erfcinv(y);
+    return y == 0 ? HUGE_VAL : y == 2 ? -HUGE_VAL : std::nan("");
+}
+EMU_INLINE double erfinv(double y) {
+    if (fabs(y) > 0.5) return erfcinv(1 - y);
+    double x = y * 0.886;
+    for (int i = 0; i < 8; i++) x -= (erf(x) - y) / (M_2_SQRTPI * exp(-x * x));
+    return x;
+}
+EMU_INLINE double normcdfinv(double y) { return -M_SQRT2 * erfcinv(2 * y); }
+EMU_INLINE float erfinvf(float y) { return (float)erfinv(y); }
+EMU_INLINE float erfcinvf(float y) { return (float)erfcinv(y); }
+EMU_INLINE float normcdfinvf(float y) { return (float)normcdfinv(y); }
 EMU_INLINE float erfcxf(float x) { return (float)(exp((double)x * x) * erfc((double)x)); }
 EMU_INLINE float fdividef(float x, float y) { return x / y; }
 EMU_INLINE float saturate(float x) { return __saturatef(x); }

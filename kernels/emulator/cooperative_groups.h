@@ -8,30 +8,30 @@ EMU_INLINE unsigned emu_rank() { return (threadIdx.z * blockDim.y + threadIdx.y)
 EMU_INLINE unsigned emu_threads() { return blockDim.x * blockDim.y * blockDim.z; }
 
 struct thread_block {
-    void sync(unsigned line = __builtin_LINE()) const { emu_sync_block(0, nullptr, line); }
-    EMU_INLINE unsigned thread_rank() const { return emu_rank(); }
-    EMU_INLINE unsigned size() const { return emu_threads(); }
-    EMU_INLINE unsigned num_threads() const { return emu_threads(); }
-    EMU_INLINE dim3 group_index() const { return blockIdx; }
-    EMU_INLINE dim3 thread_index() const { return threadIdx; }
-    EMU_INLINE dim3 group_dim() const { return blockDim; }
-    EMU_INLINE dim3 dim_threads() const { return blockDim; }
+    static void sync(unsigned line = __builtin_LINE()) { emu_sync_block(0, nullptr, line); }
+    EMU_INLINE static unsigned thread_rank() { return emu_rank(); }
+    EMU_INLINE static unsigned size() { return emu_threads(); }
+    EMU_INLINE static unsigned num_threads() { return emu_threads(); }
+    EMU_INLINE static dim3 group_index() { return blockIdx; }
+    EMU_INLINE static dim3 thread_index() { return threadIdx; }
+    EMU_INLINE static dim3 group_dim() { return blockDim; }
+    EMU_INLINE static dim3 dim_threads() { return blockDim; }
 };
 EMU_INLINE thread_block this_thread_block() { return {}; }
 
 struct grid_group {
-    EMU_INLINE bool is_valid() const { return emu_grid_fits(); }
-    EMU_INLINE void sync(unsigned line = __builtin_LINE()) const { emu_sync_grid(line); }
-    EMU_INLINE unsigned long long block_rank() const {
+    EMU_INLINE static bool is_valid() { return emu_grid_fits(); }
+    EMU_INLINE static void sync(unsigned line = __builtin_LINE()) { emu_sync_grid(line); }
+    EMU_INLINE static unsigned long long block_rank() {
         return ((unsigned long long)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     }
-    EMU_INLINE unsigned long long num_blocks() const { return (unsigned long long)gridDim.x * gridDim.y * gridDim.z; }
-    EMU_INLINE unsigned long long thread_rank() const { return block_rank() * emu_threads() + emu_rank(); }
-    EMU_INLINE unsigned long long size() const { return num_blocks() * emu_threads(); }
-    EMU_INLINE unsigned long long num_threads() const { return size(); }
-    EMU_INLINE dim3 group_dim() const { return gridDim; }
-    EMU_INLINE dim3 dim_blocks() const { return gridDim; }
-    EMU_INLINE dim3 block_index() const { return blockIdx; }
+    EMU_INLINE static unsigned long long num_blocks() { return (unsigned long long)gridDim.x * gridDim.y * gridDim.z; }
+    EMU_INLINE static unsigned long long thread_rank() { return block_rank() * emu_threads() + emu_rank(); }
+    EMU_INLINE static unsigned long long size() { return num_blocks() * emu_threads(); }
+    EMU_INLINE static unsigned long long num_threads() { return size(); }
+    EMU_INLINE static dim3 group_dim() { return gridDim; }
+    EMU_INLINE static dim3 dim_blocks() { return gridDim; }
+    EMU_INLINE static dim3 block_index() { return blockIdx; }
 };
 EMU_INLINE grid_group this_grid() { return {}; }
 

@@ -33,7 +33,10 @@ EMU_INLINE unsigned short emu_float_to_half(float x) {
 #undef EMU_NARROW
 typedef __half half;
 typedef __half2 half2;
-typedef unsigned short __half_raw;
+struct __half_raw { // its bits
+    unsigned short x;
+    EMU_INLINE operator __half() const { return emu_value<__half>(x); }
+};
 
 EMU_INLINE __half __float2half(float x) { return x; }
 EMU_INLINE __half __float2half_rn(float x) { return x; }

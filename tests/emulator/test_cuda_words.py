@@ -501,6 +501,31 @@ struct Own : Base {
     assert ran(body, before=before) == list(range(5, 37))
 
 
+def test_inverses_of_erf_and_of_the_normal_distribution():
+    body = """double x = (i - 16) / 17.0;
+    y[i] = erf(erfinv(x)) - x + erfc(erfcinv(1 - x)) - (1 - x);
+    y[i] += normcdf(normcdfinv(0.5 + x / 2)) - (0.5 + x / 2);
+    y[i] += fabsf(erfinvf((float)x) + erfcinvf(1 + (float)x)) > 1e-5f;
+    if (i == 0) y[i] += erfcinv(0.0) == HUGE_VAL && isnan(erfinv(1.5)) && erfcinv(2.0) < -9e99 ? 7 : 0;"""
+    np.testing.assert_allclose(ran(body, dtype=float), [7, *[0] * 31], atol=1e-15)
+
+
+def test_members_of_the_block_and_the_grid_need_no_object():
+    body = """cg::thread_block::sync();
+    y[i] = cg::thread_block::thread_rank() + cg::thread_block::size() * cg::grid_group::num_blocks();"""
+    assert ran(body, 64, threads=32, grid=2, before=GROUPS) == [64 + n % 32 for n in range(64)]
+
+
+def test_words_that_only_a_compiler_needs():
+    before = "#include <cuda_fp16.h>\n#include <cuda_runtime.h>"
+    body = """__builtin_assume(i >= 0);
+    __half_raw bits;
+    bits.x = 0x4400;
+    half four(bits), other = bits;
+    y[i] = (float)four + (float)other + (CLOCKS_PER_SEC > 0) + __funnelshift_lc(5, 6, 40) * 100;"""
+    assert ran(body, before=before) == [509] * 32
+
+
 # -- cuRAND -----------------------------------------------------------------------------------------------
 
 DRAWN = """#include <curand_kernel.h>
