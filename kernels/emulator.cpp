@@ -77,7 +77,7 @@ int emu_run(void *what, void (*kernel)(const char *), char *start, char *stop) {
     remember(fixed.first, fixed.second, 1, true);
     remember(dynamic, launch->dynamic_shared, 1, true);
     launch->shared = dynamic;
-    printed.clear(), pending.bytes = 0;
+    printed.clear(), pending.bytes = 0, now = 0;
     sequence.resize((std::size_t)bx * by * bz), events.resize((sequence.size() + 31) / 32);
     for (stride = launch->order == 2 ? blocks * 5 / 8 | 1 : 1; stride > 1; stride -= 2) {
         uint64_t a = stride, b = blocks;

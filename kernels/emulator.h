@@ -56,6 +56,7 @@ EMU_OURS extern const dim3 emu_grid, emu_block;
 void emu_sync_block(unsigned long long vote, unsigned long long *sum, unsigned line);
 unsigned emu_sync_warp(unsigned op, unsigned mask, unsigned long long value);
 unsigned long long emu_value_of(int lane);
+unsigned long long emu_absent();
 int emu_lane();
 void *emu_dynamic_shared();
 void emu_fence();
@@ -106,7 +107,7 @@ template <class T>
 EMU_INLINE T emu_shuffle(unsigned op, unsigned mask, T value, int from, int lowest, int end) {
     unsigned there = emu_sync_warp(op, mask, emu_bits(value));
     if (from < lowest || from >= end) return value;
-    return emu_value<T>(there >> from & 1 ? emu_value_of(from) : ~0ull);
+    return emu_value<T>(there >> from & 1 ? emu_value_of(from) : emu_absent());
 }
 template <class T> EMU_INLINE T __shfl_sync(unsigned mask, T value, int lane, int width = 32) {
     int lowest = emu_lane() / width * width;

@@ -56,7 +56,7 @@ struct EmuLanes {
             unsigned there = emu_sync_warp(op, mask, word);
             if (rank >= size_) continue;
             int at = lane(rank);
-            word = there >> at & 1 ? emu_value_of(at) : ~0ull;
+            word = there >> at & 1 ? emu_value_of(at) : emu_absent();
         }
         std::memcpy(&value, words, sizeof(T));
         return value;

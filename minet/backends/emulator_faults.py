@@ -21,7 +21,7 @@ ENDED = 1  # instead of a code address
 NULL = 4096  # addresses below come from a null pointer
 OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED = range(1, 7)
 UNDEFINED, STOPPED, STACK, INTERRUPTED, ENDLESS = range(7, 12)
-SAME_VALUE, REFUSED, FREED, GRID_DIVERGENT, GRID_TOO_LARGE = range(12, 17)  # of minet.emulator alone
+SAME_VALUE, REFUSED, FREED, GRID_DIVERGENT, GRID_TOO_LARGE, ABSENT = range(12, 18)  # of minet.emulator alone
 ONE_OWNER = "give each element one owner, or use an atomic operation"
 MESSAGES = {  # what was found, and the fix
     OUTSIDE: (
@@ -75,6 +75,10 @@ MESSAGES = {  # what was found, and the fix
         "{what}",
         "it needs all of them: launch fewer, and let each loop over more of the work",
     ),
+    ABSENT: (
+        "a shuffle reads a lane that has ended, or that the block does not have, and a result depends on it",
+        "let all lanes of its mask come to it: no branch or return before it, and blocks of whole warps",
+    ),
 }
 
 
@@ -114,7 +118,7 @@ class Launch(ctypes.Structure):
         ("flags", ctypes.c_uint32), ("fill", ctypes.c_uint32), ("dynamic", ctypes.c_void_p),
         ("output", ctypes.c_void_p), ("output_bytes", ctypes.c_uint64), ("unwritten_bytes", ctypes.c_uint32),
         ("unwritten", Who), ("unwritten_at", ctypes.c_uint64), ("guards", ctypes.c_uint32),
-        ("guard", ctypes.POINTER(ctypes.c_uint64)), ("shared", ctypes.c_uint64),
+        ("guard", ctypes.POINTER(ctypes.c_uint64)), ("shared", ctypes.c_uint64), ("absent", Who),
     )  # fmt: skip
 
 

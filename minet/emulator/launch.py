@@ -17,6 +17,7 @@ from minet.emulator.settings import Settings
 
 TELL_SAME_VALUE, ALLOW_SAME_VALUE, GO_ON_UNWRITTEN, COOPERATIVE = 1, 2, 4, 8
 FILLS = (0x81, 0xFF)  # other contents of unwritten shared memory: bytes of 7e and of 0, instead of ff
+NOISE = (0xFF, 0xFE)  # and of lanes that are not there: 0 and 1, whose sums do not overflow
 MOST_STATIC = 48 << 10  # bytes of shared memory that a file may declare for a kernel
 MOST_SHARED = 227 << 10  # bytes of shared memory that a block may ask for, on an H100
 FILES = r"^(?!.*(?:/usr/|/kernels/emulator|<|\?\?)).+:\d"
@@ -79,6 +80,9 @@ class Run:
         self._print(launch)
         if launch.unwritten_bytes:
             self._unwritten(launch, bool(fault))
+        elif launch.absent.code and not fault and self._depends():
+            launch.fault, launch.who[0] = emulator_faults.ABSENT, launch.absent
+            raise self.error(launch)
         if fault:
             raise self.error(launch)
 
@@ -146,15 +150,25 @@ class Run:
         if launch.output_bytes and self.prints:
             sys.stdout.write(emulator_faults.printed(launch))
 
+    def _again(self, fills: tuple[int, ...]) -> Iterator[bool | None]:
+        """Whether results are the same with other contents of what was not to be read; None after a fault."""
+        first = self.results()
+        for fill in fills:
+            self.reset()
+            fault = self._start(fill)[1]
+            yield None if fault else self.results() == first
+
+    def _depends(self) -> bool:
+        """Whether a result depends on the values of lanes that are not there."""
+        same = list(self._again(NOISE))
+        if None in same:  # put back the results
+            list(self._again((0,)))
+        return False in same
+
     def _unwritten(self, launch: Launch, fault: bool) -> None:
         """A read of unwritten shared memory: does any result depend on what was there?"""
         __tracebackhide__ = True
-        first = self.results()
-        discarded = not fault
-        for fill in FILLS:
-            if discarded:
-                self.reset()
-                discarded = not self._start(fill)[1] and self.results() == first
+        discarded = not fault and all(self._again(FILLS))
         if discarded and "discarded_reads" in (self.settings.allow or ()):
             return
         launch.fault, launch.bytes, launch.address = emulator_faults.UNWRITTEN, launch.unwritten_bytes, 0

@@ -162,6 +162,50 @@ def test_a_hint_is_about_what_was_found(body):
     assert HINTS[body] in caught.value.hint
 
 
+ABSENT = """#include <cooperative_groups.h>
+__global__ void f(int *y, int n) {
+    int i = threadIdx.x, sum = i;
+    if (i >= n) return;
+    for (int by = 16; by; by /= 2)
+        sum += __shfl_down_sync(~0u, sum, by);
+    if (i == 0) *y = sum;
+}
+__global__ void tile(int *y, int n) {
+    if (threadIdx.x >= n) return;
+    int last = cooperative_groups::tiled_partition<32>(cooperative_groups::this_thread_block()).shfl(7, 31);
+    if (threadIdx.x == 0) *y = n < 16 ? last : 1;
+}"""
+
+
+@pytest.mark.parametrize(("name", "n", "line"), [("f", 20, 6), ("tile", 8, 11)])
+def test_a_shuffle_from_a_lane_that_has_ended_is_found_if_a_result_depends_on_it(name, n, line):
+    y = np.full(1, 5, np.int32)
+    with pytest.raises(MinetError, match=rf"a shuffle reads a lane that has ended.*\n  source.cu:{line}, "):
+        RawKernel(ABSENT, name)(1, 32, (y, n))
+    assert y == 5
+
+
+def test_a_shuffle_from_a_lane_that_is_not_there_may_be_discarded():
+    y = np.zeros(1, np.int32)
+    RawKernel(ABSENT, "f")(1, 32, (y, 32))
+    assert y == sum(range(32))
+    RawKernel(ABSENT, "f")(1, 40, (y, 40))  # the second warp has 8 lanes
+    assert y == sum(range(32))
+    RawKernel(ABSENT, "tile")(1, 32, (y, 16))
+    assert y == 1
+
+
+def test_noise_of_a_lane_that_is_not_there_is_no_fault_of_the_kernel():
+    source = """__global__ void f(int *y) {
+    int other = __shfl_down_sync(~0u, 1, 8);
+    int table[2] = {3, 4}, at = threadIdx.x ? table[other > 0 && other < 2] / other : 0;
+    if (threadIdx.x == 0) *y = other + at;
+}"""
+    y = np.zeros(1, np.int32)
+    RawKernel(source, "f")(1, 12, (y,))  # other noise divides by zero, in lanes that write nothing
+    assert y == 1
+
+
 def test_what_is_deleted_twice_is_at_the_kernels_line():
     source = "__global__ void f(int *y) {\n    int *p = new int[2];\n    delete[] p;\n    delete[] p;\n}"
     with pytest.raises(MinetError, match=r"(?s)free\(\) of what no malloc.*\n  source.cu:4, "):

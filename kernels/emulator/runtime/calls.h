@@ -51,6 +51,11 @@ unsigned emu_sync_active() {
     return self->group;
 }
 unsigned long long emu_value_of(int lane) { return threads[number_of(self) / 32 * 32 + lane].brought; }
+// What a shuffle reads of a lane that is not there: noise. Whether a result depends on it shows with another noise.
+unsigned long long emu_absent() {
+    if (!launch->absent.code) launch->absent = {number_of(self), block_of(run), HERE};
+    return ~0ull ^ 0x0101010101010101ull * launch->fill;
+}
 int emu_lane() { return (int)(number_of(self) % 32); }
 void *emu_dynamic_shared() { return dynamic_memory.data(); }
 void emu_fence() {
@@ -97,7 +102,6 @@ void emu_refuse(const char *what) {
     fail(REFUSED, HERE);
 }
 long long emu_clock() {
-    static long long now;
     return now += 8;
 }
 int emu_printf(const char *format, ...) {

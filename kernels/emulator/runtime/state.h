@@ -50,11 +50,12 @@ struct Launch { // as in minet/backends/emulator_faults.py
     uint32_t guards;           // bytes among the kernel's shared variables that are the compiler's own:
     const uint64_t *guard;     // where each begins and ends, counted from the first variable
     char *shared;              // where this launch's dynamic shared memory was
+    Who absent;                // who was the first to read a lane that was not there
 };
 enum Flag { TELL_SAME_VALUE = 1, ALLOW_SAME_VALUE = 2, GO_ON_UNWRITTEN = 4, COOPERATIVE = 8 };
 enum Fault { // as in minet/backends/emulator_faults.py
     NONE, OUTSIDE, UNWRITTEN, RACE, DIVERGENT, WARP, MISALIGNED, UNDEFINED, STOPPED, STACK, INTERRUPTED,
-    ENDLESS, SAME_VALUE, REFUSED, FREED, GRID_DIVERGENT, GRID_TOO_LARGE
+    ENDLESS, SAME_VALUE, REFUSED, FREED, GRID_DIVERGENT, GRID_TOO_LARGE, ABSENT
 };
 enum Status { FRESH, RUNNING, AT_BLOCK, AT_GRID, AT_WARP, DONE };
 enum Kind { READ, WRITE, ATOMIC };
@@ -176,6 +177,7 @@ unsigned begun;
 uint64_t blocks, stride, votes, steps; // steps: of this block
 bool pausing;
 List<bool> acquired; // per warp: whether it did an atomic operation in this block
+long long now;       // what clock() says
 bool any_acquired;   // and the epoch of the block's first one
 uint32_t acquired_epoch;
 uint32_t order; // the last launch's
