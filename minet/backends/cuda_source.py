@@ -115,8 +115,8 @@ def unused(cls: type, phases: Sequence[str], launched: bool = False) -> str:
     """What is wrong if kernels seem to be meant for a class, but serve none of these phases; else empty.
 
     Meant for it are those of its own file, or if methods launch some of them, those whose names end with such
-    a phase; a file named as its Python file, unless it serves another class there; and kernels of its name in
-    any file next to it.
+    a phase or are not in the code; a file named as its Python file, unless it serves another class there; and
+    kernels of its name in any file next to it.
     """
     folder, wanted = _folder(cls), [f"{stem}_{phase}" for phase in phases for stem in stems(cls)]
     looked = f"looked for {' or '.join(f'{stem}.cu' for stem in stems(cls))} with {' or '.join(wanted)}"
@@ -124,7 +124,9 @@ def unused(cls: type, phases: Sequence[str], launched: bool = False) -> str:
         known = [f"{stem}_{phase}" for stem in stems(cls) for phase in ("fprop", "bprop")]
         others = [name for name in read(path).kernels if name not in known]
         if launched:
-            others = [name for name in others if name.endswith(tuple(f"_{phase}" for phase in phases))]
+            ends = tuple(f"_{phase}" for phase in phases)
+            code = "".join(_text(Path(getfile(base))) for base in cls.__mro__ if _folder(base))
+            others = [name for name in others if name.endswith(ends) or name not in code]
         return f"{relative(path)} has kernels {', '.join(others)}; {looked}" if others else ""
     neighbours = [value for value in vars(sys.modules[cls.__module__]).values() if isinstance(value, type)]
     serving = [beside(other) for other in neighbours if other.__module__ == cls.__module__]

@@ -135,7 +135,7 @@ def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
     """The error for the fault that a launch found."""
     text, hint = fault_text(launch, kernel.name, _arrays(launch, kernel), module)
     if launch.fault == OUTSIDE and launch.address < NULL:
-        hint = "a net's first layer has no dx: launch its kernel only if dx is not None, in a bprop_gpu"
+        hint = "a net's first layer has no dx: test it, if (dx) put(...), or do not launch for it, in a bprop_gpu"
     layer = running_node()
     if launch.fault == ENDLESS:  # the kit stops: each of its checks would wait for the end
         return KernelError(text.replace("\n", "\n  "), hint, layer=layer)
@@ -171,6 +171,8 @@ def fault_text(
         hint = OF_A_WARP
     if launch.fault == OUTSIDE and launch.address < NULL:
         hint = "pass an array, or test the pointer before it is used"
+    if launch.fault == RACE and launch.who[0].block != launch.who[1].block:
+        hint = "blocks do not wait for each other: give each element one owner, or use an atomic operation"
     access = f"a {'write' if launch.writes else 'read'}"
     access += f" of {launch.bytes} bytes" if launch.bytes else ""  # not known of a kernel that is not watched
     why = (launch.what or b"").decode()

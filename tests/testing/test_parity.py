@@ -126,3 +126,48 @@ def test_kernels_in_a_block_are_read_and_run():
     report = check_layer(run_file(Path("squared.py")).Squared, (2, 3, 4), backend="emu")
     assert report.ok, report.full()
     assert [check.status for check in report.checks if check.name == "parity_emu"] == ["PASS"]
+
+
+def test_a_wrong_name_that_no_method_launches_is_told():
+    launching = """
+    def bprop_gpu(self, x, dy, dx, beta):
+        if dx is not None:
+            self.be.launch(self, "squared_bprop", dx[0].size, len(dx), x=x, dy=dy, dx=dx, beta=beta)
+"""
+    Path("squared.py").write_text(LAYER + launching)
+    text = (HELPERS / "squared.cu").read_text().replace("squared_fprop", "squared_forward")
+    Path("squared.cu").write_text(text)
+    report = check_layer(run_file(Path("squared.py")).Squared, (2, 3, 4), backend="emu")
+    said = "squared.cu has kernels squared_forward; looked for squared.cu with squared_fprop"
+    assert report.failed[0].detail.startswith(said)
+
+
+FPROP = """
+#include "minet.cuh"
+extern "C" __global__ void squared_fprop(const float *x, float *y, int C, int H, int W, int N, float beta) {
+    for (count_t row = blockIdx.y; row < C * H; row += gridDim.y) {
+        count_t m = INDEX;
+        if (m < W * N) put(y + row * W * N + m, x[row * W * N + m] * fabsf(x[row * W * N + m]), beta);
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ("threadIdx.x", "hint: blocks do not wait for each other: give each element one owner"),
+        (
+            "threadIdx.x + 2 * blockIdx.x * blockDim.x",
+            "where a row takes more than one block of threads: at N",
+        ),
+        ("threadIdx.x + blockIdx.x * blockDim.x", ""),
+    ],
+)
+def test_a_kernel_that_is_right_for_one_block_only_fails(index, said):
+    """It is the only one of its layer: bprop computes on the host."""
+    Path("squared.py").write_text(LAYER)
+    Path("squared.cu").write_text(FPROP.replace("INDEX", index))
+    report = check_layer(run_file(Path("squared.py")).Squared, (2, 3, 4), backend="emu")
+    assert [check.name for check in report.failed] == (["parity_emu"] if said else []), report.full()
+    assert said in str(report)
