@@ -135,7 +135,7 @@ def fault_error(launch: Launch, kernel: Kernel, module: str) -> MinetError:
     """The error for the fault that a launch found."""
     text, hint = fault_text(launch, kernel.name, _arrays(launch, kernel), module)
     if launch.fault == OUTSIDE and launch.address < NULL:
-        hint = "a net's first layer has no dx: test it, if (dx) put(...), or do not launch for it, in a bprop_gpu"
+        hint = "a net's first layer has no dx: write if (dx) put(...), or launch nothing then in a bprop_gpu"
     layer = running_node()
     if launch.fault == ENDLESS:  # the kit stops: each of its checks would wait for the end
         return KernelError(text.replace("\n", "\n  "), hint, layer=layer)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minet.core.blame import blaming
-from minet.core.finite import NotFiniteError, first_not_finite
+from minet.core.finite import RATE, NotFiniteError, first_not_finite, first_not_finite_bprop
 from minet.core.given import not_real
 from minet.core.layer import Array
 from minet.core.loss.base import number
@@ -155,15 +155,22 @@ class Steps:
             net.memory.restore_state(self.verdict)
             return None
         if not self.be.sum_is_finite(net.flat_grads):
-            raise self._error(loss)
+            raise self._error(loss, labels)
         return float(loss)
 
-    def _error(self, loss: float) -> NotFiniteError:
-        """The error of the step just computed, after going back to the statistics from before it."""
-        net, where, hint = self.net, "", "lower the learning rate"
+    def _error(self, loss: float, labels: np.ndarray | None = None) -> NotFiniteError:
+        """The error of the step just computed, after going back to the statistics from before it.
+
+        Without the labels of what the net holds, it does not look for the layer that a gradient comes from.
+        """
+        net, where, hint = self.net, "", RATE
         if math.isfinite(loss):
             bad = (f"the gradient of {s.path} is" for s in net.slots if not self.be.sum_is_finite(s.grad))
             what = f"{next(bad, 'the sum of the gradients is')} not finite"
+            if labels is not None:
+                net.memory.restore_state()
+                self.be.started(net.loss, "loss", net._fprop(self.x, train=True), labels, net.dy)
+                where, hint = first_not_finite_bprop(self.be, net.graph, self.x, net.dy)
         else:
             what = f"the loss is {loss}"
             first, _ = net.clock.part or (0, net.batch)
@@ -198,7 +205,7 @@ class Steps:
         try:
             with np.errstate(all="ignore"):
                 self.compute(step.labels)
-                return self._error(loss)
+                return self._error(loss, step.labels)
         finally:
             self.be.fill(self.verdict, 0)
 

@@ -558,7 +558,21 @@ def test_a_nan_names_the_layer_and_harms_nothing():
 def test_a_nan_gradient_names_the_parameter():
     net = Net([Toy(), Centre(), Breaks(False, at=2), Total()], SHAPE, 5, SoftmaxCrossEntropy())
     text = unharmed(net, *data(), "the gradient of 0/toy.a is not finite at step 2")
-    assert "hint: lower the learning rate" in text
+    assert re.search(r": it comes from bprop of 2:Breaks \(.*\): dx\[0, 0, 0, 0\], where x is -?\d", text)
+    assert "hint: lower the learning rate, or check what its bprop does there" in text
+    assert "bprop" not in vars(net.graph.children[0])
+
+
+def test_a_nan_gradient_of_the_loss_is_told():
+    class Broken(MeanSquaredError):
+        def loss_cpu(self, y, labels, dy=None):
+            if dy is not None:
+                dy[...] = np.nan
+            return 1.0
+
+    net = Net([Toy(), Total()], SHAPE, 5, Broken())
+    with pytest.raises(NotFiniteError, match="at step 0: the gradient that the loss gives is not finite"):
+        net.train_step(data()[0], np.zeros((*net.output_shape, 5)), SGD(0.1))
 
 
 def test_nan_in_data_is_distinguished_from_nan_in_parameters():
