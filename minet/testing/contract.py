@@ -62,8 +62,13 @@ def untouched(case: Case) -> None:
 @check
 def determinism(case: Case) -> None:
     """Results are bit-identical from a new layer, a used one, one beside another, and with one thread."""
-    plain = Rig(case).both()
-    expect_all(Rig(case).both(), plain, "global random state, or a reduction whose order varies", 0.0)
+    first, again = Rig(case), Rig(case)
+    for slot, same in zip(first.net.slots, again.net.slots, strict=True):
+        cause = "params() draws by itself: let Param(shape, init) draw, by an init(shape, rng) such as He()"
+        what = f"the first value of {slot.path}"
+        expect(again.get(same.value), first.get(slot.value), what, cause, 0.0, phase="params")
+    plain = first.both()
+    expect_all(again.both(), plain, "global random state, or a reduction whose order varies", 0.0)
     used = Rig(case)
     x = used.x
     used.x = used.array(used.get(x) * -0.5)

@@ -45,7 +45,7 @@ def float32(case: Case) -> None:
 
 @check
 def magnitude(case: Case) -> None:
-    """For x of 0.01 and of 100, nothing overflows or vanishes in float32 that does not in float64."""
+    """For x of 0.01 and of 100, nothing overflows or vanishes in float32 alone; of 0, nothing is NaN."""
     for said, scale in SCALES.items():
         for train in MODES:
             rig, exact = Rig(case), Rig(replace(case, backend="cpu"), "float64")
@@ -55,6 +55,22 @@ def magnitude(case: Case) -> None:
                 got, expected = rig.both(train), exact.both(train)
             for name in expected:
                 in_range(got[name], expected[name], name, f"x {said}", small=said == SMALL)
+    for train in MODES:
+        _of_zeros(case, train)
+
+
+def _of_zeros(case: Case, train: bool) -> None:
+    """Fail at a NaN for x of 0: images are 0 at their borders, and so is much of what comes from ReLU."""
+    rig = Rig(case)
+    usual = rig.both(train)
+    rig.be.fill(rig.x, 0.0)
+    with np.errstate(all="ignore"):
+        results = rig.both(train)
+    for name, value in results.items():
+        if np.isnan(value).any() and not np.isnan(usual[name]).any():
+            at = ", ".join(map(str, np.argwhere(np.isnan(value))[0]))
+            cause = "0 / 0, or the slope of a root at 0; add a small number, or take np.maximum(..., 1e-6)"
+            raise CheckFailed(f"{name}[{at}] for x of 0: expected a number, got nan", cause, phase_of(name))
 
 
 def in_range(

@@ -486,6 +486,47 @@ def test_magnitude_names_the_input_and_the_cause():
     assert re.match(r"y\[.*\] for x up to 0.01: expected 0\.0\d+, got 0\n.*divide by the largest", under)
 
 
+def test_magnitude_fails_at_a_nan_for_x_of_0_alone():
+    class Norm(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            update(y, np.sqrt(x * x), beta)
+
+        def bprop_cpu(self, x, dy, dx, beta):
+            if dx is not None:
+                update(dx, dy * x / np.sqrt(x * x), beta)
+
+    check = run_check("magnitude", Norm, (2, 3, 4))
+    assert re.match(
+        r"dx\[0, 0, 0, 0\] for x of 0: expected a number, got nan\n.*: 0 / 0", check.detail
+    )
+
+
+def test_what_fprop_rounds_away_is_told():
+    class Whole(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            update(y, np.floor(x), beta)
+
+    check = run_check("gradient", Whole, (2, 3, 4))
+    assert re.match(
+        r"dx\[.*\]: expected 0, got .*\nlikely cause: fprop rounds .* or does not use x$", check.detail
+    )
+
+
+def test_initial_values_that_params_draws_by_itself_are_told():
+    class Drawn(Toy):
+        def params(self, in_shape):
+            return {
+                "a": Param(
+                    (in_shape[0], 1, 1, 1), np.random.default_rng().normal(size=(in_shape[0], 1, 1, 1))
+                )
+            }
+
+    for backend in ("cpu", *(() if backends.missing("emu") else ("emu",))):
+        check = run_check("determinism", Drawn, (2, 3, 4), backend=backend)
+        assert re.match(r"the first value of drawn\.a\[.*\n.*init\(shape, rng\) such as He\(\)", check.detail)
+        assert check.place.endswith(", params")
+
+
 def test_ok_is_no_failure():
     checks = [Check("a", "PASS"), Check("b", "SKIP", "why")]
     assert Report("t", checks).ok and str(Report("t", checks)) == "t\n  PASS  a\n  SKIP  b  why"
