@@ -22,6 +22,7 @@ Recipe: TypeAlias = tuple[str, tuple[str, ...], str, str, str]  # the arguments 
 # What g++ and nvcc say of a window's constants that a layer does not pass.
 OF_A_WINDOW = re.compile(r"\W(R|S|SY|SX|PY|PX|DY|DX|TAP_T)\W (was not declared|is undefined)")
 NO_WINDOW = "window.cuh needs the layer's window: def constants(self): return self.window.constants()"
+OF_A_MACRO = re.compile(r"\W([A-Z][A-Z0-9_]*)\W (was not declared|is undefined)")
 
 
 class CompileError(MinetError):
@@ -73,7 +74,7 @@ def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, s
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
         if done.returncode:
             found = f"{Path(compiler).name} cannot compile a kernel:\n{_shortened(done.stderr, source)}"
-            raise CompileError(found, NO_WINDOW if OF_A_WINDOW.search(done.stderr) else "")
+            raise CompileError(found, _hint(done.stderr))
         # The checksum first: a file that lacks it, or differs from it, is rebuilt.
         (work / "sum").write_text(f"{_sum(made)}\n{done.stdout}{done.stderr}")
         os.replace(work / "sum", path.with_suffix(path.suffix + ".sum"))
@@ -81,6 +82,14 @@ def build(compiler: str, options: Sequence[str], text: str, input_suffix: str, s
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return path
+
+
+def _hint(errors: str) -> str:
+    if OF_A_WINDOW.search(errors):
+        return NO_WINDOW
+    if found := OF_A_MACRO.search(errors):
+        return f'is {found[1]} a constant of the layer? def constants(self): return {{"{found[1]}": ...}}'
+    return ""
 
 
 def is_built(compiler: str, options: Sequence[str], text: str, input_suffix: str, suffix: str) -> bool:

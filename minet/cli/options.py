@@ -73,8 +73,10 @@ def reporting(debug: bool) -> Iterator[None]:
             raise
         typer.echo(f"error: {error.filename!s:.200}: {error.strerror}", err=True)
         raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+    except KeyboardInterrupt as error:
+        from minet.core.blame import interrupted_in
+
+        typer.echo(f"interrupted{interrupted_in(error)}", err=True)
         raise typer.Exit(130) from None
 
 

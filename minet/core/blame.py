@@ -74,6 +74,14 @@ def refused_call(error: BaseException) -> tuple[Node, str] | None:
     return None
 
 
+def interrupted_in(error: KeyboardInterrupt) -> str:
+    """Where in a layer or loss of the user's own an interrupt came, which may be a loop without end."""
+    node, method = node_at_fault(error.__traceback__)
+    if node is None or type(node).__module__.startswith("minet."):
+        return ""
+    return f" at {line_of(error)}, in {method} of {type(node).__name__}"
+
+
 def running_node() -> Node | None:
     """The innermost layer or loss whose method is running."""
     frame: FrameType | None = sys._getframe(1)

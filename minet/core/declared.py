@@ -108,5 +108,6 @@ def _check_named(layer: Layer, method: str, found: Any, kind: type[Param] | type
         whole = isinstance(item.shape, tuple) and all(map(is_whole, item.shape))
         if not whole or min(item.shape, default=0) < 0:
             raise layer.error(
-                f"{method}() gives {name!r} the invalid shape {item.shape!r}", "use whole numbers"
+                f"{method}() gives {name!r} the invalid shape {item.shape!r}",
+                "use a tuple of whole numbers, such as (3,) or (3, 5)",
             )

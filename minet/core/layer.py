@@ -32,7 +32,8 @@ class Param:
     ----------
     shape : tuple of int
     init : float, array_like or callable
-        Initial value: a constant, an array of that shape, or ``init(shape, rng)`` with a NumPy Generator.
+        Initial value: a constant, an array of that shape, or ``init(shape, rng)`` with a NumPy Generator,
+        such as ``He()``, ``Glorot()`` and ``Gaussian(std)``.
     decay : bool
         Whether weight decay applies.
     lr : float
@@ -216,7 +217,7 @@ class Layer(Node):
             if not isinstance(out, tuple) or not is_shape(out):
                 raise self.error(
                     f"out_shape returned {out!r}, which is not (K, P, Q) in positive whole numbers",
-                    "raise self.error(...) in out_shape if the input does not fit",
+                    "leave out the batch size; if the input does not fit, raise self.error(...) in out_shape",
                 )
         except LayerError as error:
             if error.layer is None:

@@ -119,8 +119,12 @@ class Model:
         self.path, self.name, self.text = path, path.stem, source(path)
         missing = [name for name in PARTS if not hasattr(module, name)]
         if missing:
-            lines = "; ".join(PARTS[name] for name in missing)
-            raise self.error(f"lacks {', '.join(missing)}", f"add {lines}")
+            hint = f"add {'; '.join(PARTS[name] for name in missing)}"
+            kinds = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, Layer)]
+            own = [cls.__name__ for cls in kinds if cls.__module__ == module.__name__]
+            if own and "net" in missing:
+                hint = f"{own[0]} is a layer; a model that uses it is a file of its own: minet new-model NAME"
+            raise self.error(f"lacks {', '.join(missing)}", hint)
         self._functions = {name: self._function(module, name) for name in FUNCTIONS}
         self._callbacks = getattr(module, "callbacks", ())
         if isinstance(self._callbacks, ModuleType):  # the file has imported minet's

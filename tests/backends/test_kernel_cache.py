@@ -152,6 +152,7 @@ def test_a_kernel_that_does_not_compile_is_reported_with_the_user_s_line(tmp_pat
     (tmp_path / "own.cu").write_text(text)
     with pytest.raises(kernel_cache.CompileError, match=r"^g\+\+ cannot compile a kernel:\n") as caught:
         backends.get("emu").call(tmp_path / "own.cu", "own", {}, {"x": None}, 1)
+    assert not caught.value.hint
     for place, name in (("inner.cuh:3:33", "gone"), ("own.cu:3:12", "nothing")):
         expected = rf"  {tmp_path}/{place}: error: .{name}. was not declared"
         assert re.search(expected, str(caught.value)), str(caught.value)
@@ -166,4 +167,13 @@ def test_a_window_that_the_layer_does_not_pass_is_said_to_be_missing(tmp_path, m
     with pytest.raises(
         kernel_cache.CompileError, match=r"hint: window\.cuh needs the layer's window: def constants"
     ):
+        backends.get("emu").call(tmp_path / "own.cu", "own", {}, {"x": None}, 1)
+
+
+@pytest.mark.skipif(bool(backends.missing("emu")), reason=f"no g++: {backends.missing('emu')}")
+def test_a_constant_that_the_layer_does_not_pass_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINET_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "own.cu").write_text('extern "C" __global__ void own(float *x) { x[0] = SCALE; }\n')
+    said = r'hint: is SCALE a constant of the layer\? def constants\(self\): return {"SCALE": \.\.\.}'
+    with pytest.raises(kernel_cache.CompileError, match=said):
         backends.get("emu").call(tmp_path / "own.cu", "own", {}, {"x": None}, 1)

@@ -1,5 +1,6 @@
 """Mistakes in a layer's code and declarations become errors that name the place."""
 
+import re
 import signal
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from zoo import Toy
 
 from minet import SGD, LayerError, MeanSquaredError, MinetError, Net, Param, State
+from minet.core.blame import interrupted_in
 from minet.core.naming import caller, defined
 from minet.layers import PReLU, ReLU
 from minet.testing import check_layer, run
@@ -131,6 +133,19 @@ def test_an_exit_by_a_signal_is_none():
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.parametrize("cls", [Toy, ReLU])
+def test_an_interrupt_names_the_line_in_a_layer_of_ones_own_alone(cls):
+    class Stopped(cls):
+        def fprop_cpu(self, x, y, beta, train):
+            raise KeyboardInterrupt
+
+    Stopped.__module__ = cls.__module__
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(Stopped(), np.ones((2, 3, 4, 1)))
+    said = rf" at .*test_blame\.py:{Stopped.fprop_cpu.__code__.co_firstlineno + 1}, in fprop_cpu of Stopped"
+    assert re.fullmatch(said if cls is Toy else "", interrupted_in(caught.value))
+
+
 def test_run_names_the_layer_too():
     class Clumsy(Toy):
         def bprop_cpu(self, x, dy, dx, beta):
@@ -149,7 +164,10 @@ def test_run_names_the_layer_too():
         ({3: Param((3,))}, r"params\(\) has the invalid name 3"),
         ({"items": Param((3,))}, r"params\(\) has the invalid name 'items'"),
         ({"w": Param((-3,))}, r"params\(\) gives 'w' the invalid shape \(-3,\)"),
-        ({"w": Param(3)}, r"params\(\) gives 'w' the invalid shape 3"),
+        (
+            {"w": Param(3)},
+            r"params\(\) gives 'w' the invalid shape 3\n.*use a tuple .*, such as \(3,\)",
+        ),
         ({"w": Param((3,), bounds=(2, 1))}, r"params\(\) gives 'w' the bounds \(2, 1\)"),
         ({"w": Param((3,), bounds=0.5)}, r"params\(\) gives 'w' the bounds 0.5\n  hint: use \(low, high\)"),
         ({"w": Param((3,), bounds=(0,))}, r"params\(\) gives 'w' the bounds \(0,\)"),

@@ -192,8 +192,9 @@ def test_an_invalid_output_shape(out):
     layer = Toy()
     layer.out_shape = lambda in_shape: out
     message = f"out_shape returned {out!r}, which is not (K, P, Q)"
-    with pytest.raises(LayerError, match=re.escape(message)):
+    with pytest.raises(LayerError, match=re.escape(message)) as caught:
         layer.configure((1, 2, 3))
+    assert "hint: leave out the batch size; if the input does not fit, raise" in str(caught.value)
 
 
 def test_numpy_integers_are_sizes():

@@ -496,9 +496,7 @@ def test_magnitude_fails_at_a_nan_for_x_of_0_alone():
                 update(dx, dy * x / np.sqrt(x * x), beta)
 
     check = run_check("magnitude", Norm, (2, 3, 4))
-    assert re.match(
-        r"dx\[0, 0, 0, 0\] for x of 0: expected a number, got nan\n.*: 0 / 0", check.detail
-    )
+    assert re.match(r"dx\[0, 0, 0, 0\] for x of 0: expected a number, got nan\n.*: 0 / 0", check.detail)
 
 
 def test_what_fprop_rounds_away_is_told():

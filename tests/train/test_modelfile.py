@@ -151,6 +151,14 @@ def test_a_missing_part_is_named_with_a_line_to_add(write, name):
     assert message == f"model.py: lacks {name}\n  hint: add {modelfile.PARTS[name]}"
 
 
+def test_a_layer_file_is_no_model(write):
+    text = "from minet import Layer\nclass Own(Layer):\n    pass\n"
+    assert refused(write(text=text)).endswith(
+        "hint: Own is a layer; a model that uses it is a file of its own: minet new-model NAME"
+    )
+    assert "hint: add def net(" in refused(write(text=GOOD + "\ndel net\n"))
+
+
 def test_all_missing_parts_are_named_at_once(write):
     assert refused(write(text="x = 1")).startswith(
         "model.py: lacks input_shape, net, solver, datasets, batch,"
