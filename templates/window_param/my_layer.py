@@ -66,7 +66,7 @@ class MyLayer(Layer):
 
     @classmethod
     def examples(cls):
-        yield lambda: cls(2), (3, 6, 5)
+        yield lambda: cls(2), (4, 6, 5)
         yield lambda: cls(3, stride=2, pad=1), (2, 7, 6)
         yield lambda: cls((4, 3), stride=(1, 2), pad=(2, 0)), (2, 5, 8)
 

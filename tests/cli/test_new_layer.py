@@ -281,3 +281,16 @@ def test_the_readmes_layer_has_a_name_that_is_free(tmp_path, monkeypatch):
     (command,) = re.findall(r"^\$ minet (new-layer .*?) +#", (ROOT / "README.md").read_text(), re.MULTILINE)
     done = CliRunner().invoke(app, command.split())
     assert done.exit_code == 0, done.output
+
+
+def test_a_sum_over_the_wrong_axes_is_told_where_it_does_not_fit():
+    """Templates' maps are not as many as the kit's samples, which a mistake would take for each other."""
+    new("Own", "--param", "alpha")
+    text = Path("own.py").read_text()
+    Path("own.py").write_text(text.replace("axis=(1, 2, 3)", "axis=(0, 1, 2)"))
+    assert re.search(
+        r"FAIL  shape  ValueError at own\.py:\d+: operands could not be", minet("check", "own.py").output
+    )
+    for kind in KINDS:
+        examples = re.findall(r"yield .*, \((\d), \d, \d\)", (TEMPLATES / kind / "my_layer.py").read_text())
+        assert examples and "3" not in examples
