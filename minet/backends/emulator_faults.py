@@ -171,8 +171,6 @@ def fault_text(
         hint = OF_A_WARP
     if launch.fault == OUTSIDE and launch.address < NULL:
         hint = "pass an array, or test the pointer before it is used"
-    if launch.fault == RACE and launch.who[0].block != launch.who[1].block:
-        hint = "blocks do not wait for each other: give each element one owner, or use an atomic operation"
     access = f"a {'write' if launch.writes else 'read'}"
     access += f" of {launch.bytes} bytes" if launch.bytes else ""  # not known of a kernel that is not watched
     why = (launch.what or b"").decode()

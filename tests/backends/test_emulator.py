@@ -251,8 +251,8 @@ def test_every_kernel_in_the_file_has_its_fault_tested():
 
 
 def test_a_null_pointer_has_a_hint_of_its_own():
-    assert "only if dx is not None" in fault(backends.get("emu"), "null_pointer")
-    assert "only if dx is not None" not in fault(backends.get("emu"), "before_the_start")
+    assert "a net's first layer has no dx" in fault(backends.get("emu"), "null_pointer")
+    assert "a net's first layer has no dx" not in fault(backends.get("emu"), "before_the_start")
 
 
 def test_a_thread_that_ended_before_a_barrier_is_named():

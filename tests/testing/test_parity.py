@@ -156,7 +156,7 @@ extern "C" __global__ void squared_fprop(const float *x, float *y, int C, int H,
 @pytest.mark.parametrize(
     ("index", "said"),
     [
-        ("threadIdx.x", "hint: blocks do not wait for each other: give each element one owner"),
+        ("threadIdx.x", "hint: no barrier orders two blocks: "),
         (
             "threadIdx.x + 2 * blockIdx.x * blockDim.x",
             "where a row takes more than one block of threads: at N",
