@@ -123,7 +123,8 @@ def restore(
     tested = trainer.epoch - bool(trainer.untested)
     trainer.history = history(folder / LOG, tested)
     left = trainer.untested or trainer.epoch < trainer.epochs
-    if not left and drawn is not None and (drawn or not trainer.history):
+    past = drawn or not trainer.history or trainer.within.batches
+    if not left and drawn is not None and past:
         raise MinetError(
             f"{folder}: already trained for {trainer.epoch} epochs (epochs={trainer.epochs})",
             f"use --epochs {trainer.epoch + 1} or more to continue",

@@ -121,6 +121,16 @@ def test_a_batch_that_was_forced_begins_the_epoch_anew(capsys):
     assert np.isfinite(content("out")[1]["callbacks"]["Best"]["best"])
 
 
+def test_fewer_epochs_than_were_done_are_refused_within_an_epoch_too():
+    train(2, save_every=2)
+    shutil.copy(next(iter(older.found(Path("out")).values())), Path("out", WEIGHTS))
+    before = content("out")
+    assert before[1]["epoch"] == 1 and before[1]["within"]["batches"] == 2
+    with pytest.raises(MinetError, match=r"already trained for 1 epochs \(epochs=1\)"):
+        train(1)
+    assert content("out") == before
+
+
 def test_a_tag_stays_with_the_run_until_there_is_another():
     for epochs, tag, kept in ((1, "wide", "wide"), (2, None, "wide"), (3, "narrow", "narrow"), (4, "", None)):
         train(epochs, tag=tag)
