@@ -27,6 +27,7 @@ from minet.cli.runs import runs
 from minet.cli.summary import summary
 from minet.cli.train import train
 from minet.cli.view import view
+from minet.train.interrupts import ENDS
 from minet.version import __version__
 
 app = typer.Typer(
@@ -41,7 +42,7 @@ app = typer.Typer(
 def main() -> None:
     """The entry point `minet`; a failing standard output is reported in one message, with exit status 2.
 
-    SIGTERM, by which systems end what takes too long, ends a command as Ctrl-C does.
+    SIGTERM, and SIGHUP from a terminal that closes, end a command as Ctrl-C does; `nohup` still ignores one.
     """
     if sys.stdout is None:
         print("error: standard output is closed", file=sys.stderr)
@@ -49,8 +50,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for letters that the output cannot encode
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in ENDS:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     try:
         os.getcwd()
     except OSError as error:

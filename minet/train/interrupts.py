@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a training run: the step under way is finished and saved before the run ends."""
+"""Ctrl-C, SIGTERM and SIGHUP in a training run: the step under way is finished and saved before the run ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGTERM is how systems end what takes too long, SIGHUP how a terminal says that it closes.
+ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = (signal.SIGINT, *ENDS)
 
 
 @contextlib.contextmanager

@@ -27,12 +27,13 @@ from minet.backends.launcher import Launcher
 from minet.core.errors import MinetError
 from minet.core.net import Net
 from minet.data.dataset import Dataset
+from minet.train.interrupts import SIGNALS
 from minet.train.optim.sgd import SGD
 from minet.train.optim.solver import FirstOrder
 
 Kernel = tuple[Any, tuple[Any, ...]]  # Numba's dispatcher of a function, and the types of its arguments
 MOST = 255  # kernels: their numbers go through pipes as single bytes
-STOPS = {signal.SIGINT, signal.SIGTERM}
+STOPS = set(SIGNALS)
 NOTICE = "compiling kernels (once per machine)"
 
 

@@ -275,7 +275,7 @@ def test_resume_refuses_what_would_be_another_run():
     done(*resume, "--set", "width=4", "--set", "lr=0.05", "--seed", 0, "--batch", 32)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_is_stopped_keeps_the_checkpoint_and_shows_how_to_resume(how):
     run = subprocess.Popen(
         [sys.executable, "-m", "minet", "train", "toy.py", "--epochs", "100000"],

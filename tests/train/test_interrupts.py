@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step under way is finished and saved, and a resumed run has the same bits."""
+"""Ctrl-C, SIGTERM and SIGHUP: the step under way is finished and saved, and a resumed run has the same bits."""
 
 import signal
 import threading
@@ -12,16 +12,16 @@ from minet.train.callback import Callback
 from minet.train.callbacks import WEIGHTS, Checkpointer
 from minet.train.interrupts import finishing_steps
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.fixture(autouse=True)
 def handled():
-    """SIGTERM as the command line has it."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM and SIGHUP as the command line has them."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS[1:]}
     yield
-    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        assert signal.signal(number, handler) is signal.default_int_handler
 
 
 class Signals(Callback):
