@@ -54,11 +54,13 @@ def train(
         bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")
     ] = False,
     micro_batches: Annotated[
-        int,
+        int | None,
         typer.Option(
-            metavar="M", help="Compute each batch in M parts: less memory, gradients added in order."
+            metavar="M",
+            help="Compute each batch in M parts: less memory, gradients added in order; by default 1, or as "
+            "the run was with --resume.",
         ),
-    ] = 1,
+    ] = None,
     reduce: Annotated[
         str,
         typer.Option(metavar="fast|ordered", help="With mpiexec: how gradients are added."),
@@ -99,10 +101,10 @@ def train(
 
 
 @contextlib.contextmanager
-def together(options: dict[str, Any], micro_batches: int) -> Iterator[Any]:
-    """The processes that a launcher started; without one, this one."""
+def together(options: dict[str, Any], micro_batches: int | None) -> Iterator[Any]:
+    """The processes that a launcher started; without one, this one, or None for what a run has."""
     from minet.train.alone import Alone
 
-    ranks = launch.ranks(micro_batches, **options)
+    ranks = launch.ranks(1 if micro_batches is None else micro_batches, **options)
     with ranks.ending() if ranks else contextlib.nullcontext():
-        yield ranks or Alone(micro_batches)
+        yield ranks or (None if micro_batches is None else Alone(micro_batches))

@@ -78,14 +78,15 @@ def train(
     tag : str, optional
         A text that is kept with the run; by default that of the run being resumed.
     ranks : minet.parallel.ranks.Ranks, optional
-        The processes that train together; the first of them writes the run folder.
+        The processes that train together; the first of them writes the run folder. By default one process,
+        with as many micro-batches as the run being resumed.
 
     Returns
     -------
     Result, Path
         The result, and the run folder; of the other processes, an empty one that is gone.
     """
-    ranks = ranks or Alone()
+    chosen, ranks = ranks is not None, ranks or Alone()
     if ranks.rank:
         quiet = True
     told: Callable[..., Any] = _nothing if quiet else print
@@ -115,6 +116,8 @@ def train(
 
         folder, found = ranks.together(placed)
         resumed = ranks.file(found)
+        if resumed and not chosen:
+            ranks = Alone(checkpoint.facts_of(resumed).get("micro_batches", 1))
         model, trainer = ranks.together(prepared)
         ranks.join(trainer)
         told(opening(model, trainer, resumed), flush=True)

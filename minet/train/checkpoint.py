@@ -36,6 +36,7 @@ KINDS = {
     "epoch": int,
     "untested": dict,
     "batch": int,
+    "micro_batches": int,
     "pixels": dict,
     "within": dict,
     "callbacks": dict,

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP in a training run: the step under way is finished and saved before the run ends."""
+"""Ctrl-C, SIGTERM and SIGHUP: the step under way is finished and saved before the training run ends."""
 
 from __future__ import annotations
 

@@ -140,6 +140,8 @@ class Trainer:
             known["within"] = asdict(self.within)
         if self.untested:
             known["untested"] = self.untested
+        if self.ranks.micro_batches > 1:
+            known["micro_batches"] = self.ranks.micro_batches
         if kept := states(self.callbacks):
             known["callbacks"] = kept
         checkpoint.save(file, self.net, self.solver, **{**known, **self.facts, **facts})

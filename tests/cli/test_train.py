@@ -32,6 +32,14 @@ def test_quiet_prints_nothing():
     assert checkpoint.read(Path("runs/toy") / WEIGHTS)[1]["epoch"] == 3
 
 
+def test_a_resumed_run_keeps_its_micro_batches_unless_told_others():
+    minet("train", "toy.py", "--epochs", 1, "--micro-batches", 4)
+    resumed = ("train", "toy.py", "--resume", "--epochs")
+    assert "4 micro-batches a step\n" in minet(*resumed, 2)
+    assert "micro-batches" not in minet(*resumed, 3, "--micro-batches", 1)
+    assert "micro-batches" not in minet(*resumed, 4)
+
+
 def test_a_tag_is_kept():
     minet("train", "toy.py", "--tag", "with a wide net", "--epochs", 1)
     assert checkpoint.read(Path("runs/toy") / WEIGHTS)[1]["tag"] == "with a wide net"

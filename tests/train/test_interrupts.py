@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the step under way is finished and saved, and a resumed run has the same bits."""
+"""Ctrl-C, SIGTERM, SIGHUP: the step under way is finished and saved, and a resumed run has the same bits."""
 
 import signal
 import threading
