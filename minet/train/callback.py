@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 from collections import Counter
@@ -116,6 +117,8 @@ class Callback:
 
 def check_callbacks(callbacks: Iterable[Any]) -> list[Any]:
     """The callbacks as a list; raise MinetError unless each is one."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise MinetError(f"callbacks must be a list, got {kind_of(callbacks)}", "callbacks=[EarlyStopping()]")
     found = list(callbacks)
     for one in found:
         if isinstance(one, type):
@@ -128,6 +131,8 @@ def check_callbacks(callbacks: Iterable[Any]) -> list[Any]:
             if hook.startswith("on_") and hook not in EVENTS and callable(getattr(type(one), hook)):
                 hint = f"the hooks are {', '.join(EVENTS)}"
                 raise MinetError(f"{type(one).__name__}.{hook} is no hook: a run never calls it", hint)
+        for hook in (*EVENTS, "state", "load_state"):
+            _check_takes(one, hook)
     kinds = [type(one) for one in found]
     for kind in itertools.dropwhile(lambda kind: not kind.saves_states, kinds):
         if kind.state is not Callback.state and kind.on_epoch is not Callback.on_epoch:
@@ -136,6 +141,26 @@ def check_callbacks(callbacks: Iterable[Any]) -> list[Any]:
                 f"callbacks=[..., {kind.__name__}(...), Checkpointer(...)]",
             )
     return found
+
+
+def _check_takes(one: Callback, hook: str) -> None:
+    """Raise MinetError unless a callback's hook can be called with what a run gives it."""
+    own = getattr(one, hook)
+    if getattr(own, "__func__", None) is getattr(Callback, hook):
+        return
+    wanted = list(inspect.signature(getattr(Callback, hook)).parameters)
+    takes = "()"
+    try:
+        takes = str(found := inspect.signature(own))
+        found.bind(*wanted[1:])
+        return
+    except TypeError:
+        pass
+    except ValueError:  # a function that does not say what it takes, or a method without even self
+        if not inspect.ismethod(own):
+            return
+    what = f"{type(one).__name__}.{hook}{takes} is called with ({', '.join(wanted[1:])})"
+    raise MinetError(what, f"def {hook}({', '.join(wanted)}):")
 
 
 def claim(callbacks: Iterable[Callback], run: object, resumed: bool = False) -> None:

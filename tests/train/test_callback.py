@@ -8,6 +8,7 @@ from rich.console import Console
 from small import trainer
 
 from minet import MinetError
+from minet.train.callback import check_callbacks
 from minet.train.callbacks import WEIGHTS, Callback, Checkpointer, EarlyStopping, JsonLog, Progress
 
 
@@ -36,6 +37,27 @@ def test_a_hook_that_is_none_is_refused(hook):
     ):
         trainer(made(**{hook: lambda *_: None}))
     trainer(made(on_what=True, _on_it=print))
+
+
+@pytest.mark.parametrize(
+    ("hook", "own", "message"),
+    [
+        ("on_batch", lambda self, trainer: 0, r"\(trainer\) is called with \(trainer, loss\)"),
+        ("on_epoch", lambda self, trainer, epoch, logs: 0, r".* is called with \(trainer, record\)"),
+        ("on_start", lambda: 0, r".* is called with \(trainer\)"),
+        ("load_state", lambda self: 0, r"\(\) is called with \(state\)"),
+    ],
+)
+def test_a_hook_that_takes_something_else_is_refused(hook, own, message):
+    with pytest.raises(MinetError, match=rf"Mine\.{hook}{message}\n  hint: def {hook}\(self"):
+        trainer(made(**{hook: own}))
+    trainer(made(**{hook: lambda self, *given: 0}), made(on_batch=lambda self, run, loss, more=1: 0))
+
+
+@pytest.mark.parametrize("given", [EarlyStopping(), print, None])
+def test_callbacks_that_are_no_list_are_refused(given):
+    with pytest.raises(MinetError, match=r"callbacks must be a list, got .*\n.*callbacks=\[EarlyStopping"):
+        check_callbacks(given)
 
 
 class Own(Checkpointer):
