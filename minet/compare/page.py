@@ -25,6 +25,7 @@ STYLE = (
 .dots .value{fill:var(--ink)}.dots path{stroke:var(--c);stroke-width:2;fill:none}
 .dots path.rule{stroke:var(--line);stroke-width:1}.dots circle{fill:var(--c);fill-opacity:.5;stroke:none}
 .d1 .line{stroke-dasharray:6 3}.d2 .line{stroke-dasharray:2 3}
+.key .d1{border-bottom:2px dashed}.key .d2{border-bottom:2px dotted}
 """
 )
 

@@ -19,7 +19,8 @@ STYLE = """
 margin:12px 0}
 .chart h4{margin:0;font-size:14px}
 .chart svg{display:block;width:100%;height:auto;font:10px system-ui,sans-serif}
-.chart .key{margin:0 0 2px;font-size:13px}.chart .key b{color:var(--c);font-weight:600;margin-right:14px}
+.chart .key{margin:0 0 2px;font-size:13px}.chart .key b{display:inline-block;
+color:var(--c);font-weight:600;margin-right:14px}
 .chart .rule{stroke:var(--line)}.chart .line{fill:none;stroke:var(--c);stroke-width:1.8;stroke-linejoin:round}
 .chart .band{fill:var(--c);opacity:.15}.chart circle{fill:var(--c);fill-opacity:1;stroke:none}
 """
@@ -87,7 +88,7 @@ def chart(
         body.append(f'<text x="{across(tick):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{tick:g}</text>')
     body += [_drawn(line, across, down, text) for line in shown]
     told = "".join(
-        f'<b class="h{line.hue % HUES}">{escape(line.label)} {escape(text(line.finite[-1][1]))}</b>'
+        f'<b class="{_look(line)}">{escape(line.label)} {escape(text(line.finite[-1][1]))}</b>'
         for line in shown
     )
     return (
@@ -102,13 +103,18 @@ def _short(tick: float, percent: bool) -> str:
     return f"{100 * tick:.4g} %" if percent else f"{tick:.4g}"
 
 
+def _look(line: Line) -> str:
+    """The classes of a line and of its key: its colour, and its dashes where all colours are used up."""
+    return f"h{line.hue % HUES} d{line.hue // HUES % 3}"
+
+
 def _drawn(
     line: Line,
     across: Callable[[float], float],
     down: Callable[[float], float],
     text: Callable[[float], str],
 ) -> str:
-    points, parts = line.finite, [f'<g class="h{line.hue % HUES} d{line.hue // HUES % 3}">']
+    points, parts = line.finite, [f'<g class="{_look(line)}">']
     if line.spread and len(points) > 1:
         above = [(x, y + d) for x, y, d in line.shade]
         below = [(x, y - d) for x, y, d in reversed(line.shade)]

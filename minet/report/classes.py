@@ -102,7 +102,7 @@ def answers(net: Net, data: Dataset) -> Answers:
 def section(found: Answers, data: Dataset) -> str:
     """Both, and in words what is mistaken most often."""
     wrong, total = int((found.said != found.labels).sum()), len(found.labels)
-    told = f"Of {total:,} images of {escape(data.name)} {wrong:,} are taken for another class"
+    told = f"{wrong:,} of {total:,} images of {escape(data.name)} are taken for another class"
     matrix = _matrix(found.counts, found.names) if len(found.names) <= MOST else ""
     return (
         f'<section id="confusion"><h2>Confusion matrix</h2><p>{told} ({100 * wrong / total:.2f} %). A row '
@@ -161,11 +161,12 @@ def _matrix(counts: np.ndarray, names: Sequence[str]) -> str:
                     f"{counts[i, j]}</text>"
                 )
     whole = cell * size
+    wide = head + whole + TAIL
     frame = f'<rect x="{head}" y="{head}" width="{whole}" height="{whole}" fill="none"/>'
     return (
         '<div class="matrix"><svg xmlns="http://www.w3.org/2000/svg" role="img" '
-        f'viewBox="0 0 {head + whole + TAIL} {head + whole + 2}"><title>confusion matrix</title>'
-        f"{frame}{''.join(parts)}</svg></div>"
+        f'style="max-width:{1.5 * wide:.0f}px" viewBox="0 0 {wide} {head + whole + 2}">'
+        f"<title>confusion matrix</title>{frame}{''.join(parts)}</svg></div>"
     )
 
 

@@ -127,7 +127,8 @@ def top(run: Run) -> dict[str, str]:
     if run.records:
         last = run.records[-1]
         told |= {f"test {name}": number_text(name, last[name]) for name in metrics_in(last)}
-        told["loss"] = number_text("loss", last["loss"])
+        loss = "test_loss" if "test_loss" in last else "loss"
+        told[loss.replace("_", " ")] = number_text(loss, last[loss])
         told["time"] = seconds_text(run.seconds)
     if "parameters" in run.facts:
         told["parameters"] = f"{run.facts['parameters']:,}"

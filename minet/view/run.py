@@ -108,5 +108,6 @@ def _facts(folder: Path, facts: dict[str, Any]) -> dict[str, str]:
         last = records[-1]
         told["epochs"] = str(last["epoch"])
         told |= {f"test {name}": number_text(name, last[name]) for name in metrics_in(last)}
-        told["loss"] = number_text("loss", last["loss"])
+        loss = "test_loss" if "test_loss" in last else "loss"
+        told[loss.replace("_", " ")] = number_text(loss, last[loss])
     return told | {name: repr(value) for name, value in facts.get("settings", {}).items() if name != "epochs"}

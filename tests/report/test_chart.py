@@ -39,6 +39,13 @@ def test_labels_tell_the_last_number_and_the_axis_is_short():
     assert [t.text for t in root.iter("title")][1:] == ["test, 1: 0.500", "test, 2: 0.750"]
 
 
+def test_lines_of_one_colour_differ_in_their_dashes_and_so_do_their_labels():
+    root = drawn(*(Line(str(i), [(1, i), (2, i)], i) for i in range(6)))
+    looks = [one.get("class") for one in root.iter("g")]
+    assert looks[0] == "h0 d0" and looks[5] == "h0 d1"
+    assert [one.get("class") for one in root.iter("b")] == looks
+
+
 def test_a_spread_is_shaded_on_both_sides():
     root = drawn(Line("mean", [(1, 2), (2, 2)], spread=[1, 0]))
     (band,) = (path.get("d") for path in root.iter("path") if path.get("class") == "band")

@@ -58,7 +58,7 @@ def test_the_matrix_and_the_pictures():
     texts = [text.text for text in root.iter("text")]
     assert [text for text in texts if "%" in text] == ["100.0 %", "0.0 %", "50.0 %"]
     told = "".join(root.itertext())
-    assert "Of 4 images of a & b 2 are taken for another class (50.00 %)" in told
+    assert "2 of 4 images of a & b are taken for another class (50.00 %)" in told
     assert "Most often: dog for cat (1), <b> for dog (1)." in told
     captions = ["".join(caption.itertext()) for caption in root.iter("figcaption")]
     assert captions == [
