@@ -44,7 +44,8 @@ def new_stem(name: str, what: str, known: Iterable[str]) -> str:
     cls = class_name(name)
     stem, hint = stem_of(cls), "use ASCII letters, digits, - and _, and begin with a letter, as in my-layer"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", cls):
-        raise MinetError(f"{name!r} is not a name for a {what}", hint.replace("layer", what))
+        hint = name[:-3] if name.endswith(".py") else hint.replace("layer", what)
+        raise MinetError(f"{name!r} is not a name for a {what}", hint)
     if iskeyword(stem) or iskeyword(cls):
         raise MinetError(f"{name!r} is a keyword of Python", f"choose another: my-{stem}")
     if same := [one for one in known if _plain(one) == _plain(stem)]:

@@ -121,6 +121,15 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def use_model(model: str | None) -> None:
+    """Refuse a model file that is named and not there, before a page is written without it."""
+    if model is not None:
+        from minet.train import modelfile
+
+        if not (path := modelfile.find(model)).is_file():
+            raise MinetError(f"--model {path}: no such file")
+
+
 def use_data(folder: Path | None) -> None:
     """Make data sets look for their files in this folder."""
     if folder is not None:

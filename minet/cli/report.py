@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from minet.cli.options import BackendName, DataDir, Debug, ModelOfRun, RunName, reporting, use_data
+from minet.cli.options import BackendName, DataDir, Debug, ModelOfRun, RunName, reporting, use_data, use_model
 
 
 def report(
@@ -33,6 +33,7 @@ def report(
         from minet.report.run import report as write
 
         use_data(data_dir)
+        use_model(model)
         file, notes = write(run, out, model, backend, Console(stderr=True))
         for note in notes:
             typer.echo(f"note: {note}", err=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from minet.cli.options import DataDir, Debug, ModelOfRun, RunName, reporting, use_data
+from minet.cli.options import DataDir, Debug, ModelOfRun, RunName, reporting, use_data, use_model
 
 
 def view(
@@ -30,6 +30,7 @@ def view(
         from minet.view.run import view as write
 
         use_data(data_dir)
+        use_model(model)
         file, notes = write(run, out, model)
         for note in notes:
             typer.echo(f"note: {note}", err=True)

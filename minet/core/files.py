@@ -145,10 +145,10 @@ def write_whole(path: str | Path, data: bytes) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise FileError(
-            f"{path}: cannot be written: {error.strerror or error}",
-            "check the free space and your permissions",
-        ) from error
+        hint = "check the free space and your permissions"
+        if not path.parent.exists():
+            hint = f"make the folder {path.parent} first"
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}", hint) from error
 
 
 def cache_folder() -> Path:

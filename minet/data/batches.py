@@ -88,7 +88,7 @@ class Batches:
         self.whole, self._first = batch * share[1], batch * share[0]
         if train and self.whole > len(dataset):
             larger = f"a batch of {self.whole} is larger than the data set of {len(dataset)} images"
-            raise DataError(f"{dataset.name}: {larger}", "use a smaller batch or a larger limit")
+            raise DataError(f"{dataset.name}: {larger}", "use a smaller batch, or more images")
         bright = train and any(isinstance(one, Brightness) for one in dataset.augment)
         self._most = np.float32(dataset.white if bright and dataset.white else np.inf)
         if self.dtype not in (np.float32, np.float64):

@@ -78,7 +78,7 @@ def checked_labels(labels: ArrayLike, images: int, name: str) -> NDArray[Any]:
     if array.dtype.kind not in "iuf" or array.ndim > 4 or array.size == 0:
         raise DataError(
             f"{name}: labels must be numbers, (N,) or (N, K, P, Q), got {array.dtype} {array.shape}",
-            "class numbers or targets, for example labels.astype(int)",
+            "labels.astype(int) for classes; labels.astype(float) for yes or no, and other targets",
         )
     whole = array.dtype.kind in "iu"
     if not (whole and array.ndim == 1):

@@ -177,6 +177,8 @@ def latest(file_or_name: str | Path) -> Path:
     """The run folder that holds a model's newest checkpoint."""
     path, others = modelfile.find(file_or_name), []
     stem = path.stem
+    if holds_run(path):
+        raise MinetError(f"{path}: is a run's folder", "name the model file; --weights or --out names a run")
     found = [folder for folder in RUNS.glob("*") if re.fullmatch(rf"{re.escape(stem)}(-\d+)?", folder.name)]
     saved = {folder: files[0] for folder in found if (files := older.candidates(folder))}
     for folder in sorted(saved, key=lambda folder: saved[folder].stat().st_mtime_ns, reverse=True):

@@ -79,7 +79,9 @@ def find(file_or_name: str | Path) -> Path:
         return Path(text)
     if text in names():
         return shipped("models") / f"{text}.py"
-    hint = did_you_mean(text, names()) or "for a file of your own, include the extension: path/to/model.py"
+    file = f"{text}.py" if os.path.isfile(f"{text}.py") else ""
+    similar = "" if file else did_you_mean(text, names())
+    hint = similar or f"for a file of your own, include the extension: {file or 'path/to/model.py'}"
     raise ModelFileError(f"there is no model {text!r}; the models are: {', '.join(names())}", hint)
 
 

@@ -577,6 +577,8 @@ def test_eval_finds_the_newest_weights_and_the_settings_they_were_trained_with()
 
 def test_eval_without_weights_is_refused():
     assert "runs/toy: no run of toy" in refused("eval", "toy.py")
+    done("train", "toy.py", "--epochs", 1)
+    assert "runs/toy: is a run's folder\n  hint: name the model file" in refused("eval", "runs/toy")
     assert "none: no such file" in refused("eval", "toy.py", "--weights", "none")
     assert "toy.py: not a valid safetensors file" in refused("eval", "toy.py", "--weights", "toy.py")
 

@@ -51,6 +51,7 @@ def test_a_name_in_any_case(name):
     ("name", "message"),
     [
         ("3d", "'3d' is not a name for a model"),
+        ("mine.py", "'mine.py' is not a name for a model\n  hint: mine\n"),
         ("models/mine", "'models/mine' is not a name for a model"),
         ("import", "'import' is a keyword of Python"),
         ("digits", "minet has a model digits"),

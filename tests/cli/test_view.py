@@ -171,6 +171,7 @@ def test_a_run_without_either_is_refused():
         (("nowhere",), "nowhere: no such run\n  hint: there are: runs/toy\n"),
         (("runs",), "runs: holds no weights.safetensors or log.jsonl"),
         (("digits",), "runs/digits: no run of digits"),
+        (("runs/toy", "--model", "none.py"), "--model none.py: no such file"),
         (("toy", "--out", "page.svg"), "--out writes HTML, got page.svg\n  hint: --out page.html"),
         (("toy", "--out", "no/page.html"), "no/page.html: cannot be written"),
         (("toy", "--data-dir", "nowhere"), "--data-dir nowhere: no such folder"),

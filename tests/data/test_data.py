@@ -519,7 +519,7 @@ GREY = np.zeros((3, 4, 5), np.uint8)
         (GREY, [0, 1], {}, "3 images but 2 labels"),
         (GREY, [], {}, "3 images but 0 labels"),
         (GREY, ["a", "b", "c"], {}, r"labels must be numbers, \(N,\) or \(N, K, P, Q\), got <U1 \(3,\)"),
-        (GREY, [True, False, True], {}, r"labels must be numbers.*, got bool \(3,\)\n.*astype\(int\)"),
+        (GREY, [True, False, True], {}, r"labels must be numbers.*, got bool \(3,\)\n.*astype\(float\)"),
         (GREY, np.zeros((3, 1, 1, 1, 1)), {}, "labels must be numbers"),
         (GREY, np.zeros((3, 0)), {}, "labels must be numbers"),
         (GREY, 3, {}, "3 images but 0 labels"),

@@ -250,7 +250,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_partial_one(file, monke
 
 
 def test_a_folder_that_is_missing_or_a_file_is_reported(tmp_path):
-    with pytest.raises(FileError, match=r"no/w: cannot be written: No such file or directory"):
+    with pytest.raises(FileError, match=r"no/w: cannot be written: No such .*\n.*make the folder .*no first"):
         write_whole(tmp_path / "no" / "w", b"")
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match=r"file/w: cannot be written: Not a directory"):

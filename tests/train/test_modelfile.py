@@ -345,11 +345,14 @@ def test_a_name_stands_for_a_model_that_comes_with_minet():
     assert {"digits", "mnist", "cifar10_zeiler"} <= set(modelfile.names())
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones():
+def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path, monkeypatch):
     message = refused("digit")
     assert message.startswith(f"there is no model 'digit'; the models are: {', '.join(modelfile.names())}")
     assert message.endswith("hint: did you mean digits?")
     assert refused("qqq").endswith("hint: for a file of your own, include the extension: path/to/model.py")
+    monkeypatch.chdir(tmp_path)
+    Path("digit.py").write_text("")
+    assert refused("digit").endswith("hint: for a file of your own, include the extension: digit.py")
 
 
 def test_a_file_can_import_modules_next_to_it(write):

@@ -415,6 +415,13 @@ def mse(units):
             r"got shape \(10, 1, 1, 40\)\n  hint: turn one-hot rows into class numbers",
         ),
         (
+            lambda: Trainer(
+                net(), SGD(0.1), Dataset(np.zeros((40, 8, 8)), np.zeros((40, 4, 4), int)), None, 1
+            ),
+            DataError,
+            r"got shape \(1, 4, 4, 40\)\n  hint: .* must end with an output of shape \(classes, 4, 4\)",
+        ),
+        (
             lambda: Trainer(mse(1), SGD(0.1), Dataset(np.zeros((40, 8, 8)), [3] * 40), None, 1),
             DataError,
             r"must have the output's shape .* \(1, 1, 1, 40\), got \(40,\)\n.*targets.astype\(float\)",

@@ -249,4 +249,6 @@ def _hint(labels: np.ndarray, batch: int) -> str:
     """How labels of a wrong shape may become class numbers."""
     if labels.size == batch:
         return "use labels.astype(int).ravel()"
+    if labels.dtype.kind in "iu" and labels.ndim == 4 and labels.shape[0] == 1:  # maps of another size
+        return f"the net must end with an output of shape (classes, {labels.shape[1]}, {labels.shape[2]})"
     return "turn one-hot rows into class numbers with labels.argmax(axis=1)" if labels.ndim > 1 else ""
