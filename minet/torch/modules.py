@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.parameter import is_lazy
 
@@ -42,9 +43,9 @@ class Module(Part):
     arrays do, (C, H, W, N), still with the shape (N, C, H, W). An input that lies so is used where it is: a
     chain of such modules copies nothing.
 
-    A gradient cannot be differentiated again, and there are no forward-mode derivatives: ``torch.func`` does
-    not apply. Autograd does not see what ``module.layer`` or `minet.torch.load` writes: do it after backward
-    and before the next call.
+    A gradient cannot be differentiated again, there are no forward-mode derivatives, and ``torch.func`` does
+    not apply. What ``torch.export`` makes computes in the same process alone. Autograd does not see what
+    ``module.layer`` or `minet.torch.load` writes: do it after backward and before the next call.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ class Module(Part):
     ------
     MinetError
         If a setting is not one of these, a layer is bound, or the shape does not fit; at a call, if the
-        input's number of axes, dtype, device or channels do not fit.
+        input's number of axes, dtype, device or channels do not fit, or ``torch.func`` transforms it.
     """
 
     layout: str | None = None
@@ -78,15 +79,17 @@ class Module(Part):
         infer: Any = getattr(self, "_infer_parameters")  # noqa: B009  # LazyModuleMixin's, on a type of its own
         self._initialize_hook = self.register_forward_pre_hook(infer, with_kwargs=True)
         if in_shape is not None:
-            infer(self, (in_shape,))
+            infer(self, (tuple(in_shape) if isinstance(in_shape, Iterable) else (in_shape,),))
 
     def initialize_parameters(self, x: Any) -> None:
         """Give parameters and running statistics their shapes and first values, for an input or (C, H, W)."""
-        if isinstance(x, torch.Tensor):
-            x = self._spec.check(x, [], torch.is_autocast_enabled(x.device.type))
-        graph, sizes = self._layer, tuple(x) if isinstance(x, Iterable) else x
-        graph.configure(sizes)
-        shapes = shapes_of(graph, tuple(map(int, sizes)))
+        if not isinstance(x, tuple):
+            self._check(x)
+            kind = x.device.type
+            x = self._spec.check(x, [], kind != "meta" and torch.is_autocast_enabled(kind))
+        graph = self._layer
+        graph.configure(x)
+        shapes = shapes_of(graph, tuple(map(int, x)))
         seed = int(torch.randint(2**32, (), device="cpu")) if any(map(is_lazy, self.parameters())) else 0
         self._in_shape = shapes[graph][0]
         self._draws = draws(graph, self._in_shape)
@@ -97,17 +100,33 @@ class Module(Part):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The output for images (N, C, H, W)."""
-        if not torch.compiler.is_compiling() and unpack_dual(x).tangent is not None:
-            raise self._layer.error("has no forward-mode derivative", "torch.autograd.grad goes backward")
+        if not torch.compiler.is_compiling():
+            self._check(x)
         params, running = self._arrays()
         draw = torch.randint(2**62, (), device="cpu") if self.training and self._draws else None
         operator = fprop if draw is None else fprop_drawn
         layout = self.layout or (layouts.NHWC if layouts.form_of(x) == layouts.NHWC else layouts.NCHW)
         y, _, news = operator(x, params, running, draw, self.training, layout, self._spec.handle)
-        with torch.no_grad():
-            for old, new in zip(running, news, strict=False):
-                old.copy_(new)
+        if news:  # in training
+            with torch.no_grad():
+                for old, new in zip(running, news, strict=True):
+                    old.copy_(new)
         return y
+
+    def _check(self, x: Any) -> None:
+        """Raise unless it is a tensor, outside what PyTorch does to functions that it has formulas for."""
+        if not isinstance(x, torch.Tensor):
+            if isinstance(x, torch.fx.Proxy):
+                hint = "a torch.fx.Tracer whose is_leaf_module is true of a minet.torch.Module"
+                raise self._layer.error("is one node of a graph, which torch.fx does not look into", hint)
+            what = f"takes a tensor (N, C, H, W), got {type(x).__name__}"
+            raise self._layer.error(what, "torch.as_tensor(x)")
+        if unpack_dual(x).tangent is not None:
+            raise self._layer.error("has no forward-mode derivative", "torch.autograd.grad goes backward")
+        active = torch._C._are_functorch_transforms_active()
+        if active and any(map(is_functorch_wrapped_tensor, (x, *self.parameters()))):
+            hint = "torch.autograd.grad; of vmap: a batch, or a loop"
+            raise self._layer.error("cannot be transformed by torch.func", hint)
 
     def _arrays(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """All parameters, within their bounds, and all running statistics, in the layers' order."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minet.core.errors import MinetError
 from minet.core.layer import Shape
 from minet.core.memory import carve, padded_nbytes
 from minet.torch import layout as layouts
@@ -202,10 +203,16 @@ def _backward(bprop: Any, ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Any, ..
     return dx if wants_dx else None, wanted, [None] * ctx.running, None, None, None, None
 
 
+def _second_backward(ctx: Any, *_: Any) -> Any:
+    what = "a gradient that a layer of minet computed cannot be differentiated again"
+    raise MinetError(what, "backward without create_graph=True, or detach() the gradient")
+
+
 def _pair(ending: str, **options: Any) -> tuple[Any, Any]:
     """The operators of both directions."""
     bprop = torch.library.custom_op(f"minet::bprop{ending}", _bprop, mutates_args=(), **options)
     bprop.register_fake(_bprop_fake)
+    bprop.register_autograd(_second_backward)
     fprop = torch.library.custom_op(f"minet::fprop{ending}", _fprop, mutates_args=(), **options)
     fprop.register_fake(_fprop_fake)
     fprop.register_autograd(partial(_backward, bprop), setup_context=_setup_context)

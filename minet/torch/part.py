@@ -114,10 +114,10 @@ class Part(LazyModuleMixin, torch.nn.Module):
         """The parameters, of which those that a step has moved out of their bounds are set back into them."""
         found = {name: getattr(self, name) for name in self._learned}
         for name, low, high in self._bounds:
-            if isinstance(found[name], torch.nn.Parameter):
+            if isinstance(found[name], torch.nn.Parameter) and not transformed():
                 # .data, since the copies that autograd has kept of it are within the bounds already.
                 found[name].data.clamp_(low, high)
-            else:  # the caller's own, by a parametrisation or functional_call
+            else:  # the caller's own, by a parametrisation or functional_call, or not to be written to
                 found[name] = found[name].clamp(low, high)
         return [*found.values()]
 
@@ -138,6 +138,12 @@ class Part(LazyModuleMixin, torch.nn.Module):
 
     def _get_name(self) -> str:
         return type(self._layer).__name__
+
+
+def transformed() -> bool:
+    """Whether torch.func or torch.export looks on, which refuse that a parameter is written to."""
+    # Not is_exporting(), which up to PyTorch 2.11 is true in what torch.compile traces, too.
+    return torch.compiler._is_exporting_flag or torch._C._are_functorch_transforms_active()
 
 
 def _declared(layer: Layer, in_shape: Shape, out_shape: Shape) -> tuple[dict[str, Param], dict[str, State]]:

@@ -105,6 +105,8 @@ class Spec:
             three = x.dim() == 3
             hint = "x[None] makes a batch of one" if three else "x[:, :, None, None] has maps of 1x1"
             raise graph.error(f"takes images (N, C, H, W), got a tensor of shape {tuple(x.shape)}", hint)
+        if x.layout != torch.strided:
+            raise graph.error(f"computes on dense tensors, got {x.layout}", "x.to_dense()")
         on_card = x.device.type == "cuda" and self.backend == "auto"
         if x.device.type not in ("cpu", "meta") and not on_card:
             where = (
@@ -147,7 +149,8 @@ def spec_of(handle: str, compiled: bool = False) -> Spec:
     """The Spec with that handle; one that was compiled is kept for good."""
     spec = _known.get(handle)
     if spec is None:
-        raise MinetError(f"the module of {handle} is gone", "keep the module until backward is done")
+        hint = "keep it until backward is done, and use what is exported or traced in the same process"
+        raise MinetError(f"the module of {handle} is gone", hint)
     if compiled:
         _compiled[handle] = spec
     return spec

@@ -463,6 +463,62 @@ def test_forward_mode_derivatives_are_refused(x):
         torch.func.jvp(pool, (x,), (x,))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.filterwarnings(
+    "ignore:.isinstance.treespec, LeafSpec.* is deprecated:FutureWarning"
+)  # PyTorch's
+def test_exported_programs_compute_the_same(module, x, strict):
+    module.eval().requires_grad_(False)
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(module, (x,), dynamic_shapes=({0: batch},), strict=strict)
+    for N in (7, 3):
+        assert torch.equal(program.module()(x[:N]), module(x[:N]))
+    pool = minet.torch.GaussianPool(3, in_shape=SHAPE)
+    pool.log_sigma.data.fill_(-9.0)
+    assert torch.equal(torch.export.export(pool, (x,), strict=strict).module()(x), pool(x))
+
+
+def test_what_is_exported_knows_its_module_in_one_process_alone():
+    with pytest.raises(MinetError, match="PReLU#0 is gone") as refused:
+        spec_of("PReLU#0")
+    assert "what is exported or traced in the same process" in refused.value.hint
+
+
+def test_transforms_of_torch_func_are_refused(x):
+    pool = minet.torch.GaussianPool(3, in_shape=SHAPE)
+    params = dict(pool.named_parameters())
+
+    def loss(params):
+        return torch.func.functional_call(pool, params, (x,)).sum()
+
+    for use in (
+        lambda: torch.func.vjp(pool, x),
+        lambda: torch.func.vmap(lambda one: pool(one[None]))(x),
+        lambda: torch.func.grad(loss)(params),
+    ):
+        with pytest.raises(MinetError, match=r"GaussianPool .*\n.*cannot be transformed by torch.func"):
+            use()
+
+
+def test_what_is_constant_for_a_transform_computes_as_always(x):
+    pool = minet.torch.GaussianPool(3, in_shape=SHAPE)
+    slope = torch.func.grad(lambda w: (pool(x) * w).sum())(torch.tensor(1.0))
+    assert torch.equal(slope, pool(x).sum())
+
+
+def test_for_torch_fx_it_is_a_leaf(x):
+    net = torch.nn.Sequential(minet.torch.PReLU(in_shape=SHAPE), torch.nn.ReLU())
+    with pytest.raises(MinetError, match=r"PReLU .*\n.*torch.fx does not look into") as refused:
+        torch.fx.symbolic_trace(net)
+    assert "is_leaf_module" in refused.value.hint
+
+    class Tracer(torch.fx.Tracer):
+        def is_leaf_module(self, m, name):
+            return isinstance(m, minet.torch.Module) or super().is_leaf_module(m, name)
+
+    assert torch.equal(torch.fx.GraphModule(net, Tracer().trace(net))(x), net(x))
+
+
 def test_bounds_do_not_change_a_callers_own_tensors(x):
     pool = minet.torch.GaussianPool(3, in_shape=SHAPE)
     pool.log_sigma.data.fill_(-9.0)
@@ -522,6 +578,11 @@ def test_calls_take_turns_with_their_memory():
 
 def test_on_the_meta_device(module, x):
     assert module.to("meta")(x.to("meta")).shape == (7, 5, 1, 1)
+    with torch.device("meta"):
+        fresh = minet.torch.module(graph())
+        assert fresh(x.to("meta")).is_meta
+    fresh.load_state_dict(module.to_empty(device="cpu").state_dict(), assign=True)
+    assert not any(p.is_meta for p in fresh.parameters())
 
 
 @pytest.mark.parametrize(
@@ -547,6 +608,8 @@ def test_cuda_kernels_on_the_emulator(layer, x, gpu_backend):
         (lambda x: x.double(), r"parameters are torch.float32, got a tensor of torch.float64"),
         (lambda x: x.half(), r"float32 or float64, got torch.float16"),
         (lambda x: (x * 9).int(), r"got torch.int32"),
+        (lambda x: x.to_sparse(), r"dense tensors, got torch.sparse_coo"),
+        (lambda x: x.numpy(), r"takes a tensor \(N, C, H, W\), got ndarray"),
         (lambda x: x[:, :2], r"Conv.*input \(2, 6, 5\)\n.*its w is \(4, 3, 3, 3\), but .* \(4, 2, 3, 3\)"),
         (lambda x: x[..., :4], r"Linear.*\n.*its w is"),
         (lambda x: x.to("meta"), r"parameters are on cpu, got a tensor on meta"),
@@ -556,6 +619,15 @@ def test_an_input_that_does_not_fit(module, x, given, what):
     with pytest.raises(MinetError, match=what) as refused:
         module(given(x))
     assert "test_torch_modules.py" in str(refused.value) and refused.value.hint
+
+
+def test_a_first_input_that_is_no_tensor():
+    for given, kind in ((np.zeros((2, *SHAPE), np.float32), "ndarray"), ([1.0], "list"), (None, "NoneType")):
+        with pytest.raises(MinetError, match=f"takes a tensor .* got {kind}"):
+            minet.torch.PReLU()(given)
+    assert minet.torch.PReLU(in_shape=[*SHAPE]).a.shape == (3,)
+    with pytest.raises(MinetError, match="three positive whole numbers"):
+        minet.torch.PReLU(in_shape=5)
 
 
 def test_a_refused_first_input_leaves_a_module_without_shapes(x):
@@ -575,7 +647,7 @@ def test_a_refused_first_input_leaves_a_module_without_shapes(x):
     ],
 )
 def test_a_device_that_it_does_not_compute_on(backend, device, dtype, what):
-    x = SimpleNamespace(dim=lambda: 4, device=torch.device(device), dtype=dtype)
+    x = SimpleNamespace(dim=lambda: 4, device=torch.device(device), dtype=dtype, layout=torch.strided)
     with pytest.raises(MinetError, match=what):
         Spec(PReLU(), backend).check(x, [])
 
