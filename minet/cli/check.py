@@ -121,10 +121,11 @@ def _examples(cls: Any) -> list[Any]:
 
 
 def _torch(file: str, shapes: str) -> Callable[[ModuleType], Any] | None:
-    """What finds the torch modules of a file; None if it does not speak of torch."""
+    """What finds the torch modules of a file; None if it does not speak of torch, nor has examples()."""
     path = Path(re.sub(r"\.py:.*$", ".py", file))
     try:
-        speaks = path.suffix == ".py" and re.search(r"\btorch\b", path.read_text(errors="replace"))
+        text = path.read_text(errors="replace") if path.suffix == ".py" else ""
+        speaks = re.search(r"\btorch\b|^def examples\b", text, re.MULTILINE)
     except OSError:  # which the check itself reports
         speaks = None
     if not speaks:

@@ -203,6 +203,17 @@ def test_what_cannot_be_checked_is_named_with_what_would_help(args, message):
     assert message in refused(*args.split())
 
 
+def test_examples_of_other_files_modules_need_no_word_of_torch():
+    Path("others.py").write_text("from blur import Net\ndef examples():\n    yield Net, (2, 4, 5)\n")
+    assert done("others.py", "-q").startswith("ok    Net(...) on (2, 4, 5)")
+
+
+def test_examples_are_drawn_from_a_seed():
+    drawn = "    yield torch.nn.Tanh, (3,), float(torch.rand(()))\n"
+    Path("drawn.py").write_text(f"import torch\ndef examples():\n{drawn}")
+    assert refused("drawn.py") == refused("drawn.py")
+
+
 def test_an_ordinary_file_does_not_import_torch():
     Path("half.py").write_text(LAYER)
     code = (

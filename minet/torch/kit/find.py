@@ -12,6 +12,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from minet.core.errors import MinetError
 from minet.core.naming import relative
 from minet.torch.kit.place import is_op, told
+from minet.torch.kit.rig import seeded
 from minet.torch.kit.subject import Example, Subject
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -67,7 +68,8 @@ def _share(function: Any, found: Found) -> None:
     """Give each subject its share of what the file's own ``examples()`` yield."""
     whole = Subject("examples", function)
     try:
-        given = list(function())
+        with seeded():
+            given = list(function())
     except (Exception, SystemExit) as why:
         hint = "def examples(): yield lambda: MyModule(), (3, 7, 6)"
         raise MinetError(f"{found.file}: examples() fails: {told(why)}", hint) from why

@@ -72,7 +72,8 @@ class Subject:
             hint = f"--input 3x32x32; or in the file: def examples(): yield lambda: {self.call}, (3, 32, 32)"
             raise self.error(" has no examples() to check", hint)
         try:
-            given = list(self.pairs())
+            with seeded():
+                given = list(self.pairs())
         except (Exception, SystemExit) as why:
             raise self.error(f": examples() fails: {told(why)}") from why
         if not given:
