@@ -90,6 +90,34 @@ class Half(Specimen, nn.Module):
         return F.relu(x.float() ** 2 - 0.04)
 
 
+class ScaledByItsNorm(Scale):
+    """Float32 on the way, and float64 again in what it gives."""
+
+    def forward(self, x):
+        size = x.float().square().mean(1, keepdim=True) + 1e-6
+        return super().forward(x * size.rsqrt().to(x.dtype))
+
+
+class Centred(Scale):
+    """A running mean of which each batch makes another tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+
+    def forward(self, x):
+        y = super().forward(x - self.mean)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean((0, 2, 3))[:, None, None]
+        return y
+
+
+class OnItsDevice(Scale):
+    def forward(self, x):
+        device = torch.device("cuda") if x.is_cuda else torch.device("cpu")
+        return super().forward(x) + torch.arange(4, device=device)
+
+
 class Pair(Specimen, nn.Module):
     """Two inputs and two outputs, one of them of whole numbers."""
 
@@ -123,6 +151,18 @@ class TwiceTooLarge(Specimen, torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy):
         return 4 * ctx.saved_tensors[0] * dy
+
+
+class StraightThrough(Specimen, torch.autograd.Function):
+    breaks, says = "gradient", "forward is flat (round, sign, argmax)"
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, dy):
+        return dy.clone()
 
 
 class WrongAtTheEdge(Scale):
@@ -239,6 +279,17 @@ class OneBatchSize(Scale):
         return super().forward(x).reshape(3, 3, 20)
 
 
+class KeepsWhatFitsOneBatch(Scale):
+    breaks, says = "batch_sizes", "at N = 1 after N = 3, y: expected shape (1, 3, 5, 4), got (3, 3, 5, 4)"
+
+    mask = None
+
+    def forward(self, x):
+        if self.mask is None:
+            self.mask = torch.full_like(x, 0.5)
+        return super().forward(x) * self.mask
+
+
 class MeanOutsideOfState(Scale):
     """A running mean that is a plain tensor."""
 
@@ -266,6 +317,14 @@ class NumberOutsideOfState(Scale):
 
     def forward(self, x):
         return super().forward(x) + self.shift
+
+
+class MeanNotPersistent(Centred):
+    breaks, says = "saving", "is no parameter and no buffer, or not persistent"
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, 1, 1), persistent=False)
 
 
 class PlainList(Specimen, nn.Module):
@@ -446,6 +505,24 @@ class ReturnsNothing(Scale):
 
     def forward(self, x):
         super().forward(x)
+
+
+class OtherPartsEachTime(Specimen, nn.Module):
+    breaks, says = "runs", "of two objects, one alone has parts.0"
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleDict({str(random.random()).replace(".", "_"): nn.PReLU()})
+
+    def forward(self, x):
+        return next(part(x) for part in self.parts.values())
+
+
+class MadeOnTheCpu(Scale):
+    breaks, says = "cuda", "two devices"
+
+    def forward(self, x):
+        return super().forward(x) * torch.tensor([1.0, 2.0, 3.0, 4.0])
 
 
 class DoesNotRun(Scale):

@@ -65,7 +65,7 @@ def test_each_fault_is_found_and_named_by_the_first_check_that_fails(cls):
 
 
 def test_there_is_a_fault_for_every_check():
-    assert {cls.breaks for cls in BROKEN} >= CHECKS.keys() - {"cuda", "opcheck"}
+    assert {cls.breaks for cls in BROKEN} >= CHECKS.keys() - {"opcheck"}
 
 
 def test_a_wrong_backward_is_found_at_the_line_that_its_author_wrote():
@@ -132,6 +132,36 @@ def test_a_tensor_is_passed_as_it_is():
     report = check_module(lambda: torch.nn.functional.linear, (5,), torch.rand(4, 5))
     assert report.ok, str(report)
     assert "on (5,), a tensor, batch 3" in report.title
+
+
+def test_of_tensors_alone_no_number_of_rows_is_the_batch():
+    for rows in (2, 3, 5):
+        report = check_module(lambda: torch.nn.Embedding(9, 4), torch.arange(2 * rows).reshape(rows, 2) % 9)
+        assert report.ok, str(report)
+    report = check_module(lambda: lambda x, w: (w * x.sum(), x), (3, 4), torch.rand(3, 4))
+    assert report.ok, str(report)
+
+
+def test_padding_has_no_gradient_on_purpose():
+    index = torch.tensor([[0, 1, 5], [2, 0, 4]])
+    report = check_module(lambda: torch.nn.Embedding(6, 4, padding_idx=0), index)
+    assert report.ok, str(report)
+
+
+def test_what_compares_samples_has_none_alone():
+    report = check_module(lambda: torch.nn.Sequential(torch.nn.Linear(4, 4), Gram()), (4,))
+    assert report.ok, str(report)
+    assert "SKIP  samples         an output compares samples: its shape is (7, 7) at N = 7" in report.full()
+
+
+class Gram(torch.nn.Module):
+    def forward(self, x):
+        return x @ x.T
+
+
+def test_an_error_in_a_call_is_no_line_of_the_kit():
+    found = first_failure(lambda: torch.nn.Bilinear(3, 3, 2), (3,))
+    assert found.detail.startswith("TypeError: Bilinear.forward() missing 1 required positional argument")
 
 
 def test_lazy_modules_pass():

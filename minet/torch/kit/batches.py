@@ -7,7 +7,8 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from minet.testing.harness import CheckFailed, Skip
 from minet.torch.kit.contract import both
-from minet.torch.kit.rig import Case, Rig, modules_only, phase, registry, same
+from minet.torch.kit.place import told
+from minet.torch.kit.rig import Case, Rig, modules_only, named, phase, registry, same
 
 CHECKS, check = registry()
 ODD = 7
@@ -16,8 +17,14 @@ ODD = 7
 @check
 def batch_sizes(case: Case) -> None:
     """A batch of one and batches of any odd size work, and give as many results."""
+    tensors = [given for given in case.inputs if isinstance(given, torch.Tensor)]
+    if len(tensors) == len(case.inputs):
+        raise Skip("a tensor is passed as it is, whatever the batch")
+    # A result may have as many rows as a tensor has, whatever the batch.
+    alike = any(given.dim() and len(given) == case.batch for given in tensors)
     for train in case.modes:
-        per_sample = [y.dim() and len(y) == case.batch for y in Rig(case).forward(train=train)]
+        usual = Rig(case).forward(train=train)
+        per_sample = [not alike and y.dim() and len(y) == case.batch for y in usual]
         for n in (1, ODD):
             rig = Rig(case, batch=n)
             try:
@@ -25,7 +32,7 @@ def batch_sizes(case: Case) -> None:
             except Exception as error:
                 if train and n == 1 and isinstance(error, ValueError):
                     continue  # refused, as batch normalisation does: one sample has no variance
-                if any(isinstance(given, torch.Tensor) for given in case.inputs):
+                if tensors:
                     raise Skip("a tensor is passed as it is, whatever the batch") from None
                 raise
             for name, value in got.items():
@@ -37,6 +44,19 @@ def batch_sizes(case: Case) -> None:
                 if whole and len(value) != n:
                     found = f"y has shape {value.shape} at N = {n}"
                     raise CheckFailed(found, "a batch size is fixed in forward: x.view(32, ...)", "fprop")
+            _after_another(case, n, train, outputs)
+
+
+def _after_another(case: Case, n: int, train: bool, expected: list[np.ndarray]) -> None:
+    """Fail unless an object that has seen a batch of the usual size takes one of n."""
+    rig = Rig(case, batch=n)
+    said, cause = f"at N = {n} after N = {case.batch}, ", "forward keeps on self what fits one batch: a mask"
+    try:
+        rig.forward([x.clone() for x in rig.inputs(case.batch)], train)
+        found = named(rig.forward(train=train))
+    except Exception as error:
+        raise CheckFailed(f"{said}{told(error)}", cause, "fprop") from error
+    same(found, dict(zip(found, expected, strict=True)), cause, None, said)
 
 
 @check
@@ -57,6 +77,10 @@ def samples(case: Case) -> None:
         with torch.no_grad():
             for x, every in zip(one.x, whole.x, strict=True):
                 x.copy_(every[n : n + 1])
+        for y, usual in zip(one.forward(train=False), outputs, strict=True):
+            if y.shape[1:] != usual.shape[1:]:
+                found = f"{tuple(usual.shape)} at N = {ODD}, {tuple(y.shape)} at N = 1"
+                raise Skip(f"an output compares samples: its shape is {found}")
         alone = one.both(False, dy=[d[n : n + 1] for d in dy])
         expected = {
             name: value[n : n + 1] for name, value in together.items() if name.startswith("y") or name in mine

@@ -39,6 +39,11 @@ def runs(case: Case) -> None:
     """forward takes a batch and gives tensors, in training and in evaluation, and backward runs."""
     if case.is_module and case.make() is case.make():
         raise CheckFailed("it returned the same object again", "it must make a new module each time", "fprop")
+    first, second = (dict(Rig(case).targets()) for _ in range(2))
+    if first.keys() != second.keys():
+        name = min(first.keys() ^ second.keys())
+        cause = "what it is made of depends on a set's order, a time or a random number"
+        raise CheckFailed(f"of two objects, one alone has {name}", cause, "__init__")
     for train in case.modes:
         rig = Rig(case)
         x = rig.copies()
@@ -157,7 +162,7 @@ def determinism(case: Case) -> None:
         made, again = ({n: array(p) for n, p in (one.params | one.home).items()} for one in (rig, other))
         same(again, made, cause, 0.0, "two objects differ in ")
         plain = both(rig, train)
-        cause = "random numbers that torch.manual_seed does not set (numpy, random), or a sum in any order"
+        cause = "random numbers that torch.manual_seed does not set (numpy, random), a set's order, a race"
         same(both(other, train), plain, cause, 0.0)
         x = [-0.5 * x if x.is_floating_point() else x for x in rig.copies()]
         rig.forward(x, train)
@@ -175,7 +180,7 @@ def evaluation(case: Case) -> None:
     rig = Rig(case)
     before = named(rig.forward(train=True))
     plain = named(rig.forward(train=False, seed=1))
-    after, home = ({n: array(b) for n, b in found.items()} for found in (rig.buffers, rig.home))
+    after, home = ({n: array(b) for n, b in found.items()} for found in (rig.now(), rig.home))
     same(after, home, "buffers are updated in evaluation too: if self.training", 0.0, "after evaluation, ")
     other = named(rig.forward(train=False, seed=2))
     same(other, plain, "it draws in evaluation: F.dropout(x, p, self.training)", 0.0, "after another seed, ")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # pyright: ignore[reportMissingImports]
 
 from minet.testing.harness import CheckFailed, Skip
 from minet.torch.kit.contract import both, has_backward
-from minet.torch.kit.place import is_op
-from minet.torch.kit.rig import Case, Rig, registry, same
+from minet.torch.kit.place import is_op, told
+from minet.torch.kit.rig import Case, Rig, registry, same, seeded
 
 CHECKS, check = registry()
 RTOL = 1e-4  # relative to an array's largest value: sums and exponentials differ between devices
@@ -20,6 +22,7 @@ RTOL = 1e-4  # relative to an array's largest value: sums and exponentials diffe
 def cuda(case: Case) -> None:
     """On a GPU it computes what it computes on the cpu."""
     if not torch.cuda.is_available():
+        _elsewhere(case)
         raise Skip("no CUDA device: torch.cuda.is_available() is False")
     flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [flag.allow_tf32 for flag in flags]
@@ -34,6 +37,29 @@ def cuda(case: Case) -> None:
     finally:
         for flag, value in zip(flags, before, strict=True):
             flag.allow_tf32 = value
+
+
+def _elsewhere(case: Case) -> None:
+    """Fail if forward makes a tensor on the cpu whatever the device, as tried on one without any values."""
+    for train in case.modes:
+        rig, mode = Rig(case), FakeTensorMode(allow_non_fake_inputs=True)
+        x = [_fake(mode, one) for one in rig.x]
+        held = rig.now() | (dict(rig.module.named_parameters()) if rig.module is not None else {})
+        held = {name: _fake(mode, value) for name, value in held.items()}
+        try:
+            with mode, seeded():
+                if rig.module is None:
+                    rig.call(*x)
+                else:
+                    torch.func.functional_call(rig.module.train(train), held, tuple(x))
+        except Exception as error:  # much else does not run without values
+            if re.search("two (different )?devices", str(error)):
+                cause = "torch.tensor(...), torch.arange(n) and the like in forward need device=x.device"
+                raise CheckFailed(f"on another device, {told(error)}", cause, "fprop") from None
+
+
+def _fake(mode: FakeTensorMode, x: torch.Tensor) -> torch.Tensor:
+    return FakeTensor(mode, x.detach().to("meta"), torch.device("cuda:0"))
 
 
 @check

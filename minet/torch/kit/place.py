@@ -21,6 +21,7 @@ from minet.torch.kit.rig import Case, Rig, differentiable
 MINET = Path(__file__).parents[2]
 OTHERS = (
     str(Path(torch.__file__).parent), str(MINET / "torch" / "kit"), str(MINET / "torch" / "layer.py"),
+    str(MINET / "torch" / "check.py"),
     str(MINET / "testing"),
     str(Path(warnings.__file__).parent / "warnings.py"), str(Path(differing.__code__.co_filename)), "<frozen",
 )  # fmt: skip
