@@ -142,6 +142,12 @@ def test_of_tensors_alone_no_number_of_rows_is_the_batch():
     assert report.ok, str(report)
 
 
+def test_a_mask_of_truth_values_passes():
+    mask, value = torch.arange(15).reshape(3, 5) % 2 == 0, torch.tensor(0.5)
+    report = check_module(lambda: torch.masked_fill, (5,), mask, value)
+    assert report.ok, str(report)
+
+
 def test_padding_has_no_gradient_on_purpose():
     index = torch.tensor([[0, 1, 5], [2, 0, 4]])
     report = check_module(lambda: torch.nn.Embedding(6, 4, padding_idx=0), index)

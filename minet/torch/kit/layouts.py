@@ -70,7 +70,7 @@ def slices(case: Case) -> None:
             around: list[torch.Tensor] = []
             for name, rig, x, dy in _changed(case, train, partial(_part, axis=axis, around=around)):
                 _alike(rig, train, x, dy, plain, f"with {name} a slice of a larger tensor, ")
-                if not all(bool((edge == GUARD).all()) for edge in around):
+                if not all(bool((edge == edge.new_tensor(GUARD)).all()) for edge in around):  # of bool, True
                     cause = "a loop runs past the end of a slice"
                     raise CheckFailed(f"memory next to {name} was written", cause, "fprop")
                 around.clear()

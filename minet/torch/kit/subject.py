@@ -112,7 +112,10 @@ class Subject:
             with torch.no_grad(), seeded():
                 call(*(torch.zeros(3, *shape) for shape in self.shapes))
         except Exception as why:
-            hint = "--input is the shape of one sample without the batch: 3x32x32; of two inputs, 3x32x32,10"
+            hint = (
+                "--input is the shape of one sample without the batch: 3x32x32; of two inputs, 3x32x32,10; "
+                "indices and masks are tensors that examples() yields"
+            )
             raise self.error(f" fails on --input {shown} and a batch of 3: {told(why)}", hint) from None
         return make
 
