@@ -112,6 +112,20 @@ class Centred(Scale):
         return y
 
 
+class FollowsAnother(Scale):
+    """A parameter without a gradient, which follows one that has some."""
+
+    def __init__(self):
+        super().__init__()
+        self.slow = nn.Parameter(self.a.detach().clone(), requires_grad=False)
+
+    def forward(self, x):
+        y = super().forward(x), self.slow.clone() * x
+        if self.training:
+            self.slow.lerp_(self.a.detach(), 0.1)
+        return y
+
+
 class OnItsDevice(Scale):
     def forward(self, x):
         device = torch.device("cuda") if x.is_cuda else torch.device("cpu")

@@ -88,7 +88,7 @@ def saving(case: Case) -> None:
     other = Rig(case, seed=1, used=False)
     assert other.module is not None
     other.module.load_state_dict(torch.load(stored))
-    other.home = {name: b.clone() for name, b in other.module.named_buffers()}
+    other.home = {name: b.clone() for name, b in other.now().items()}
     cause = f"something that it computes with is no parameter and no buffer, or not persistent: {HOME}"
     expected = named(rig.forward(train=False))
     same(named(other.forward(train=False)), expected, cause, 0.0, "after state_dict was loaded, ")
@@ -125,7 +125,8 @@ def pickled(case: Case) -> None:
 
 def _same_output(rig: Rig, other: torch.nn.Module, expected: dict[str, np.ndarray], said: str) -> None:
     mine = rig.module, rig.call, rig.buffers
-    rig.module, rig.call, rig.buffers = other, other, dict(other.named_buffers())
+    rig.module, rig.call = other, other
+    rig.buffers = rig.now()
     cause = "__deepcopy__, __getstate__ or a hook leaves something out"
     same(named(rig.forward(train=False)), expected, cause, 0.0, said)
     rig.module, rig.call, rig.buffers = mine

@@ -105,6 +105,7 @@ class Rig:
     params : dict of str to Tensor
         What has a gradient besides the inputs.
     buffers : dict of str to Tensor
+        Parameters without a gradient too: forward may move them, as averages of others.
     """
 
     def __init__(
@@ -172,8 +173,11 @@ class Rig:
                 setattr(self.module.get_submodule(path), leaf, self.buffers[name])
 
     def now(self) -> dict[str, torch.Tensor]:
-        """The module's buffers as they are, some of them perhaps assigned anew."""
-        return {} if self.module is None else dict(self.module.named_buffers())
+        """The buffers as they are, some perhaps assigned anew, and the parameters without a gradient."""
+        if self.module is None:
+            return {}
+        frozen = {name: p for name, p in self.module.named_parameters() if not p.requires_grad}
+        return dict(self.module.named_buffers()) | frozen
 
     def forward(
         self, x: Sequence[Any] | None = None, train: bool = True, seed: int = 1
