@@ -36,8 +36,8 @@ def exported(name: str, file: Path) -> None:
     import torch
 
     timm = import_module("timm")
-    net: Any = timm.create_model(name, pretrained=False).eval()
     torch.manual_seed(0)
+    net: Any = timm.create_model(name, pretrained=False).eval()
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
         for layer in net.modules():
             if getattr(layer, "running_var", None) is not None:

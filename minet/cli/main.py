@@ -42,7 +42,8 @@ app = typer.Typer(
 def main() -> None:
     """The entry point `minet`; a failing standard output is reported in one message, with exit status 2.
 
-    SIGTERM, and SIGHUP from a terminal that closes, end a command as Ctrl-C does; `nohup` still ignores one.
+    SIGTERM, and SIGHUP from a terminal that closes, end a command as Ctrl-C does. Under `nohup` SIGHUP stays
+    ignored.
     """
     if sys.stdout is None:
         print("error: standard output is closed", file=sys.stderr)

@@ -57,8 +57,8 @@ def train(
         int | None,
         typer.Option(
             metavar="M",
-            help="Compute each batch in M parts: less memory, gradients added in order; by default 1, or as "
-            "the run was with --resume.",
+            help="Compute each batch in M parts: less memory, gradients added in order; by default 1, with "
+            "--resume what the run had.",
         ),
     ] = None,
     reduce: Annotated[
@@ -102,7 +102,7 @@ def train(
 
 @contextlib.contextmanager
 def together(options: dict[str, Any], micro_batches: int | None) -> Iterator[Any]:
-    """The processes that a launcher started; without one, this one, or None for what a run has."""
+    """The processes that a launcher started, else this one; None leaves M to the run that is resumed."""
     from minet.train.alone import Alone
 
     ranks = launch.ranks(1 if micro_batches is None else micro_batches, **options)

@@ -40,7 +40,7 @@ def cuda(case: Case) -> None:
 
 
 def _elsewhere(case: Case) -> None:
-    """Fail if forward makes a tensor on the cpu whatever the device, as tried on one without any values."""
+    """Fail if forward makes a tensor on the cpu whatever the device, as a device that has no values shows."""
     for train in case.modes:
         rig, mode = Rig(case), FakeTensorMode(allow_non_fake_inputs=True)
         x = [_fake(mode, one) for one in rig.x]

@@ -277,7 +277,7 @@ def same(
         near = 0.0
         if rtol != 0 and value.dtype.kind in "fc":
             size = float(np.abs(value[np.isfinite(value)]).max(initial=0))
-            little = 128 * float(np.finfo(value.dtype).eps) * largest[name.endswith(".grad")]
+            little = 32 * float(np.finfo(value.dtype).eps) * largest[name.endswith(".grad")]
             rounding = ROUNDING[np.finfo(value.dtype).dtype.name] if rtol is None else rtol
             near = atol + little + rounding * size
         # As an absolute error: a constant multiple is no cause here.
