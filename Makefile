@@ -1,7 +1,8 @@
 # minet: everything a developer types. Needs python3 (3.11 or newer, with venv); choose another by PYTHON=...
 PYTHON ?= python3
 BIN := .venv/bin
-SPREAD := -n auto --dist worksteal # tests on all cores
+# Tests on all cores; one that hangs, in Python or outside, is ended and named.
+SPREAD := -n auto --dist worksteal --timeout 900 --timeout-method thread
 
 .PHONY: help demo test test-all test-gpu cuda bench docs lint types clean
 

@@ -81,8 +81,10 @@ def _checked(
 ) -> dict[str, Counter[str]]:
     """Check all examples and print their reports; return the outcomes of each class."""
     from minet import backends
-    from minet.testing import bounds, layerfile
+    from minet.testing import bounds, guard_pages, layerfile, process
 
+    if process.apart():
+        guard_pages.put()
     if bounds.checking():
         bounds.name_places()
     device = computing(backend, strict, sync)
@@ -150,7 +152,7 @@ def _elsewhere(file: str, backend: str, options: list[str], bounded: bool) -> in
         died, result = process.died(done.returncode), (done.returncode, done.stdout, done.stderr)
         if not died and not bounds.may_tell(backend, done.stdout):
             return _shown(*result)
-        what, plain = (f"the check died with {died}", None) if died else ("a check fails", result)
+        what, plain = (f"the check {died}", None) if died else ("a check fails", result)
         typer.echo(f"{what}: it runs again, with every index of its Numba loops checked", err=True)
     checked = bounds.again(file, backend, options, died)
     return _shown(*(plain if plain and bounds.FOUND not in checked[1] else checked))
@@ -163,7 +165,7 @@ def _natively(file: str, options: list[str]) -> int:
     done = process.again(file, options)
     if died := process.died(done.returncode):
         typer.echo(done.stdout, nl=False)
-        raise MinetError(f"{file}: the check died with {died}, in code that it calls", bounds.HINT)
+        raise MinetError(f"{file}: the check {died}, in code that it calls", bounds.HINT)
     return _shown(done.returncode, done.stdout, done.stderr)
 
 

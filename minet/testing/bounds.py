@@ -46,7 +46,7 @@ def again(file: str, backend: str, options: list[str], why: str = "") -> tuple[i
     file, backend, options
         As for `minet check`.
     why : str
-        How the process died that ran it without.
+        How the process ended that ran it without, as "died with SIGSEGV".
 
     Raises
     ------
@@ -58,10 +58,10 @@ def again(file: str, backend: str, options: list[str], why: str = "") -> tuple[i
     # Machine code of its own: without bounds checks, it must not be used here, nor this elsewhere.
     with tempfile.TemporaryDirectory(prefix="minet-bounds-") as cache:
         done = process.again(file, options, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=cache)
-    if signal := process.died(done.returncode):
-        raise MinetError(f"{file}: the check died with {signal}, with each index checked too", HINT)
+    if died := process.died(done.returncode):
+        raise MinetError(f"{file}: the check {died}, with each index checked too", HINT)
     if why and done.returncode == 0:
-        raise MinetError(f"{file}: the check died with {why}, although every index is within bounds", HINT)
+        raise MinetError(f"{file}: the check {why}, although every index is within bounds", HINT)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -13,6 +13,7 @@ from minet.core import rng
 from minet.core.declared import all_states
 from minet.core.layer import Layer, Shape
 from minet.core.net import Net
+from minet.testing import guard_pages
 
 MODES = (True, False)  # training, evaluation
 ROUNDING = {"float32": 3e-5, "float64": 1e-11}  # relative to the largest value of an array
@@ -94,7 +95,7 @@ class Rig:
 
     def array(self, value: np.ndarray) -> Any:
         """Return a copy of the values in native memory."""
-        return self.be.array(np.array(value, self.be.dtype, order="C"))
+        return self.be.array(guard_pages.around(np.array(value, self.be.dtype, order="C")))
 
     def get(self, array: Any) -> np.ndarray:
         return np.array(self.be.get(array))

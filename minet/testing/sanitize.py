@@ -48,9 +48,8 @@ def again(file: str, backend: str, options: list[str], strict: bool = False, deb
     if done.returncode == FOUND:
         print(f"error: {summarized(done.stderr)}", file=sys.stderr)
         return 2
-    if done.returncode < 0:
-        found = f"the check died under the sanitizers with signal {-done.returncode}"
-        raise MinetError(found, "try it without --sanitize")
+    if died := process.died(done.returncode):
+        raise MinetError(f"under the sanitizers, the check {died}", "try it without --sanitize")
     return done.returncode
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,6 +136,30 @@ def test_what_has_no_index_to_blame_is_an_error():
         "error: double.py: the check died with SIGKILL, with each index checked too\n  hint: python -X fault"
         in err
     )
+
+
+def test_a_check_that_waits_for_itself_is_ended(monkeypatch):
+    monkeypatch.setattr(process, "LIMIT", 2)
+    waits = "        import threading; threading.Barrier(2).wait()\n"
+    Path("double.py").write_text(LAYER.replace("        fprop(", f"{waits}        fprop("))
+    status, out, err = check()
+    still = "the check stood still: it computed nothing for 2 s"
+    assert (status, out) == (2, "")
+    assert err.startswith(f"{still}: it runs again, with every index of its Numba loops checked\nerror: ")
+    assert f"error: double.py: {still}, with each index checked too\n  hint: python -X fault" in err
+
+
+def test_the_time_of_what_a_check_starts_counts_as_its_own():
+    burns = "import sys, time\nwhile time.process_time() < 1: pass\nprint('!', flush=True)\nsys.stdin.read()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burns!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as starts:
+        assert starts.stdout.read(1) == b"!"
+        assert process.computed(starts.pid) >= os.sysconf("SC_CLK_TCK")
+        starts.stdin.close()
+        starts.stdout.read()
+    assert process.computed(starts.pid) == 0
 
 
 def test_a_numba_without_what_is_replaced_is_named(monkeypatch):
