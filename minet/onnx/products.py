@@ -7,7 +7,6 @@ of activations have no layer.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
 from minet.layers import Elementwise, ReLU
 from minet.onnx.graph import Item, Leaf
@@ -42,21 +41,26 @@ class Products:
 
     def _together(self, template: str, a: str, b: str) -> tuple[str, str] | None:
         """The nearest tensor of which both are functions, and what the template makes of them."""
-        others = dict(self._chain(b))
-        for tensor, expression in self._chain(a):
-            if tensor in others:
-                return tensor, _put_in(template, a=expression, b=others[tensor])
-        return None
+        others = self._before(b)
+        nearest = next((tensor for tensor in self._before(a) if tensor in others), None)
+        if nearest is None or not (of_a := self._since(nearest, a)) or not (of_b := self._since(nearest, b)):
+            return None
+        return nearest, _put_in(template, a=of_a, b=of_b)
 
-    def _chain(self, tensor: str) -> Iterator[tuple[str, str]]:
-        """A tensor as functions of those before it, itself first."""
+    def _before(self, tensor: str) -> list[str]:
+        """A tensor, and those that it is a function of, as far as an expression may reach."""
+        found = [tensor]
+        while found[-1] in self._from and len(found) < LONGEST:
+            found.append(self._from[found[-1]][0])
+        return found
+
+    def _since(self, start: str, tensor: str) -> str:
+        """A tensor as a function of one before it; empty if it is too long."""
         expression = "x"
-        while len(expression) < LONGEST:
-            yield tensor, expression
-            if tensor not in self._from:
-                return
+        while tensor != start and len(expression) < LONGEST:
             tensor, inner = self._from[tensor]
             expression = _put_in(expression, x=inner)
+        return expression if len(expression) < LONGEST else ""
 
 
 def _expression(leaf: Leaf) -> str:

@@ -127,7 +127,7 @@ ON_GPU = [
          lambda ran: ran["prelu_bprop"]["grid"][0] > 1 and ran["prelu_bprop"]["SLOPES"] == 1),
     Path("rows summed in shares", lambda: Conv(2, 1, groups=2), (2, 53, 55), 3,
          lambda ran: ran["sum_rows"]["length"] == 2),
-    Path("sums of many shares", lambda: Conv(2, 1), (2, 53, 55), 3,
+    Path("sums of many shares", lambda: Conv(2, 1), (2, 27, 29), 3,
          lambda ran: ran["conv_gather"]["z1"] > 32 and ran["conv_gather"]["pieces"] == 2),
     Path("a product tap by tap", lambda: Conv(17, 3, stride=2), (33, 5, 4), 3,
          lambda ran: not ran["conv_gather"]["FLAT"] and not ran["conv_dw"]["FLAT"]),
@@ -143,6 +143,7 @@ ON_GPU = [
 ]  # fmt: skip
 SMALLER = {  # limits brought down to where small shapes meet them
     "large tiles of a product": (minet.layers.conv_tiles, "image_tile", lambda maps, positions: "large"),
+    "sums of many shares": (minet.layers.conv_tiles, "PIECE", 1024),
     "a sum of weights in turns": (minet.layers.conv_tiles, "MULTIPROCESSORS", 0),  # a share at a time
     "64-bit positions": (launcher, "WIDE", 1),
 }
