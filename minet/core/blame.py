@@ -36,11 +36,17 @@ class blaming:  # no generator, which takes longer: a training step has several
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Whether an exception is one of the code that was running: an exit too, but not one by a signal."""
+    """Whether an exception is one of the code that was running.
+
+    An exit is one too, but not by a signal, nor because nobody reads what is printed, as with ``| head``.
+    """
     if not isinstance(error, SystemExit):
         return isinstance(error, Exception)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if frames and frames[-1].f_globals.get("__name__") == "rich.console":
+        return False
     handlers = [getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()]
-    return not any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
+    return not any(frame.f_code in handlers for frame in frames)
 
 
 def node_at_fault(trace: TracebackType | None) -> tuple[Node | None, str]:

@@ -1,11 +1,13 @@
 """Mistakes in a layer's code and declarations become errors that name the place."""
 
+import io
 import re
 import signal
 import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 from zoo import Toy
 
 from minet import SGD, LayerError, MeanSquaredError, MinetError, Net, Param, State
@@ -131,6 +133,21 @@ def test_an_exit_by_a_signal_is_none():
             check_layer(Interrupted, (2, 3, 4))
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_an_exit_because_nobody_reads_what_is_printed_is_none(tmp_path, monkeypatch):
+    class Unread(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    class Prints(Toy):
+        def fprop_cpu(self, x, y, beta, train):
+            Console(file=Unread()).print("compiling kernels")
+
+    with open(tmp_path / "out", "w") as out:  # which rich closes
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit, match="1"):
+            Net(Prints(), (2, 3, 4), 2).fprop(np.zeros((2, 3, 4, 2)))
 
 
 @pytest.mark.parametrize("cls", [Toy, ReLU])
