@@ -47,6 +47,8 @@ def import_net(
     MinetError
         As `load` does, or if a file exists or cannot be written; then neither is.
     """
+    if Path(file).suffix == ".py":  # by default, it would be the file to write
+        raise MinetError(f"{file}: is a Python file, not an ONNX file", "to write ONNX files: minet export")
     model = Path(re.sub(r"\W", "_", Path(file).stem) + ".py" if out is None else out)
     if model.suffix != ".py":
         raise MinetError(f"a model file ends in .py, got {model}", f"--out {model.with_suffix('.py')}")

@@ -122,14 +122,16 @@ def test_an_input_of_open_size(folder):
 def test_what_is_refused_writes_nothing(folder):
     onnx.save(model([node("Transpose", "x")]), folder / "a.onnx")
     (folder / "b.onnx").write_bytes(b"nothing")
+    (folder / "d.py").touch()
     for file, found in (
         ("a.onnx", "Transpose: n_y"),
         ("b.onnx", "is not an ONNX file"),
         ("c.onnx", "no such file"),
+        ("d.py", "is a Python file, not an ONNX file"),
     ):
         done = minet_command("import", file)
         assert done.exit_code == 2 and found in done.output and done.output.startswith(f"error: {file}")
-    assert sorted(path.name for path in folder.iterdir()) == ["a.onnx", "b.onnx"]
+    assert sorted(path.name for path in folder.iterdir()) == ["a.onnx", "b.onnx", "d.py"]
 
 
 @pytest.mark.parametrize("there", ["a.py", "a.safetensors"])
