@@ -83,20 +83,20 @@ def _checked(
     from minet import backends
     from minet.testing import bounds, guard_pages, layerfile, process
 
-    if process.apart():
-        guard_pages.put()
     if bounds.checking():
         bounds.name_places()
     device = computing(backend, strict, sync)
-    name = backends.get(device).name
+    be = backends.get(device)
+    if process.apart() and not getattr(be, "sanitize", False):  # AddressSanitizer's own guards say more
+        guard_pages.put()
     counts, warned = {}, set[str]()
     for cls, examples in [(cls, _examples(cls)) for cls in _classes(file, shapes)]:
         counts[cls.__name__] = Counter[str]()
         for example in examples:
             if isinstance(cls, type):
-                report = layerfile.check_example(cls, example, name if device == backend else device)
+                report = layerfile.check_example(cls, example, be.name if device == backend else device)
             else:
-                report = cls.check(example, "cuda" if name == "cuda" else "cpu")
+                report = cls.check(example, "cuda" if be.name == "cuda" else "cpu")
             report.warnings = [text for text in report.warnings if text not in warned]
             warned.update(report.warnings)
             typer.echo(report.line() if quiet else f"{report.full() if verbose else report}\n")
