@@ -227,7 +227,7 @@ def carve(buffer: Array, start: int, shape: Shape, dtype: np.dtype) -> tuple[Arr
 
 
 def new_bytes(size: int) -> np.ndarray:
-    """Where `aligned` takes memory from."""
+    """Uninitialised memory for `aligned`; `minet check` puts guard pages around it."""
     return np.empty(size, np.uint8)
 
 
@@ -235,7 +235,7 @@ def aligned(shape: Shape, dtype: np.dtype) -> np.ndarray:
     """An uninitialised NumPy array that starts on a cache line."""
     size = math.prod(shape) * dtype.itemsize
     try:
-        raw = new_bytes(size + LINE - 1)  # no more: of `minet check`'s, the end is guarded
+        raw = new_bytes(size + LINE - 1)  # not one more: a guard page may follow
     except (ValueError, OverflowError):  # more than NumPy can count
         raise MemoryError(f"unable to allocate {size:.3g} bytes") from None
     start = -raw.ctypes.data % LINE

@@ -1,6 +1,6 @@
-"""Arrays between pages that nobody may touch: a loop that leaves one ends its process at once.
+"""Arrays between pages that nobody may touch: a loop that runs past one ends its process at once.
 
-Otherwise it overwrites what else is in memory, and the process may wait or go round in circles forever.
+Otherwise it overwrites whatever comes next in memory, and the process may wait or loop forever.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import numpy as np
 
 from minet.core import memory
 
-GUARD = 1 << 20  # bytes before and after an array; addresses only, which take no memory
+GUARD = 1 << 20  # bytes before and after an array; they take addresses, but no memory
 NO_ACCESS = 0  # PROT_NONE, which the module mmap lacks
 
 
 def put() -> None:
-    """From now on, put guard pages around every array that a host backend makes: a page's end is its end."""
+    """From now on, put guard pages around every array that a host backend makes.
+
+    As an array begins on a cache line, up to 63 bytes may lie between its end and the guard.
+    """
     memory.new_bytes = new_bytes
 
 

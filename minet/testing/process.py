@@ -13,7 +13,7 @@ from pathlib import Path
 LOOPS = r"\b(numba|minet\.loops)\b"
 NATIVE = r"\b(ctypes|cffi|cpp_extension|load_inline|load_library)\b"  # code in C, as torch's extensions
 CHILD = "MINET_CHECK_CHILD"  # set in such a process
-LIMIT = 30  # seconds without computing: who overwrites a lock or a barrier may wait for it forever
+LIMIT = 30  # seconds without computing: a loop that overwrote a lock or a barrier may wait forever
 STOOD_STILL = -1000  # in place of an exit status; no signal's number
 
 

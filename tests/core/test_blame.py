@@ -144,7 +144,7 @@ def test_an_exit_because_nobody_reads_what_is_printed_is_none(tmp_path, monkeypa
         def fprop_cpu(self, x, y, beta, train):
             Console(file=Unread()).print("compiling kernels")
 
-    with open(tmp_path / "out", "w") as out:  # which rich closes
+    with open(tmp_path / "out", "w") as out:  # which rich turns to /dev/null
         monkeypatch.setattr(sys, "stdout", out)
         with pytest.raises(SystemExit, match="1"):
             Net(Prints(), (2, 3, 4), 2).fprop(np.zeros((2, 3, 4, 2)))

@@ -117,6 +117,6 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(model, who
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 def test_runs_killed_anywhere_end_with_the_same_bits(model, whole, seed):
     assert check(model, whole, f"run{seed}", kills(seed, whole[0], 1 + seed % 3))
